@@ -1,0 +1,1 @@
+//! Windows of transactions become profiles, metrics and a verdict.

@@ -1,0 +1,1 @@
+//! The statistics, pure: one detector one file, no I/O, no async.

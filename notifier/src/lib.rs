@@ -1,0 +1,1 @@
+//! Events become mail and Slack messages, each alert once.

@@ -1,0 +1,1 @@
+//! Triggers and facts become one decision, explained.

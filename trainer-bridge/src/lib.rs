@@ -1,0 +1,1 @@
+//! Training runs, on Databricks or locally; registration and promotion.

@@ -1,0 +1,1 @@
+//! Reads a model's transactions from where they live: a PostgreSQL table or view, or a Parquet file.

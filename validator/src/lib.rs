@@ -1,0 +1,1 @@
+//! A candidate and held-out transactions become a verdict and a report.

@@ -1,0 +1,1 @@
+//! The operator's command: demo, dev, check, retrain, config, events, simulate.
