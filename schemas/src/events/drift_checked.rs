@@ -1,0 +1,107 @@
+//! `drift.checked.v1`, published by drift-monitor; read by notifier (verdict `unknown`) and by whoever audits.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{CheckId, Finite, ModelVersion, Window};
+
+/// A drift check finished.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct DriftChecked {
+    /// This check; the same model and instant give the same id.
+    pub check_id: CheckId,
+    /// The instant of the check, UTC.
+    pub as_of: DateTime<Utc>,
+    /// The champion whose reference was compared with; none before the first promotion.
+    pub champion: Option<ModelVersion>,
+    /// The rows the reference was taken from (the champion's training window).
+    pub reference_window: Option<Window>,
+    /// The current rows of data and target drift.
+    pub window: Window,
+    /// Rows in `window`, count.
+    pub rows: u64,
+    /// Rows in `window` whose label was known at `as_of`, count.
+    pub labelled_rows: u64,
+    /// The conclusion.
+    pub verdict: Verdict,
+    /// The verdict of the previous check of this model, if there was one.
+    pub previous_verdict: Option<Verdict>,
+    /// Kinds that exceeded their threshold beyond what the sample size explains.
+    pub drifted: Vec<DriftKind>,
+    /// Kinds that could not be measured, and why; never silently read as "no drift".
+    pub not_measured: Vec<NotMeasured>,
+    /// Every metric that was measured.
+    pub metrics: Vec<Metric>,
+}
+
+/// The conclusion of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub enum Verdict {
+    /// Looked, and nothing moved beyond its threshold and its noise.
+    Stable,
+    /// At least one kind of drift.
+    Drifted,
+    /// Could not look: no rows, too few rows, source down, a column missing. Never a kind of "stable".
+    Unknown,
+}
+
+/// What moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub enum DriftKind {
+    /// The distribution of a feature.
+    Data,
+    /// The fraud rate.
+    Target,
+    /// The relation between features and fraud, seen as lost recall.
+    Concept,
+}
+
+impl DriftKind {
+    /// The name used in tables and texts, e.g. `data_drift`.
+    pub const fn metric_type(self) -> &'static str {
+        match self {
+            Self::Data => "data_drift",
+            Self::Target => "target_drift",
+            Self::Concept => "concept_drift",
+        }
+    }
+}
+
+/// A kind of drift that could not be measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct NotMeasured {
+    /// The kind.
+    pub kind: DriftKind,
+    /// Stable word for the cause, e.g. `too_few_rows`, `labels_not_ripe`, `source_unreachable`, `column_missing`, `no_champion`.
+    pub reason: String,
+    /// One sentence with the numbers.
+    pub detail: String,
+    /// Whether this makes the verdict `unknown` (a wait that is expected, such as for labels, does not).
+    pub blocks_verdict: bool,
+}
+
+/// One number of a check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct Metric {
+    /// What it measures.
+    pub kind: DriftKind,
+    /// Stable name, e.g. `psi`, `fraud_rate_change`, `recall_drop`.
+    pub name: String,
+    /// The feature it is about; none for target and concept.
+    pub feature: Option<String>,
+    /// The value, on the metric's own scale (PSI: dimensionless, from 0; fraud_rate_change: relative, e.g. 0.5 is +50 %; recall_drop: difference of two shares).
+    pub value: Finite,
+    /// The threshold in force, same scale as `value`.
+    pub threshold: Finite,
+    /// What the sample size alone explains at the configured confidence, same scale; exceeding needs more than this too.
+    pub noise: Option<Finite>,
+    /// Whether the value exceeds threshold and noise.
+    pub exceeded: bool,
+}

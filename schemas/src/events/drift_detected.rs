@@ -1,0 +1,120 @@
+//! `drift.detected.v1`, published by drift-monitor; read by retrain-decider, notifier and anyone who subscribes.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::DriftKind;
+use crate::{CheckId, Finite, ModelVersion, Share, Window};
+
+/// The verdict of a check was `drifted`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct DriftDetected {
+    /// The check that found it.
+    pub check_id: CheckId,
+    /// The instant of the check, UTC.
+    pub as_of: DateTime<Utc>,
+    /// The champion that is drifting away from its reference.
+    pub champion: ModelVersion,
+    /// The current rows of data and target drift.
+    pub window: Window,
+    /// Rows in `window`, count.
+    pub rows: u64,
+    /// What moved; at least one kind.
+    pub kinds: Vec<DriftKind>,
+    /// How urgent.
+    pub severity: DriftSeverity,
+    /// The first check of this unbroken run of drifted checks, UTC.
+    pub since: DateTime<Utc>,
+    /// Length of that run in checks, this one included; 1 or more.
+    pub consecutive: u32,
+    /// The model's data-drift value (by default the largest PSI of its monitored features), dimensionless.
+    pub data_drift: Option<Finite>,
+    /// The features that moved, largest first.
+    pub features: Vec<FeatureDrift>,
+    /// The fraud rate, when it moved.
+    pub target: Option<TargetDrift>,
+    /// The recall, when it dropped.
+    pub concept: Option<ConceptDrift>,
+}
+
+/// How urgent a drift is; ordered from least to most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub enum DriftSeverity {
+    /// Tell people, do not retrain: only the fraud rate moved.
+    AlertOnly,
+    /// Data drift above the threshold (default PSI 0.3).
+    Medium,
+    /// Strong data drift (default PSI above 0.5).
+    High,
+    /// Concept drift: the model misses fraud it used to find.
+    Immediate,
+}
+
+impl DriftSeverity {
+    /// The word used in tables and texts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AlertOnly => "alert_only",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Immediate => "immediate",
+        }
+    }
+}
+
+impl std::fmt::Display for DriftSeverity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One feature that moved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct FeatureDrift {
+    /// The feature's name.
+    pub feature: String,
+    /// Population stability index against the reference, dimensionless, 0 or more.
+    pub psi: Finite,
+    /// Threshold in force, same scale.
+    pub threshold: Finite,
+    /// What the sample size alone explains, same scale.
+    pub noise: Finite,
+}
+
+/// How the fraud rate moved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct TargetDrift {
+    /// Fraud rate of the reference.
+    pub reference_rate: Share,
+    /// Fraud rate of the window, among rows whose label is known.
+    pub current_rate: Share,
+    /// `(current - reference) / reference`; none when the reference had no fraud.
+    pub relative_change: Option<Finite>,
+    /// Two-sided p-value of the two-proportion test.
+    pub p_value: Share,
+}
+
+/// How far the recall dropped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct ConceptDrift {
+    /// Rows judged: those whose labels have ripened and whose score is the champion's.
+    pub window: Window,
+    /// Recall at validation.
+    pub validated_recall: Share,
+    /// Recall on the ripened labels of `window`.
+    pub realised_recall: Share,
+    /// `validated - realised`; positive is worse.
+    pub drop: Finite,
+    /// Lower bound of the drop at the configured confidence.
+    pub drop_low: Finite,
+    /// Upper bound of the drop.
+    pub drop_high: Finite,
+    /// Frauds that the realised recall stands on, count.
+    pub frauds: u64,
+}
