@@ -1,1 +1,42 @@
-//! What every service stands on: bus, inbox and outbox, database, telemetry, settings, health, clock.
+//! What every service stands on; the only crate that knows NATS, SQL pools and the set-up of telemetry.
+//!
+//! * [`settings`] – compiled-in defaults ← file ← `.env` ← environment; every mistake at once.
+//! * [`service`] – start, run, drain: a service is a [`Service`] and a thin `main`.
+//! * [`db`] – the pool, the schema, migrations.
+//! * [`bus`], [`provision`] – the connection to NATS; streams and consumers, compared with what was asked.
+//! * [`outbox`], [`relay`] – a state change and its events are one transaction; the relay publishes.
+//! * [`inbox`], [`consume`] – a delivery becomes one transaction of effects, then an ack.
+//! * [`dead_letter`] – messages that no retry can help are parked with class and reason.
+//! * [`slots`], [`clock`] – periodic work without a leader; time as an input.
+//! * [`tasks`] – rows of `airflow_task_metrics`, under the names people know.
+//! * [`telemetry`], [`metrics`], [`health`] – traces, counters, `/healthz`, `/readyz`, `/metrics`.
+
+pub mod backoff;
+pub mod bus;
+pub mod clock;
+pub mod consume;
+pub mod db;
+pub mod dead_letter;
+pub mod health;
+pub mod inbox;
+pub mod metrics;
+pub mod outbox;
+pub mod provision;
+pub mod relay;
+pub mod service;
+pub mod settings;
+pub mod slots;
+pub mod tasks;
+pub mod telemetry;
+
+pub use consume::{HandleError, Handler};
+pub use db::Tx;
+pub use outbox::Cause;
+pub use service::{Context, Definition, Service, Tasks, launch, run};
+pub use settings::{Alias, Problems, Reader, Secret, Section, Settings, Sources};
+
+/// Installs the one TLS provider (ring). First statement of every `main` and of tests that connect.
+pub fn install_crypto() {
+    // A second installation is refused and harmless: the first one stays.
+    let _already_installed = rustls::crypto::ring::default_provider().install_default();
+}

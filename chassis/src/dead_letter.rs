@@ -1,0 +1,173 @@
+//! Messages that no retry can help are parked: kept whole, with class and reason, for people to look at.
+
+use async_nats::jetstream::Message;
+use schemas::{Attributes, EventId, EventKind, ModelName, TraceContext};
+use serde_json::{Map, Value};
+
+use crate::db::Tx;
+
+/// Why a message was parked; stable words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Not a readable CloudEvent.
+    Undecodable,
+    /// A known type with a broken body.
+    SchemaInvalid,
+    /// A type or major that this release does not know.
+    UnsupportedMajor,
+    /// Larger than allowed.
+    TooLarge,
+    /// The sender may not say this.
+    UnauthorizedSource,
+    /// The handler says that no retry can help.
+    HandlerPermanent,
+    /// Offered too often without success.
+    DeliveriesExhausted,
+    /// The model is not in the settings.
+    UnknownModel,
+}
+
+impl Class {
+    /// The word used in subjects, tables and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Undecodable => "undecodable",
+            Self::SchemaInvalid => "schema_invalid",
+            Self::UnsupportedMajor => "unsupported_major",
+            Self::TooLarge => "too_large",
+            Self::UnauthorizedSource => "unauthorized_source",
+            Self::HandlerPermanent => "handler_permanent",
+            Self::DeliveriesExhausted => "deliveries_exhausted",
+            Self::UnknownModel => "unknown_model",
+        }
+    }
+
+    /// The class of a refusal to decode.
+    pub const fn of_refusal(refusal: &schemas::Refusal) -> Self {
+        match refusal {
+            schemas::Refusal::Undecodable(_) => Self::Undecodable,
+            schemas::Refusal::SchemaInvalid { .. } => Self::SchemaInvalid,
+            schemas::Refusal::UnsupportedMajor(_) => Self::UnsupportedMajor,
+            schemas::Refusal::TooLarge { .. } => Self::TooLarge,
+        }
+    }
+}
+
+/// What is known about a message that is parked.
+#[derive(Debug)]
+pub struct Parked<'a> {
+    /// The reader that gives up on it.
+    pub consumer: &'a str,
+    /// Event id, when it could be read.
+    pub event_id: Option<EventId>,
+    /// Model, when it could be read.
+    pub model: Option<&'a ModelName>,
+    /// Why, as a class.
+    pub class: Class,
+    /// Why, in words.
+    pub reason: &'a str,
+    /// How often it was delivered.
+    pub deliveries: i64,
+}
+
+/// Largest part of an undecodable body that is kept, in bytes.
+const KEPT_BYTES_MAX: usize = 262_144;
+
+/// Writes the dead letter, the receipt and the `dead.<consumer>.<class>` message in one transaction.
+///
+/// # Errors
+/// Database errors; then the message is offered again later.
+pub async fn park(tx: &mut Tx, service: &str, message: &Message, parked: &Parked<'_>) -> sqlx::Result<EventId> {
+    let headers = header_object(message);
+    // Without a readable id the bytes themselves are the identity: the same bytes are parked once.
+    let event_id = parked.event_id.unwrap_or_else(|| derived_id(message));
+    let data = &message.payload[..message.payload.len().min(KEPT_BYTES_MAX)];
+    let letter_id = EventId::derived(event_id.uuid(), &format!("dead/{}", parked.consumer));
+    let deliveries = i32::try_from(parked.deliveries).unwrap_or(i32::MAX);
+    sqlx::query(
+        "insert into dead_letter (dead_letter_id, event_id, consumer, subject, headers, data, reason_class, reason, deliveries) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+         on conflict (consumer, event_id) do update set \
+         last_at = clock_timestamp(), deliveries = excluded.deliveries, state = 'parked'",
+    )
+    .bind(letter_id.uuid())
+    .bind(event_id.uuid())
+    .bind(parked.consumer)
+    .bind(message.subject.as_str())
+    .bind(&headers)
+    .bind(data)
+    .bind(parked.class.as_str())
+    .bind(parked.reason)
+    .bind(deliveries)
+    .execute(&mut **tx)
+    .await?;
+    crate::inbox::mark_dead(tx, parked.consumer, event_id).await?;
+    announce(tx, service, message, parked, event_id, letter_id, &headers, data).await?;
+    Ok(event_id)
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call, and each is already computed by the caller")]
+async fn announce(
+    tx: &mut Tx,
+    service: &str,
+    message: &Message,
+    parked: &Parked<'_>,
+    event_id: EventId,
+    letter_id: EventId,
+    original: &Value,
+    data: &[u8],
+) -> sqlx::Result<()> {
+    let unknown = || ModelName::new("unknown").unwrap_or_else(|_| unreachable!("a constant name"));
+    let attributes = Attributes {
+        id: letter_id,
+        source: format!("{}{service}", schemas::SOURCE_PREFIX),
+        // Only for the columns of the row: the message keeps the headers it came with.
+        kind: EventKind::AlertFailed,
+        time: chrono::Utc::now(),
+        model: parked.model.cloned().unwrap_or_else(unknown),
+        correlation_id: event_id,
+        causation_id: None,
+        trace: TraceContext::default(),
+    };
+    let mut headers = Map::new();
+    if let Value::Object(fields) = original {
+        for (name, value) in fields {
+            // What the broker interprets must not travel along.
+            if !name.to_ascii_lowercase().starts_with("nats-") {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    headers.insert("vigie-dead-consumer".to_owned(), Value::String(parked.consumer.to_owned()));
+    headers.insert("vigie-dead-class".to_owned(), Value::String(parked.class.as_str().to_owned()));
+    headers.insert("vigie-dead-subject".to_owned(), Value::String(message.subject.to_string()));
+    headers.insert("vigie-dead-reason".to_owned(), Value::String(one_line(parked.reason)));
+    let subject = format!("dead.{}.{}", parked.consumer, parked.class.as_str());
+    crate::outbox::insert(tx, &attributes, &subject, "vigie.dead", headers, data).await
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(400).collect()
+}
+
+fn header_object(message: &Message) -> Value {
+    let mut fields = Map::new();
+    if let Some(headers) = &message.headers {
+        for (name, values) in headers.iter() {
+            if let Some(value) = values.first() {
+                // PostgreSQL's jsonb cannot hold NUL.
+                fields.insert(name.to_string().replace('\0', ""), Value::String(value.as_str().replace('\0', "")));
+            }
+        }
+    }
+    Value::Object(fields)
+}
+
+fn derived_id(message: &Message) -> EventId {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    hash.update(message.subject.as_bytes());
+    hash.update([0]);
+    hash.update(&message.payload);
+    EventId::of_key(&format!("undecodable/{}", hex::encode(hash.finalize())))
+}

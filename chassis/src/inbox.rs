@@ -1,0 +1,51 @@
+//! An event's effects happen once, however often it is delivered.
+
+use schemas::EventId;
+
+use crate::db::Tx;
+
+/// Records the event for this consumer; `false` when it was recorded before.
+///
+/// Runs in the transaction of the event's effects: both happen, or neither.
+///
+/// # Errors
+/// Database errors.
+pub async fn first_time(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Result<bool> {
+    let inserted = sqlx::query(
+        "insert into inbox (consumer, event_id, state) values ($1, $2, 'done') on conflict do nothing",
+    )
+    .bind(consumer)
+    .bind(event.uuid())
+    .execute(&mut **tx)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// Counts a duplicate delivery, for people who look.
+///
+/// # Errors
+/// Database errors.
+pub async fn count_duplicate(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Result<()> {
+    sqlx::query("update inbox set deliveries = deliveries + 1 where consumer = $1 and event_id = $2")
+        .bind(consumer)
+        .bind(event.uuid())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Marks the event as parked for this consumer.
+///
+/// # Errors
+/// Database errors.
+pub async fn mark_dead(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into inbox (consumer, event_id, state) values ($1, $2, 'dead') \
+         on conflict (consumer, event_id) do nothing",
+    )
+    .bind(consumer)
+    .bind(event.uuid())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}

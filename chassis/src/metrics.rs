@@ -1,0 +1,149 @@
+//! Counters and gauges of a service, in Prometheus' text format.
+//!
+//! Every exported name stands in this file or in a service's `metrics.rs`, so that dashboards and alert
+//! rules can be checked against the code.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Events handled, by subject and outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventLabels {
+    /// NATS subject.
+    pub subject: String,
+    /// `done`, `duplicate`, `parked`, `again` or `unknown`.
+    pub outcome: String,
+}
+
+/// Events by subject.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SubjectLabels {
+    /// NATS subject.
+    pub subject: String,
+}
+
+/// Parked messages by class.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ClassLabels {
+    /// Dead-letter class.
+    pub class: String,
+}
+
+/// What every service counts, and a registry for its own numbers.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    beats: Arc<Mutex<HashMap<&'static str, Instant>>>,
+    last_fetch: Arc<Mutex<Option<Instant>>>,
+    /// Events published by the relay.
+    pub published: Counter,
+    events: Family<EventLabels, Counter>,
+    seconds: Family<SubjectLabels, Histogram>,
+    dead: Family<ClassLabels, Counter>,
+    /// Outbox rows that are not published.
+    pub outbox_unpublished: Gauge,
+    /// Age of the oldest of them, seconds: the number to page on.
+    pub outbox_oldest_age: Gauge<f64, AtomicU64>,
+    /// Parked messages that nobody has dealt with.
+    pub dead_letters: Gauge,
+}
+
+impl Metrics {
+    /// A registry whose names carry the label `service`.
+    pub fn new(service: &'static str) -> Self {
+        let mut registry = Registry::with_labels(std::iter::once(("service".into(), service.into())));
+        let published = Counter::default();
+        let events = Family::<EventLabels, Counter>::default();
+        let seconds = Family::<SubjectLabels, Histogram>::new_with_constructor(|| {
+            Histogram::new(exponential_buckets(0.001, 4.0, 9))
+        });
+        let dead = Family::<ClassLabels, Counter>::default();
+        let outbox_unpublished = Gauge::default();
+        let outbox_oldest_age = Gauge::<f64, AtomicU64>::default();
+        let dead_letters = Gauge::default();
+        registry.register("vigie_events_published", "Events published after their transaction", published.clone());
+        registry.register("vigie_events_handled", "Deliveries by subject and outcome", events.clone());
+        registry.register("vigie_event_handle_seconds", "Time from delivery to answer", seconds.clone());
+        registry.register("vigie_messages_parked", "Messages parked as dead letters, by class", dead.clone());
+        registry.register("vigie_outbox_unpublished", "Outbox rows waiting for the broker", outbox_unpublished.clone());
+        registry.register(
+            "vigie_outbox_oldest_age_seconds",
+            "Age of the oldest outbox row waiting for the broker",
+            outbox_oldest_age.clone(),
+        );
+        registry.register("vigie_dead_letters", "Dead letters that nobody has dealt with", dead_letters.clone());
+        Self {
+            registry: Arc::new(Mutex::new(registry)),
+            beats: Arc::default(),
+            last_fetch: Arc::default(),
+            published,
+            events,
+            seconds,
+            dead,
+            outbox_unpublished,
+            outbox_oldest_age,
+            dead_letters,
+        }
+    }
+
+    /// Registers a service's own numbers.
+    pub fn register(&self, with: impl FnOnce(&mut Registry)) {
+        with(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Counts a delivery.
+    pub(crate) fn processed(&self, subject: &str, outcome: &str, took: Duration) {
+        self.events
+            .get_or_create(&EventLabels { subject: subject.to_owned(), outcome: outcome.to_owned() })
+            .inc();
+        self.seconds.get_or_create(&SubjectLabels { subject: subject.to_owned() }).observe(took.as_secs_f64());
+    }
+
+    /// Counts a parked message.
+    pub(crate) fn parked(&self, class: &str) {
+        self.dead.get_or_create(&ClassLabels { class: class.to_owned() }).inc();
+    }
+
+    /// Says that a loop of this service is alive.
+    pub fn beat(&self, name: &'static str) {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Instant::now());
+    }
+
+    /// Loops that have not said so for longer than `age`.
+    pub(crate) fn silent(&self, age: Duration) -> Vec<&'static str> {
+        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.iter().filter(|(_, at)| at.elapsed() > age).map(|(name, _)| *name).collect()
+    }
+
+    /// Says that the broker answered a fetch, with a message or without.
+    pub(crate) fn fetch_answered(&self) {
+        *self.last_fetch.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Time since the broker answered a fetch.
+    pub(crate) fn fetch_age(&self) -> Option<Duration> {
+        self.last_fetch.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
+    }
+
+    /// Everything in OpenMetrics text.
+    ///
+    /// # Errors
+    /// Only if formatting fails, which would be a defect.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(
+            &mut text,
+            &self.registry.lock().unwrap_or_else(PoisonError::into_inner),
+        )?;
+        Ok(text)
+    }
+}

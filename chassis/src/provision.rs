@@ -1,0 +1,190 @@
+//! Streams and consumers, created as asked and compared with what the server says it made.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{self, consumer::Consumer};
+use schemas::EventKind;
+
+use crate::bus::{Bus, NatsSettings, STREAM, STREAM_ADVISORY, STREAM_DEAD};
+
+/// The broker forgets ids after this long; the inbox does not.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(20 * 60);
+
+/// Creates or updates the three streams.
+///
+/// # Errors
+/// When the server refuses, or kept something else than what was asked.
+pub async fn streams(bus: &Bus, settings: &NatsSettings) -> anyhow::Result<()> {
+    for asked in stream_configs(settings) {
+        let kept = ensure_stream(bus.jetstream(), asked.clone()).await?;
+        let differences = stream_differences(&asked, &kept);
+        if !differences.is_empty() {
+            bail!(
+                "the NATS server did not keep what was asked of stream {}: {}. A newer server (2.12 or later) or an administrator can help",
+                asked.name,
+                differences.join("; ")
+            );
+        }
+    }
+    Ok(())
+}
+
+fn stream_configs(settings: &NatsSettings) -> [Config; 3] {
+    let common = Config {
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        // A full stream makes publishers wait; it never drops the oldest unprocessed event.
+        discard: DiscardPolicy::New,
+        num_replicas: settings.replicas,
+        max_age: settings.stream_age_max,
+        duplicate_window: DUPLICATE_WINDOW.min(settings.stream_age_max),
+        deny_delete: true,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        max_message_size: 1 << 20,
+        max_consumers: -1,
+        ..Config::default()
+    };
+    let small = (settings.stream_bytes_max / 8).max(1 << 20);
+    [
+        Config {
+            name: STREAM.to_owned(),
+            description: Some("Vigie: events of the drift, retrain, validate, promote loop".to_owned()),
+            subjects: event_subject_roots(),
+            max_bytes: settings.stream_bytes_max,
+            allow_direct: true,
+            ..common.clone()
+        },
+        Config {
+            name: STREAM_DEAD.to_owned(),
+            description: Some("Vigie: messages that no retry can help".to_owned()),
+            subjects: vec!["dead.>".to_owned()],
+            max_bytes: small,
+            ..common.clone()
+        },
+        Config {
+            name: STREAM_ADVISORY.to_owned(),
+            description: Some("Vigie: tripwire; any message in it is a bug".to_owned()),
+            subjects: vec![
+                format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{STREAM}.>"),
+                format!("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.{STREAM}.>"),
+            ],
+            max_bytes: small,
+            ..common
+        },
+    ]
+}
+
+/// `drift.>`, `retrain.>`, …: the first words of all subjects.
+fn event_subject_roots() -> Vec<String> {
+    let mut roots: Vec<String> = EventKind::ALL
+        .iter()
+        .filter_map(|kind| kind.subject().split('.').next())
+        .map(|root| format!("{root}.>"))
+        .collect();
+    roots.sort();
+    roots.dedup();
+    roots
+}
+
+async fn ensure_stream(jetstream: &jetstream::Context, asked: Config) -> anyhow::Result<Config> {
+    let name = asked.name.clone();
+    match jetstream.get_stream(&name).await {
+        Ok(stream) => {
+            let kept = stream.cached_info().config.clone();
+            if stream_differences(&asked, &kept).is_empty() {
+                return Ok(kept);
+            }
+            let info = jetstream.update_stream(asked).await.with_context(|| format!("update stream {name}"))?;
+            Ok(info.config)
+        }
+        Err(error) if is_missing(error.kind()) => match jetstream.create_stream(asked).await {
+            Ok(stream) => Ok(stream.cached_info().config.clone()),
+            // Another replica may have been faster.
+            Err(create_error) => match jetstream.get_stream(&name).await {
+                Ok(stream) => Ok(stream.cached_info().config.clone()),
+                Err(_) => Err(create_error).with_context(|| format!("create stream {name}")),
+            },
+        },
+        Err(error) => Err(error).with_context(|| format!("look up stream {name}")),
+    }
+}
+
+fn is_missing(kind: GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.code() == 404)
+}
+
+fn stream_differences(asked: &Config, kept: &Config) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut compare = |what: &str, asked: String, kept: String| {
+        if asked != kept {
+            differences.push(format!("{what} is {kept} where {asked} was asked"));
+        }
+    };
+    let sorted = |subjects: &[String]| {
+        let mut subjects = subjects.to_vec();
+        subjects.sort();
+        subjects.join(",")
+    };
+    compare("subjects", sorted(&asked.subjects), sorted(&kept.subjects));
+    compare("storage", format!("{:?}", asked.storage), format!("{:?}", kept.storage));
+    compare("retention", format!("{:?}", asked.retention), format!("{:?}", kept.retention));
+    compare("discard", format!("{:?}", asked.discard), format!("{:?}", kept.discard));
+    compare("num_replicas", asked.num_replicas.to_string(), kept.num_replicas.to_string());
+    compare("max_bytes", asked.max_bytes.to_string(), kept.max_bytes.to_string());
+    compare("max_age", format!("{:?}", asked.max_age), format!("{:?}", kept.max_age));
+    compare("max_message_size", asked.max_message_size.to_string(), kept.max_message_size.to_string());
+    compare("duplicate_window", format!("{:?}", asked.duplicate_window), format!("{:?}", kept.duplicate_window));
+    compare("deny_delete", asked.deny_delete.to_string(), kept.deny_delete.to_string());
+    // An asynchronous stream would acknowledge what it may forget, whatever `sync_interval` says.
+    compare("persist_mode", format!("{:?}", asked.persist_mode), format!("{:?}", kept.persist_mode));
+    differences
+}
+
+/// Creates or updates the durable pull consumer of a service.
+///
+/// # Errors
+/// When the server refuses, or kept something else than what was asked.
+pub async fn consumer(
+    bus: &Bus,
+    settings: &NatsSettings,
+    durable: &str,
+    kinds: &[EventKind],
+) -> anyhow::Result<Consumer<pull::Config>> {
+    let stream = bus.jetstream().get_stream(STREAM).await.with_context(|| format!("look up stream {STREAM}"))?;
+    let mut subjects: Vec<String> = kinds.iter().map(|kind| kind.subject().to_owned()).collect();
+    subjects.sort();
+    let asked = pull::Config {
+        durable_name: Some(durable.to_owned()),
+        description: Some(format!("Vigie: {durable}")),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: settings.ack_wait,
+        // Unlimited at the broker: the application counts deliveries and parks what fails for good.
+        max_deliver: -1,
+        max_ack_pending: settings.ack_pending_max,
+        filter_subjects: subjects,
+        ..pull::Config::default()
+    };
+    let consumer: Consumer<pull::Config> =
+        stream.create_consumer(asked.clone()).await.with_context(|| format!("create consumer {durable}"))?;
+    let kept = &consumer.cached_info().config;
+    let mut kept_subjects = kept.filter_subjects.clone();
+    if kept_subjects.is_empty() && !kept.filter_subject.is_empty() {
+        kept_subjects.push(kept.filter_subject.clone());
+    }
+    kept_subjects.sort();
+    let as_asked = kept_subjects == asked.filter_subjects
+        && kept.ack_policy == asked.ack_policy
+        && kept.ack_wait == asked.ack_wait
+        && kept.max_deliver == asked.max_deliver
+        && kept.max_ack_pending == asked.max_ack_pending;
+    if !as_asked {
+        bail!("the NATS server did not keep what was asked of consumer {durable}: asked {asked:?}, kept {kept:?}");
+    }
+    Ok(consumer)
+}

@@ -1,0 +1,218 @@
+//! Publishes what the outbox holds. Any number of replicas, no leader.
+//!
+//! Rows are claimed with `for update skip locked`, published with `Nats-Msg-Id`, and marked after the
+//! publish ack. A crash anywhere unlocks the rows; they are offered again, and the broker's window or the
+//! reader's inbox absorbs the duplicate. Rows are found by a flag, never by position.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::HeaderMap;
+use async_nats::jetstream::context::PublishErrorKind;
+use serde_json::Value;
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::backoff::publish_delay;
+use crate::bus::{Bus, STREAM, STREAM_DEAD};
+use crate::metrics::Metrics;
+
+const BATCH: i64 = 64;
+const POLL: Duration = Duration::from_millis(500);
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, sqlx::FromRow)]
+struct Row {
+    event_id: Uuid,
+    subject: String,
+    headers: Value,
+    data: Vec<u8>,
+    attempt: i32,
+    offer: i32,
+}
+
+enum Outcome {
+    Published { stream_seq: u64 },
+    Again { reason: String },
+    Never { reason: String },
+}
+
+/// Publishes until told to stop; ends only then.
+///
+/// # Errors
+/// Never for a broker or database that is away: it waits and goes on.
+pub async fn run(pool: PgPool, bus: Bus, schema: &str, metrics: Metrics, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut listener = None;
+    loop {
+        metrics.beat("relay");
+        match publish_batch(&pool, &bus, &metrics).await {
+            // A full batch: there may be more.
+            Ok(published) if published == BATCH as usize => {}
+            Ok(_) => {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                wait(&pool, schema, &mut listener, &stop).await;
+            }
+            Err(error) => {
+                tracing::warn!("outbox relay waits: {error:#}");
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                listener = None;
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = stop.cancelled() => return Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a wake-up, or half a second: notifications are hints that may be lost.
+async fn wait(pool: &PgPool, schema: &str, listener: &mut Option<PgListener>, stop: &CancellationToken) {
+    if listener.is_none() {
+        match listen(pool, schema).await {
+            Ok(fresh) => *listener = Some(fresh),
+            Err(error) => tracing::debug!("outbox relay polls: {error}"),
+        }
+    }
+    let woken = async {
+        match listener {
+            Some(active) => active.recv().await.map(|_| ()),
+            None => std::future::pending().await,
+        }
+    };
+    let lost = tokio::select! {
+        woken = woken => woken.is_err(),
+        () = tokio::time::sleep(POLL) => false,
+        () = stop.cancelled() => false,
+    };
+    if lost {
+        *listener = None;
+    }
+}
+
+async fn listen(pool: &PgPool, schema: &str) -> sqlx::Result<PgListener> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(&crate::outbox::wake_channel(schema)).await?;
+    Ok(listener)
+}
+
+/// Publishes one batch; returns how many rows were looked at.
+///
+/// # Errors
+/// Database errors; everything the broker says is written to the rows instead.
+pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Result<usize> {
+    let mut tx = pool.begin().await.context("begin")?;
+    sqlx::query("set local idle_in_transaction_session_timeout = '15s'").execute(&mut *tx).await?;
+    let rows: Vec<Row> = sqlx::query_as(
+        "select event_id, subject, headers, data, attempt, offer from outbox \
+         where published_at is null and failed_reason is null and next_at <= clock_timestamp() \
+         order by next_at, seq limit $1 for update skip locked",
+    )
+    .bind(BATCH)
+    .fetch_all(&mut *tx)
+    .await
+    .context("claim outbox rows")?;
+    if rows.is_empty() {
+        tx.commit().await?;
+        return Ok(0);
+    }
+    let mut pending = Vec::with_capacity(rows.len());
+    for row in &rows {
+        pending.push(start_publish(bus, row).await);
+    }
+    for (row, publish) in rows.iter().zip(pending) {
+        match finish_publish(publish).await {
+            Outcome::Published { stream_seq } => {
+                metrics.published.inc();
+                sqlx::query(
+                    "update outbox set published_at = clock_timestamp(), stream_seq = $2, attempt = 0 where event_id = $1",
+                )
+                .bind(row.event_id)
+                .bind(stream_seq.cast_signed())
+                .execute(&mut *tx)
+                .await?;
+            }
+            Outcome::Again { reason } => {
+                tracing::warn!(event.id = %row.event_id, attempt = row.attempt, "event {} is not published yet: {reason}", row.event_id);
+                let delay = publish_delay(row.attempt.unsigned_abs());
+                sqlx::query(
+                    "update outbox set attempt = attempt + 1, \
+                     next_at = clock_timestamp() + make_interval(secs => $2) where event_id = $1",
+                )
+                .bind(row.event_id)
+                .bind(delay.as_secs_f64())
+                .execute(&mut *tx)
+                .await?;
+            }
+            Outcome::Never { reason } => {
+                tracing::error!(event.id = %row.event_id, "event {} can never be published: {reason}", row.event_id);
+                sqlx::query("update outbox set failed_reason = $2 where event_id = $1")
+                    .bind(row.event_id)
+                    .bind(&reason)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+        }
+    }
+    tx.commit().await.context("mark published rows")?;
+    Ok(rows.len())
+}
+
+type Started = Result<async_nats::jetstream::context::PublishAckFuture, Outcome>;
+
+async fn start_publish(bus: &Bus, row: &Row) -> Started {
+    let headers = match headers_of(row) {
+        Ok(headers) => headers,
+        Err(reason) => return Err(Outcome::Never { reason }),
+    };
+    bus.jetstream()
+        .publish_with_headers(row.subject.clone(), headers, row.data.clone().into())
+        .await
+        .map_err(|error| outcome_of(error.kind(), &error.to_string()))
+}
+
+async fn finish_publish(started: Started) -> Outcome {
+    let ack = match started {
+        Ok(ack) => ack,
+        Err(outcome) => return outcome,
+    };
+    match tokio::time::timeout(ACK_TIMEOUT, ack).await {
+        Ok(Ok(ack)) if ack.stream == STREAM || ack.stream == STREAM_DEAD => {
+            Outcome::Published { stream_seq: ack.sequence }
+        }
+        Ok(Ok(ack)) => Outcome::Never { reason: format!("stored in stream `{}`, not in {STREAM}", ack.stream) },
+        Ok(Err(error)) => outcome_of(error.kind(), &error.to_string()),
+        Err(_) => Outcome::Again { reason: "no publish ack within 5 s".to_owned() },
+    }
+}
+
+fn outcome_of(kind: PublishErrorKind, text: &str) -> Outcome {
+    match kind {
+        PublishErrorKind::MaxPayloadExceeded => Outcome::Never { reason: text.to_owned() },
+        // Everything else may heal: a stream that is missing is provisioned again, a full one is drained.
+        _ => Outcome::Again { reason: text.to_owned() },
+    }
+}
+
+fn headers_of(row: &Row) -> Result<HeaderMap, String> {
+    let Value::Object(fields) = &row.headers else { return Err("headers are no JSON object".to_owned()) };
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        let text = value.as_str().ok_or_else(|| format!("header `{name}` is no text"))?;
+        let name: async_nats::HeaderName = name.parse().map_err(|_| format!("header name `{name}` is not allowed"))?;
+        let value: async_nats::HeaderValue =
+            text.parse().map_err(|_| format!("value of header `{name}` is not allowed"))?;
+        headers.insert(name, value);
+    }
+    // The broker de-duplicates by this id alone; a deliberate re-offer needs a new one and the same ce-id.
+    let message_id = if row.offer == 0 { row.event_id.to_string() } else { format!("{}#r{}", row.event_id, row.offer) };
+    headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id.as_str());
+    let stream = if row.subject.starts_with("dead.") { STREAM_DEAD } else { STREAM };
+    headers.insert(async_nats::header::NATS_EXPECTED_STREAM, stream);
+    Ok(headers)
+}

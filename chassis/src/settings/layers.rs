@@ -1,0 +1,308 @@
+//! Where values come from, and which one wins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use config::{Config, ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
+
+use super::problem::{Problem, Problems};
+
+/// A setting's second name in the environment, kept because people already use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alias {
+    /// Environment variable, e.g. `DATA_DRIFT_THRESHOLD`.
+    pub name: &'static str,
+    /// Setting, e.g. `drift.data_threshold`.
+    pub key: &'static str,
+}
+
+/// Prefix of the general environment form, `VIGIE__SECTION__KEY`.
+const ENVIRONMENT_PREFIX: &str = "VIGIE__";
+/// Sections whose second level is named by the user, e.g. `models.fraud-cards`.
+const OPEN_SECTIONS: [&str; 1] = ["models"];
+
+/// Where to look for settings.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// A TOML file; when none is named, `vigie.toml` in the working directory is read if it exists.
+    pub file: Option<PathBuf>,
+    /// TOML text that overrides the file, e.g. what a demo sets; shown as its label.
+    pub overrides: Vec<(String, String)>,
+    /// Values of `.env`, by name.
+    pub dotenv: BTreeMap<String, String>,
+    /// Values of the environment, by name.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Sources {
+    /// The process's own: `VIGIE_CONFIG` or `vigie.toml`, `.env` and the environment.
+    ///
+    /// # Errors
+    /// [`Problems`] when `.env` exists and cannot be read.
+    pub fn of_process(file: Option<PathBuf>) -> Result<Self, Problems> {
+        let environment: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let file = file.or_else(|| environment.get("VIGIE_CONFIG").map(PathBuf::from));
+        let mut dotenv = BTreeMap::new();
+        match dotenvy::from_path_iter(".env") {
+            Ok(entries) => {
+                for entry in entries {
+                    let (name, value) = entry.map_err(|error| unreadable(".env", &error.to_string()))?;
+                    dotenv.insert(name, value);
+                }
+            }
+            Err(error) if error.not_found() => {}
+            Err(error) => return Err(unreadable(".env", &error.to_string())),
+        }
+        Ok(Self { file, overrides: Vec::new(), dotenv, environment })
+    }
+}
+
+/// Merged values with their origins, before they are checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub(super) root: Map<String, Value>,
+    /// Keys that some `default.toml` names.
+    pub(super) known: BTreeSet<String>,
+    /// Mistakes found while merging.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Settings {
+    /// Merges `defaults` (TOML documents) with the sources. Mistakes of form are kept until
+    /// [`super::Reader::finish`], so that they are reported together with those of content.
+    ///
+    /// # Errors
+    /// [`Problems`] when the file cannot be read or is no TOML: then nothing else can be said.
+    pub fn load(defaults: &[&str], aliases: &[Alias], sources: &Sources) -> Result<Self, Problems> {
+        let mut builder = Config::builder();
+        for text in defaults {
+            builder = builder.add_source(File::from_str(text, FileFormat::Toml));
+        }
+        let default_config = builder.build_cloned().map_err(|error| unreadable("compiled-in defaults", &error.to_string()))?;
+        let known = leaf_keys(&root_of(default_config));
+        let mut problems = Vec::new();
+
+        let path = match &sources.file {
+            Some(path) if !path.exists() => {
+                return Err(unreadable(&path.display().to_string(), "the file does not exist"));
+            }
+            Some(path) => Some(path.clone()),
+            None => Some(PathBuf::from("vigie.toml")).filter(|path| path.exists()),
+        };
+        if let Some(path) = path {
+            let shown = path.display().to_string();
+            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&shown, &error.to_string()))?;
+            builder = builder.add_source(Named::from_toml(&shown, &text)?);
+        }
+        for (label, text) in &sources.overrides {
+            builder = builder.add_source(Named::from_toml(label, text)?);
+        }
+        builder = builder.add_source(Named::from_variables(".env variable", &sources.dotenv, aliases, &known, &mut problems));
+        builder = builder.add_source(Named::from_variables(
+            "environment variable",
+            &sources.environment,
+            aliases,
+            &known,
+            &mut problems,
+        ));
+        let merged = builder.build().map_err(|error| unreadable("settings", &error.to_string()))?;
+        let mut settings = Self { root: root_of(merged), known, problems };
+        settings.check_known();
+        Ok(settings)
+    }
+
+    /// Reports keys that no default names, within the sections this binary knows.
+    fn check_known(&mut self) {
+        let sections: BTreeSet<&str> = self.known.iter().filter_map(|key| key.split('.').next()).collect();
+        let mut found = Vec::new();
+        for key in leaf_keys(&self.root) {
+            let section = key.split('.').next().unwrap_or_default();
+            let open = OPEN_SECTIONS.contains(&section);
+            if open || !sections.contains(section) || self.known.contains(&key) {
+                continue;
+            }
+            let nearest = nearest(&key, &self.known);
+            found.push(Problem {
+                value: self.value(&key).map(|value| super::print::shown(&key, value)),
+                source: self.value(&key).map_or_else(|| "settings".to_owned(), origin_of),
+                expected: format!("a known setting{}", nearest.map(|key| format!(" such as `{key}`")).unwrap_or_default()),
+                key,
+            });
+        }
+        self.problems.append(&mut found);
+    }
+
+    /// Sections present that no default of this binary names.
+    pub fn foreign_sections(&self) -> Vec<String> {
+        let sections: BTreeSet<&str> = self.known.iter().filter_map(|key| key.split('.').next()).collect();
+        self.root
+            .keys()
+            .filter(|name| !sections.contains(name.as_str()) && !OPEN_SECTIONS.contains(&name.as_str()))
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn value(&self, key: &str) -> Option<&Value> {
+        let mut parts = key.split('.');
+        let mut value = self.root.get(parts.next()?)?;
+        for part in parts {
+            match &value.kind {
+                ValueKind::Table(table) => value = table.get(part)?,
+                _ => return None,
+            }
+        }
+        Some(value)
+    }
+}
+
+/// Where a value came from, in words.
+pub(super) fn origin_of(value: &Value) -> String {
+    value.origin().map_or_else(|| "the compiled-in defaults".to_owned(), str::to_owned)
+}
+
+fn root_of(config: Config) -> Map<String, Value> {
+    config.cache.into_table().unwrap_or_default()
+}
+
+fn leaf_keys(root: &Map<String, Value>) -> BTreeSet<String> {
+    fn walk(prefix: &str, table: &Map<String, Value>, keys: &mut BTreeSet<String>) {
+        for (name, value) in table {
+            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            match &value.kind {
+                ValueKind::Table(inner) => walk(&key, inner, keys),
+                _ => {
+                    keys.insert(key);
+                }
+            }
+        }
+    }
+    let mut keys = BTreeSet::new();
+    walk("", root, &mut keys);
+    keys
+}
+
+fn unreadable(source: &str, why: &str) -> Problems {
+    Problems(vec![Problem {
+        key: "settings".to_owned(),
+        value: Some(why.to_owned()),
+        expected: "a readable TOML document".to_owned(),
+        source: source.to_owned(),
+    }])
+}
+
+/// The known key that differs least, if it is close enough to be a slip of the pen.
+pub(super) fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|candidate| (edit_distance(key, candidate), candidate.as_str()))
+        .min()
+        .filter(|(distance, _)| *distance <= 3.max(key.len() / 4))
+        .map(|(_, candidate)| candidate)
+}
+
+fn edit_distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in right.iter().enumerate() {
+            let substituted = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+/// A layer whose values know where they came from.
+#[derive(Debug, Clone)]
+struct Named {
+    values: Map<String, Value>,
+}
+
+impl Source for Named {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.values.clone())
+    }
+}
+
+impl Named {
+    fn from_toml(label: &str, text: &str) -> Result<Self, Problems> {
+        fn convert(label: &String, value: toml::Value) -> Value {
+            let kind = match value {
+                toml::Value::String(text) => ValueKind::String(text),
+                toml::Value::Integer(number) => ValueKind::I64(number),
+                toml::Value::Float(number) => ValueKind::Float(number),
+                toml::Value::Boolean(flag) => ValueKind::Boolean(flag),
+                toml::Value::Datetime(instant) => ValueKind::String(instant.to_string()),
+                toml::Value::Array(items) => {
+                    ValueKind::Array(items.into_iter().map(|item| convert(label, item)).collect())
+                }
+                toml::Value::Table(table) => ValueKind::Table(
+                    table.into_iter().map(|(name, value)| (name, convert(label, value))).collect(),
+                ),
+            };
+            Value::new(Some(label), kind)
+        }
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| unreadable(label, error.to_string().trim()))?;
+        let label = label.to_owned();
+        let values = table.into_iter().map(|(name, value)| (name, convert(&label, value))).collect();
+        Ok(Self { values })
+    }
+
+    fn from_variables(
+        what: &str,
+        variables: &BTreeMap<String, String>,
+        aliases: &[Alias],
+        known: &BTreeSet<String>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut values = Map::new();
+        let mut set = |key: &str, name: &str, text: &str| {
+            let origin = format!("{what} {name}");
+            values.insert(key.to_owned(), Value::new(Some(&origin), ValueKind::String(text.to_owned())));
+        };
+        let resolve = |key: &str, name: &str, path: &str, problems: &mut Vec<Problem>| match std::fs::read_to_string(path) {
+            Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) => {
+                problems.push(Problem {
+                    key: key.to_owned(),
+                    value: Some(path.to_owned()),
+                    expected: format!("a readable file ({error})"),
+                    source: format!("{what} {name}"),
+                });
+                None
+            }
+        };
+        // Aliases first: the general form is the more deliberate one and wins.
+        for alias in aliases {
+            let file_name = format!("{}_FILE", alias.name);
+            if let Some(path) = variables.get(&file_name) {
+                if let Some(text) = resolve(alias.key, &file_name, path, problems) {
+                    set(alias.key, &file_name, &text);
+                }
+            } else if let Some(text) = variables.get(alias.name).filter(|text| !text.is_empty()) {
+                set(alias.key, alias.name, text);
+            }
+        }
+        for (name, text) in variables {
+            let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+            let key = rest.to_ascii_lowercase().replace("__", ".");
+            match key.strip_suffix("_file").filter(|base| known.contains(*base)) {
+                Some(base) if !known.contains(&key) => {
+                    if let Some(text) = resolve(base, name, text, problems) {
+                        set(base, name, &text);
+                    }
+                }
+                _ => set(&key, name, text),
+            }
+        }
+        Self { values }
+    }
+}

@@ -1,0 +1,219 @@
+//! Periodic work without a leader: whoever inserts the slot's row does the work, in the same transaction.
+
+use std::future::Future;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use croner::Cron;
+
+use crate::clock::Ticker;
+use crate::db::Tx;
+use crate::service::Context;
+
+/// When slots begin: a cron expression of five fields, UTC.
+#[derive(Debug, Clone)]
+pub struct Schedule(Cron);
+
+impl Schedule {
+    /// Every full hour, `0 * * * *`.
+    pub fn hourly() -> Self {
+        "0 * * * *".parse().unwrap_or_else(|_| unreachable!("a constant expression"))
+    }
+
+    /// The first slot after an instant; `None` when the expression names none within years.
+    pub fn next_after(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.0.find_next_occurrence(&at, false).ok()
+    }
+
+    /// The last slot at or before an instant.
+    pub fn last_until(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.0.find_previous_occurrence(&at, true).ok()
+    }
+}
+
+impl std::str::FromStr for Schedule {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parser = croner::parser::CronParser::builder()
+            .seconds(croner::parser::Seconds::Disallowed)
+            .year(croner::parser::Year::Disallowed)
+            .build();
+        let cron = parser.parse(text.trim()).map_err(|error| error.to_string())?;
+        Ok(Self(cron))
+    }
+}
+
+/// What to do about slots that passed while nobody was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatchUp {
+    /// Skip them.
+    None,
+    /// Do the latest one.
+    Latest,
+    /// Do all of them, oldest first.
+    All,
+}
+
+impl CatchUp {
+    /// Choices for settings.
+    pub const CHOICES: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("latest", Self::Latest), ("all", Self::All)];
+}
+
+/// Slots that are due.
+///
+/// `last_done` is the newest slot that anybody did; the first run ever does only the current slot, so that a
+/// fresh installation does not work through history.
+pub fn due(
+    schedule: &Schedule,
+    catch_up: CatchUp,
+    last_done: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+    limit: usize,
+) -> Vec<DateTime<Utc>> {
+    let Some(current) = schedule.last_until(now) else { return Vec::new() };
+    let Some(last_done) = last_done else { return vec![current] };
+    if last_done >= current {
+        return Vec::new();
+    }
+    match catch_up {
+        CatchUp::Latest => vec![current],
+        // The slot of this very period is not a missed one.
+        CatchUp::None => {
+            let still_current = now - current < chrono::TimeDelta::minutes(5);
+            if still_current { vec![current] } else { Vec::new() }
+        }
+        CatchUp::All => {
+            let mut slots = Vec::new();
+            let mut at = last_done;
+            while let Some(next) = schedule.next_after(at).filter(|next| *next <= current) {
+                slots.push(next);
+                if slots.len() == limit {
+                    break;
+                }
+                at = next;
+            }
+            slots
+        }
+    }
+}
+
+/// A periodic job.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Name of the job, unique within the service, e.g. `drift-check/fraud-cards`.
+    pub name: String,
+    /// When its slots begin.
+    pub schedule: Schedule,
+    /// What to do about missed slots.
+    pub catch_up: CatchUp,
+}
+
+/// Slots worked off before the clock is asked again.
+const SLOTS_PER_ROUND: usize = 48;
+/// Longest sleep between looks at the clock.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Does the job's slots until told to stop.
+///
+/// `work` runs in the transaction that claims the slot: an error rolls both back, and the slot is tried again.
+///
+/// # Errors
+/// Never for a database that is away: it waits and goes on.
+pub async fn run<F, Fut>(context: Context, job: Job, work: F) -> anyhow::Result<()>
+where
+    F: Fn(Tx, DateTime<Utc>) -> Fut + Send + Sync,
+    Fut: Future<Output = anyhow::Result<Tx>> + Send,
+{
+    let mut ticker = Ticker::new(context.clock, context.pool.clone());
+    while !context.stop.is_cancelled() {
+        context.metrics.beat("slots");
+        let pause = match round(&context, &job, &work).await {
+            Ok(0) => LOOK_AGAIN,
+            Ok(_) => continue,
+            Err(error) => {
+                tracing::warn!("slot of job `{}` is tried again: {error:#}", job.name);
+                Duration::from_secs(1)
+            }
+        };
+        tokio::select! {
+            () = ticker.wait(pause) => {}
+            () = context.stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+async fn round<F, Fut>(context: &Context, job: &Job, work: &F) -> anyhow::Result<usize>
+where
+    F: Fn(Tx, DateTime<Utc>) -> Fut + Send + Sync,
+    Fut: Future<Output = anyhow::Result<Tx>> + Send,
+{
+    let Some(now) = context.clock.now(&context.pool).await? else { return Ok(0) };
+    let (last_done,): (Option<DateTime<Utc>>,) =
+        sqlx::query_as("select max(slot) from slot where job = $1").bind(&job.name).fetch_one(&context.pool).await?;
+    let slots = due(&job.schedule, job.catch_up, last_done, now, SLOTS_PER_ROUND);
+    for slot in &slots {
+        if context.stop.is_cancelled() {
+            break;
+        }
+        let mut tx = context.pool.begin().await?;
+        let claimed = sqlx::query("insert into slot (job, slot) values ($1, $2) on conflict do nothing")
+            .bind(&job.name)
+            .bind(slot)
+            .execute(&mut *tx)
+            .await?;
+        if claimed.rows_affected() == 1 {
+            let tx = work(tx, *slot).await?;
+            tx.commit().await?;
+        }
+        context.metrics.beat("slots");
+    }
+    Ok(slots.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn missed_slots_are_caught_up_as_the_setting_says() {
+        let hourly = Schedule::hourly();
+        let last = Some(at("2026-01-01T02:00:00Z"));
+        let now = at("2026-01-01T05:30:00Z");
+        let cases = [
+            (CatchUp::All, last, now, vec!["2026-01-01T03:00:00Z", "2026-01-01T04:00:00Z", "2026-01-01T05:00:00Z"]),
+            (CatchUp::Latest, last, now, vec!["2026-01-01T05:00:00Z"]),
+            (CatchUp::None, last, now, vec![]),
+            (CatchUp::None, last, at("2026-01-01T05:01:00Z"), vec!["2026-01-01T05:00:00Z"]),
+            // A fresh installation begins with the current slot.
+            (CatchUp::All, None, now, vec!["2026-01-01T05:00:00Z"]),
+            // Nothing is due twice, and a clock that went back does nothing.
+            (CatchUp::All, last, at("2026-01-01T02:59:59Z"), vec![]),
+            (CatchUp::All, last, at("2026-01-01T00:30:00Z"), vec![]),
+        ];
+        for (catch_up, last_done, now, expected) in cases {
+            let expected: Vec<_> = expected.into_iter().map(at).collect();
+            assert_eq!(due(&hourly, catch_up, last_done, now, 48), expected, "{catch_up:?} {last_done:?} {now}");
+        }
+    }
+
+    #[test]
+    fn a_slot_begins_exactly_at_its_instant() {
+        let daily: Schedule = "0 2 * * *".parse().unwrap();
+        assert_eq!(daily.last_until(at("2026-01-02T02:00:00Z")), Some(at("2026-01-02T02:00:00Z")));
+        assert_eq!(daily.last_until(at("2026-01-02T01:59:59Z")), Some(at("2026-01-01T02:00:00Z")));
+        assert_eq!(daily.next_after(at("2026-01-02T02:00:00Z")), Some(at("2026-01-03T02:00:00Z")));
+    }
+
+    #[test]
+    fn expressions_with_seconds_or_nonsense_are_refused() {
+        for bad in ["", "hourly", "0 0 2 * * *", "61 * * * *", "0 25 * * *"] {
+            assert!(bad.parse::<Schedule>().is_err(), "{bad}");
+        }
+    }
+}

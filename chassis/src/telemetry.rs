@@ -1,0 +1,166 @@
+//! Logs and traces.
+//!
+//! Spans are always recorded, so that every event carries a trace context; they are exported by OTLP over
+//! HTTP when an endpoint is set. The context is captured when the outbox row is written, travels in the
+//! event's headers, and becomes the parent of the reader's span: one trace runs from the check to the
+//! promotion. Names of messaging attributes follow OpenTelemetry's messaging conventions 1.44, kept in this file.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use schemas::{Received, TraceContext};
+use tracing::Span;
+use tracing::level_filters::LevelFilter;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, filter::Targets};
+
+use crate::settings::Reader;
+
+/// What to log and where to send spans.
+#[derive(Debug, Clone)]
+pub struct TelemetrySettings {
+    /// OTLP over HTTP; none exports nothing.
+    pub otlp_endpoint: Option<url::Url>,
+    /// Share of traces kept, 0 to 1.
+    pub sample: f64,
+    /// Filter of log lines.
+    pub log: String,
+    /// JSON lines instead of text.
+    pub json: bool,
+}
+
+impl TelemetrySettings {
+    /// Reads `[telemetry]`.
+    pub fn read(reader: &Reader<'_>) -> Self {
+        let section = reader.section("telemetry");
+        let expected = "a log filter such as `info` or `info,chassis=debug`";
+        let log = section.parsed("log", expected, |text| EnvFilter::try_new(text).map(|_| text.to_owned()));
+        Self {
+            otlp_endpoint: section.optional_url("otlp_endpoint", &["http", "https"]),
+            sample: section.number("sample", 0.0..=1.0),
+            log: log.unwrap_or_else(|| "info".to_owned()),
+            json: section.choice("log_format", &[("text", false), ("json", true)]),
+        }
+    }
+}
+
+/// Keeps telemetry alive; flush it last.
+#[derive(Debug)]
+pub struct Telemetry {
+    provider: SdkTracerProvider,
+}
+
+impl Telemetry {
+    /// Sends what is left, waiting at most five seconds.
+    pub async fn flush(self) {
+        let provider = self.provider;
+        // The exporter blocks; it must not block a worker of the runtime.
+        let outcome =
+            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(Duration::from_secs(5))).await;
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("spans may be missing: {error}"),
+            Err(error) => tracing::warn!("spans may be missing: {error}"),
+        }
+    }
+}
+
+/// Installs logs and traces for the process. `service` is the `service.name` of its spans.
+///
+/// # Errors
+/// When the exporter cannot be built, or telemetry was installed before.
+pub fn init(settings: &TelemetrySettings, service: &str) -> anyhow::Result<Telemetry> {
+    let provider = provider(settings, service)?;
+    let tracer = provider.tracer("vigie");
+    // Only our own spans: the exporter's and the clients' would feed themselves.
+    let ours = Targets::new().with_default(LevelFilter::INFO).with_targets(
+        ["h2", "hyper", "hyper_util", "reqwest", "rustls", "tonic", "tower", "sqlx", "async_nats", "opentelemetry", "opentelemetry_sdk", "opentelemetry-otlp"]
+            .map(|target| (target, LevelFilter::OFF)),
+    );
+    let filter = EnvFilter::try_new(&settings.log).context("read `telemetry.log`")?;
+    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(true);
+    let logs = if settings.json { logs.json().boxed() } else { logs.with_ansi(use_colour()).boxed() };
+    tracing_subscriber::registry()
+        .with(logs.with_filter(filter))
+        .with(tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours))
+        .try_init()
+        .context("install telemetry")?;
+    Ok(Telemetry { provider })
+}
+
+fn use_colour() -> bool {
+    use std::io::IsTerminal as _;
+    std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal()
+}
+
+fn provider(settings: &TelemetrySettings, service: &str) -> anyhow::Result<SdkTracerProvider> {
+    let resource = Resource::builder().with_service_name(service.to_owned()).build();
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample)));
+    let mut builder = SdkTracerProvider::builder().with_resource(resource).with_sampler(sampler);
+    if let Some(endpoint) = &settings.otlp_endpoint {
+        let url = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
+        let exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_endpoint(url)
+            .with_timeout(Duration::from_secs(5))
+            .build()
+            .context("build the OTLP exporter")?;
+        builder = builder.with_batch_exporter(exporter);
+    }
+    Ok(builder.build())
+}
+
+/// The trace context of the current span, for an event or a row.
+pub fn current_trace() -> TraceContext {
+    let mut carrier = HashMap::new();
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut carrier);
+    TraceContext {
+        parent: carrier.remove("traceparent"),
+        state: carrier.remove("tracestate").filter(|state| !state.is_empty()),
+    }
+}
+
+/// Makes `trace` the parent of `span`.
+pub fn continue_trace(span: &Span, trace: &TraceContext) {
+    let Some(parent) = &trace.parent else { return };
+    let mut carrier = HashMap::from([("traceparent".to_owned(), parent.clone())]);
+    if let Some(state) = &trace.state {
+        carrier.insert("tracestate".to_owned(), state.clone());
+    }
+    if let Err(error) = span.set_parent(TraceContextPropagator::new().extract(&carrier)) {
+        tracing::debug!("trace is not continued: {error}");
+    }
+}
+
+/// The span in which a delivery is processed, continuing the event's trace.
+pub(crate) fn process_span(service: &str, subject: &str, received: Option<&Received>) -> Span {
+    let span = tracing::info_span!(
+        "process",
+        otel.name = format!("process {subject}"),
+        otel.kind = "consumer",
+        messaging.system = "nats",
+        messaging.operation.name = "process",
+        messaging.operation.type = "process",
+        messaging.destination.name = subject,
+        messaging.consumer.group.name = service,
+        messaging.message.id = tracing::field::Empty,
+        messaging.message.conversation_id = tracing::field::Empty,
+        service = service,
+    );
+    if let Some(received) = received {
+        let attributes = &received.attributes;
+        span.record("messaging.message.id", attributes.id.to_string());
+        span.record("messaging.message.conversation_id", attributes.correlation_id.to_string());
+        continue_trace(&span, &attributes.trace);
+    }
+    span
+}
