@@ -18,5 +18,5 @@ pub use artifact::{
 };
 pub use columns::{Column, MISSING, Rows, ScoreError};
 pub use load::{ARTIFACT_BYTES_MAX, LoadError, digest_of, load};
-pub use model::Model;
+pub use model::{Model, encode_rows};
 pub use validate::{FEATURES_MAX, INPUTS_MAX, InvalidArtifact, TREES_MAX};

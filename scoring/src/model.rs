@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::artifact::{Body, Encoding, LEAF, ModelArtifact, Standardisation, Tree};
+use crate::artifact::{Body, Encoding, Feature, LEAF, ModelArtifact, Standardisation, Tree};
 use crate::columns::{Column, MISSING, Rows, ScoreError};
 use crate::validate::InvalidArtifact;
 
@@ -87,10 +87,7 @@ impl Model {
     /// # Errors
     /// [`ScoreError`] when a column is not there, of another kind, or inconsistent.
     pub fn score_rows(&self, rows: &Rows<'_>) -> Result<Vec<f64>, ScoreError> {
-        let features = self.artifact.features.iter();
-        let sources = features
-            .map(|feature| source(&feature.name, &feature.encoding, rows.column(&feature.name)?))
-            .collect::<Result<Vec<_>, _>>()?;
+        let sources = sources(&self.artifact.features, rows)?;
         let block_rows = (BLOCK_NUMBERS_MAX / self.inputs).clamp(1, BLOCK_ROWS_MAX);
         let mut scores = vec![0.0; rows.count()];
         let mut block = vec![0.0; block_rows.min(rows.count()) * self.inputs];
@@ -124,6 +121,20 @@ impl Model {
             }
         }
     }
+}
+
+/// Encodes every row as the model's inputs: a row-major matrix, one column per input. The trainer fits on this
+/// very encoding, so that training and scoring cannot differ.
+///
+/// # Errors
+/// [`ScoreError`] when a column is not there, of another kind, or inconsistent.
+pub fn encode_rows(features: &[Feature], rows: &Rows<'_>) -> Result<Vec<f64>, ScoreError> {
+    let inputs: usize = features.iter().map(|feature| feature.encoding.width()).sum();
+    let mut matrix = vec![0.0; inputs * rows.count()];
+    if !matrix.is_empty() {
+        encode(&sources(features, rows)?, 0, inputs, &mut matrix);
+    }
+    Ok(matrix)
 }
 
 fn pack(tree: &Tree) -> Vec<Node> {
@@ -169,6 +180,10 @@ fn sigmoid(log_odds: f64) -> f64 {
     } else {
         1.0 / (1.0 + (-log_odds).exp())
     }
+}
+
+fn sources<'a>(features: &'a [Feature], rows: &Rows<'a>) -> Result<Vec<Source<'a>>, ScoreError> {
+    features.iter().map(|feature| source(&feature.name, &feature.encoding, rows.column(&feature.name)?)).collect()
 }
 
 fn source<'a>(name: &str, encoding: &'a Encoding, column: Column<'a>) -> Result<Source<'a>, ScoreError> {

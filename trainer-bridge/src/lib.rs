@@ -1,1 +1,3 @@
 //! Training runs, on Databricks or locally; registration and promotion.
+
+pub mod training;
