@@ -1,1 +1,157 @@
-//! The statistics, pure: one detector one file, no I/O, no async.
+//! The statistics: pure functions and values, no I/O, no async, no clock, no randomness.
+//!
+//! * [`binning`] – bins of a feature, fixed once from the reference.
+//! * [`reference`] – bins of all features from a stream of reference rows, in bounded memory.
+//! * [`profile`] – a window reduced to counts in those bins; profiles merge by addition.
+//! * [`psi`] – the first detector; a new detector is one new file and one line in [`DETECTORS`].
+//! * [`null`] – what the sample size alone explains, so that thresholds know the number of rows.
+//! * [`proportion`] – tests and intervals for rates; [`performance`] – recall, precision, AUC and their
+//!   intervals, and the choice of an operating threshold.
+//! * [`compat`] – the literal conventions of other tools, to reproduce their numbers.
+//!
+//! A detector measures and never judges: it gives a score or a typed reason why there is none. No function
+//! returns NaN or an infinite score.
+
+pub mod binning;
+pub mod compat;
+pub mod histogram;
+pub mod null;
+pub mod performance;
+pub mod profile;
+pub mod proportion;
+pub mod psi;
+pub mod reference;
+pub mod special;
+
+pub use histogram::Histogram;
+
+/// Measures how far a window lies from the reference, in bins that both share.
+pub trait Detector: Sync {
+    /// Name used in events, metrics and settings, e.g. `psi`. Never changes.
+    fn name(&self) -> &'static str;
+
+    /// Measures how far `current` lies from `reference`; larger is farther.
+    ///
+    /// # Errors
+    /// [`Unusable`] when no honest score exists: too few values, bins that differ.
+    fn score(&self, reference: &Histogram, current: &Histogram) -> Result<Score, Unusable>;
+}
+
+/// Every detector on histograms, in the order in which they are reported.
+pub const DETECTORS: &[&dyn Detector] = &[&psi::Psi];
+
+/// The detector of a name.
+pub fn detector(name: &str) -> Option<&'static dyn Detector> {
+    DETECTORS.iter().copied().find(|detector| detector.name() == name)
+}
+
+/// What a detector measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// On the detector's own scale; finite, 0 when the samples look alike.
+    pub value: f64,
+    /// Bins in which at least one of the samples has a value, 1 or more.
+    pub bins: u32,
+}
+
+/// Which of the two samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sample {
+    /// What is compared with.
+    Reference,
+    /// What is looked at.
+    Current,
+}
+
+impl std::fmt::Display for Sample {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Reference => "reference",
+            Self::Current => "current",
+        })
+    }
+}
+
+/// Why there is no honest number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Unusable {
+    /// A sample has fewer values than the statistic needs.
+    TooFewValues {
+        /// Which sample.
+        sample: Sample,
+        /// Values found.
+        values: u64,
+        /// Values needed.
+        min: u64,
+    },
+    /// The two histograms were not counted in the same bins.
+    BinsDiffer,
+    /// A change relative to a rate of zero has no value.
+    ReferenceRateZero,
+    /// All rows are of one class, so ranking or the rate of the other class is not defined.
+    OneClassOnly {
+        /// Frauds found.
+        frauds: u64,
+        /// Genuine rows found.
+        genuine: u64,
+    },
+    /// Scores and labels differ in number.
+    LengthsDiffer {
+        /// Scores given.
+        scores: usize,
+        /// Labels given.
+        labels: usize,
+    },
+    /// A score is missing or not a number.
+    ScoreNotANumber {
+        /// Position of the first one.
+        at: usize,
+    },
+}
+
+impl Unusable {
+    /// Stable word for tables and events.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::TooFewValues { .. } => "too_few_values",
+            Self::BinsDiffer => "bins_differ",
+            Self::ReferenceRateZero => "reference_rate_zero",
+            Self::OneClassOnly { .. } => "one_class_only",
+            Self::LengthsDiffer { .. } => "lengths_differ",
+            Self::ScoreNotANumber { .. } => "score_not_a_number",
+        }
+    }
+}
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooFewValues { sample, values, min } => {
+                write!(f, "the {sample} has {values} values, {min} are needed")
+            }
+            Self::BinsDiffer => f.write_str("reference and current were not counted in the same bins"),
+            Self::ReferenceRateZero => f.write_str("the reference rate is zero, so a relative change has no value"),
+            Self::OneClassOnly { frauds, genuine } => {
+                write!(f, "both classes are needed, but there are {frauds} frauds and {genuine} genuine rows")
+            }
+            Self::LengthsDiffer { scores, labels } => write!(f, "there are {scores} scores but {labels} labels"),
+            Self::ScoreNotANumber { at } => write!(f, "score number {at} is not a number"),
+        }
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detectors_have_distinct_names_and_are_found_by_them() {
+        for found in DETECTORS {
+            assert_eq!(DETECTORS.iter().filter(|other| other.name() == found.name()).count(), 1);
+            assert_eq!(detector(found.name()).map(Detector::name), Some(found.name()));
+        }
+        assert!(detector("no such").is_none());
+    }
+}

@@ -1,0 +1,53 @@
+//! Counts of one sample in the bins of one feature: what detectors compare.
+
+use crate::Unusable;
+use crate::binning::{BinsDigest, FeatureBins};
+
+/// Counts in fine bins and in the coarse bins that they merge into.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    bins: BinsDigest,
+    fine: Vec<u64>,
+    coarse: Vec<u64>,
+}
+
+impl Histogram {
+    /// Counts in the fine bins of a feature.
+    ///
+    /// # Errors
+    /// [`Unusable::BinsDiffer`] when the number of counts is not the number of bins.
+    pub fn new(bins: &FeatureBins, fine: Vec<u64>) -> Result<Self, Unusable> {
+        if fine.len() != bins.fine_len() {
+            return Err(Unusable::BinsDiffer);
+        }
+        Ok(Self { bins: bins.digest(), coarse: bins.merge_fine(&fine), fine })
+    }
+
+    /// Counts in bins made elsewhere; fine and coarse bins are the same, and the order is the only identity.
+    pub fn from_counts(counts: Vec<u64>) -> Self {
+        Self { bins: BinsDigest::of_count(counts.len()), coarse: counts.clone(), fine: counts }
+    }
+
+    /// Counts in fine bins.
+    pub fn fine(&self) -> &[u64] {
+        &self.fine
+    }
+
+    /// Counts in coarse bins.
+    pub fn coarse(&self) -> &[u64] {
+        &self.coarse
+    }
+
+    /// Values counted, missing ones included.
+    pub fn values(&self) -> u64 {
+        self.fine.iter().sum()
+    }
+
+    /// Whether both were counted in the same bins.
+    ///
+    /// # Errors
+    /// [`Unusable::BinsDiffer`].
+    pub fn comparable(&self, other: &Self) -> Result<(), Unusable> {
+        if self.bins == other.bins { Ok(()) } else { Err(Unusable::BinsDiffer) }
+    }
+}

@@ -1,0 +1,459 @@
+//! A window reduced to counts, so that windows can be stored, added and compared without their rows.
+//!
+//! [`Profile`] holds the features, [`Outcome`] holds scores and labels. They are apart because their lives differ:
+//! the features of a past hour never change, while its labels go on arriving. Both merge by addition: the
+//! profile of a day is the sum of its hours, in any order.
+
+use serde::{Deserialize, Serialize};
+
+use crate::binning::{BinsDigest, FeatureBins, MISSING_BIN, UNSEEN_BIN};
+use crate::performance::Confusion;
+use crate::proportion::Rate;
+use crate::{Histogram, Unusable};
+
+/// Values of one feature of a batch of rows.
+#[derive(Debug, Clone, Copy)]
+pub enum Values<'a> {
+    /// Numbers; NaN is missing.
+    Numbers(&'a [f64]),
+    /// Positions in a list of levels; a position outside the list is missing.
+    Levels {
+        /// One position per row.
+        codes: &'a [u32],
+        /// The distinct levels of the batch.
+        levels: &'a [String],
+    },
+}
+
+impl Values<'_> {
+    /// Rows in the batch.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Numbers(numbers) => numbers.len(),
+            Self::Levels { codes, .. } => codes.len(),
+        }
+    }
+
+    /// Whether the batch has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The features of a window as counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    rows: u64,
+    features: Vec<FeatureProfile>,
+}
+
+/// One feature of a window as counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeatureProfile {
+    bins: BinsDigest,
+    /// Counts in fine bins.
+    counts: Vec<u64>,
+    /// Of the finite numbers; none for categorical features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    moments: Option<Moments>,
+}
+
+/// Sums over the finite numbers of a feature.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Moments {
+    /// How many finite numbers.
+    pub values: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// The sum of their squares.
+    pub sum_of_squares: f64,
+    /// The smallest; 0 when there is none.
+    pub min: f64,
+    /// The largest; 0 when there is none.
+    pub max: f64,
+}
+
+impl Moments {
+    const NONE: Self = Self { values: 0, sum: 0.0, sum_of_squares: 0.0, min: 0.0, max: 0.0 };
+
+    fn of(numbers: &[f64]) -> Self {
+        let mut found = Self { min: f64::INFINITY, max: f64::NEG_INFINITY, ..Self::NONE };
+        for number in numbers.iter().copied().filter(|number| number.is_finite()) {
+            found.values += 1;
+            found.sum += number;
+            found.sum_of_squares += number * number;
+            found.min = found.min.min(number);
+            found.max = found.max.max(number);
+        }
+        if found.values == 0 { Self::NONE } else { found.bounded() }
+    }
+
+    /// Sums of enormous numbers stop at the largest finite number rather than becoming infinite.
+    fn bounded(self) -> Self {
+        let bound = |value: f64| value.clamp(f64::MIN, f64::MAX);
+        Self { sum: bound(self.sum), sum_of_squares: bound(self.sum_of_squares), ..self }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        *self = match (self.values, other.values) {
+            (_, 0) => *self,
+            (0, _) => *other,
+            _ => Self {
+                values: self.values + other.values,
+                sum: self.sum + other.sum,
+                sum_of_squares: self.sum_of_squares + other.sum_of_squares,
+                min: self.min.min(other.min),
+                max: self.max.max(other.max),
+            }
+            .bounded(),
+        };
+    }
+
+    /// Mean of the finite numbers.
+    pub fn mean(&self) -> Option<f64> {
+        (self.values > 0).then(|| self.sum / self.values as f64)
+    }
+
+    /// Population standard deviation of the finite numbers, 0 or more.
+    pub fn deviation(&self) -> Option<f64> {
+        let mean = self.mean()?;
+        Some((self.sum_of_squares / self.values as f64 - mean * mean).max(0.0).sqrt())
+    }
+}
+
+impl FeatureProfile {
+    fn empty(bins: &FeatureBins) -> Self {
+        let moments = matches!(bins, FeatureBins::Numeric(_)).then_some(Moments::NONE);
+        Self { bins: bins.digest(), counts: vec![0; bins.fine_len()], moments }
+    }
+
+    /// Counts values; a feature whose kind is not that of its bins cannot be counted.
+    fn add(&mut self, bins: &FeatureBins, values: &Values<'_>) -> Result<(), Unusable> {
+        match (bins, values) {
+            (FeatureBins::Numeric(bins), Values::Numbers(numbers)) => {
+                for number in *numbers {
+                    self.counts[bins.bin_of(*number)] += 1;
+                }
+                let moments = Moments::of(numbers);
+                self.moments.get_or_insert(Moments::NONE).merge(&moments);
+                Ok(())
+            }
+            (FeatureBins::Category(bins), Values::Levels { codes, levels }) => {
+                let bin_of_code: Vec<usize> = levels.iter().map(|level| bins.bin_of(level)).collect();
+                for code in *codes {
+                    self.counts[bin_of_code.get(*code as usize).copied().unwrap_or(MISSING_BIN)] += 1;
+                }
+                Ok(())
+            }
+            _ => Err(Unusable::BinsDiffer),
+        }
+    }
+
+    /// Counts in fine bins.
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// Missing values.
+    pub fn missing(&self) -> u64 {
+        self.counts.get(MISSING_BIN).copied().unwrap_or(0)
+    }
+
+    /// Values of levels that the reference never had; `None` for numbers.
+    pub fn unseen(&self) -> Option<u64> {
+        if self.moments.is_some() { None } else { self.counts.get(UNSEEN_BIN).copied() }
+    }
+
+    /// Sums over the finite numbers; `None` for categorical features.
+    pub fn moments(&self) -> Option<&Moments> {
+        self.moments.as_ref()
+    }
+}
+
+impl Profile {
+    /// The profile of no rows.
+    pub fn empty(features: &[FeatureBins]) -> Self {
+        Self { rows: 0, features: features.iter().map(FeatureProfile::empty).collect() }
+    }
+
+    /// Counts a batch: one entry of `values` per feature, in the order of `features`.
+    ///
+    /// # Errors
+    /// [`Unusable::BinsDiffer`] when the features are not those of the bins; the profile is then unchanged.
+    pub fn add(&mut self, features: &[FeatureBins], values: &[Values<'_>]) -> Result<(), Unusable> {
+        let rows = values.first().map_or(0, Values::len);
+        let fits = features.len() == self.features.len()
+            && values.len() == features.len()
+            && values.iter().all(|column| column.len() == rows)
+            && features.iter().zip(values).all(|(bins, column)| {
+                matches!(bins, FeatureBins::Numeric(_)) == matches!(column, Values::Numbers(_))
+            });
+        if !fits {
+            return Err(Unusable::BinsDiffer);
+        }
+        for ((profile, bins), column) in self.features.iter_mut().zip(features).zip(values) {
+            profile.add(bins, column)?;
+        }
+        self.rows += rows as u64;
+        Ok(())
+    }
+
+    /// Adds the counts of other rows.
+    ///
+    /// # Errors
+    /// [`Unusable::BinsDiffer`] when the other was counted in other bins; the profile is then unchanged.
+    pub fn merge(&mut self, other: &Self) -> Result<(), Unusable> {
+        let alike = self.features.len() == other.features.len()
+            && self
+                .features
+                .iter()
+                .zip(&other.features)
+                .all(|(mine, theirs)| mine.bins == theirs.bins && mine.counts.len() == theirs.counts.len());
+        if !alike {
+            return Err(Unusable::BinsDiffer);
+        }
+        self.rows += other.rows;
+        for (mine, theirs) in self.features.iter_mut().zip(&other.features) {
+            for (count, more) in mine.counts.iter_mut().zip(&theirs.counts) {
+                *count += more;
+            }
+            if let (Some(moments), Some(more)) = (&mut mine.moments, &theirs.moments) {
+                moments.merge(more);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows counted.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The features, in the order of their bins.
+    pub fn features(&self) -> &[FeatureProfile] {
+        &self.features
+    }
+
+    /// What detectors compare: the counts of feature number `at`.
+    ///
+    /// # Errors
+    /// [`Unusable::BinsDiffer`] when there is no such feature or it was counted in other bins.
+    pub fn histogram(&self, at: usize, bins: &FeatureBins) -> Result<Histogram, Unusable> {
+        let feature = self.features.get(at).ok_or(Unusable::BinsDiffer)?;
+        if feature.bins != bins.digest() {
+            return Err(Unusable::BinsDiffer);
+        }
+        Histogram::new(bins, feature.counts.clone())
+    }
+}
+
+/// Equal-width bins of the score on `[0, 1]`.
+pub const SCORE_BINS: usize = 50;
+
+/// What is known of a row's label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Not known yet.
+    Unknown,
+    /// Known to be genuine.
+    Genuine,
+    /// Known to be fraud.
+    Fraud,
+}
+
+/// Scores and labels of a window as counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The operating threshold that predictions were made with.
+    threshold: f64,
+    rows: u64,
+    labelled: u64,
+    frauds: u64,
+    scored: u64,
+    confusion: Confusion,
+    /// Rows per score bin: label unknown, genuine, fraud.
+    score_counts: [Vec<u64>; 3],
+}
+
+impl Outcome {
+    /// The outcome of no rows, for predictions at this operating threshold.
+    pub fn empty(threshold: f64) -> Self {
+        let none = || vec![0; SCORE_BINS];
+        Self {
+            threshold,
+            rows: 0,
+            labelled: 0,
+            frauds: 0,
+            scored: 0,
+            confusion: Confusion::default(),
+            score_counts: [none(), none(), none()],
+        }
+    }
+
+    /// Counts one row; a score of NaN is missing.
+    pub fn add(&mut self, score: f64, label: Known) {
+        self.rows += 1;
+        self.labelled += u64::from(label != Known::Unknown);
+        self.frauds += u64::from(label == Known::Fraud);
+        if score.is_nan() {
+            return;
+        }
+        self.scored += 1;
+        let bin = ((score * SCORE_BINS as f64) as usize).min(SCORE_BINS - 1);
+        self.score_counts[label as usize][bin] += 1;
+        if label != Known::Unknown {
+            self.confusion.add(score >= self.threshold, label == Known::Fraud);
+        }
+    }
+
+    /// Adds the counts of other rows.
+    ///
+    /// # Errors
+    /// [`Unusable::BinsDiffer`] when the other was predicted at another threshold; nothing is then changed.
+    pub fn merge(&mut self, other: &Self) -> Result<(), Unusable> {
+        let alike = self.threshold.to_bits() == other.threshold.to_bits()
+            && self.score_counts.iter().zip(&other.score_counts).all(|(mine, theirs)| mine.len() == theirs.len());
+        if !alike {
+            return Err(Unusable::BinsDiffer);
+        }
+        self.rows += other.rows;
+        self.labelled += other.labelled;
+        self.frauds += other.frauds;
+        self.scored += other.scored;
+        self.confusion.merge(&other.confusion);
+        for (mine, theirs) in self.score_counts.iter_mut().flatten().zip(other.score_counts.iter().flatten()) {
+            *mine += theirs;
+        }
+        Ok(())
+    }
+
+    /// The operating threshold of the predictions.
+    pub fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Rows whose label is known.
+    pub fn labelled(&self) -> u64 {
+        self.labelled
+    }
+
+    /// Rows that have a score.
+    pub fn scored(&self) -> u64 {
+        self.scored
+    }
+
+    /// Frauds among the rows whose label is known.
+    pub fn fraud_rate(&self) -> Rate {
+        Rate { hits: self.frauds, of: self.labelled }
+    }
+
+    /// Predictions against labels, over rows that have both.
+    pub fn confusion(&self) -> &Confusion {
+        &self.confusion
+    }
+
+    /// Rows per score bin, whatever their label.
+    pub fn score_histogram(&self) -> Vec<u64> {
+        (0..SCORE_BINS).map(|bin| self.score_counts.iter().map(|counts| counts[bin]).sum()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::binning::{BinSettings, CategoryBins, NumericBins};
+
+    fn bins() -> Vec<FeatureBins> {
+        let numbers: Vec<f64> = (0..1000).map(f64::from).collect();
+        let levels = BTreeMap::from([("chip".to_owned(), 60), ("online".to_owned(), 40)]);
+        vec![
+            FeatureBins::Numeric(NumericBins::fit(&numbers, &BinSettings::default())),
+            FeatureBins::Category(CategoryBins::fit(&levels, &BinSettings::default())),
+        ]
+    }
+
+    #[test]
+    fn missing_and_unseen_values_are_counted_apart() {
+        let bins = bins();
+        let mut profile = Profile::empty(&bins);
+        let levels = ["chip".to_owned(), "mail".to_owned()];
+        profile
+            .add(
+                &bins,
+                &[
+                    Values::Numbers(&[1.0, f64::NAN, 5.0]),
+                    Values::Levels { codes: &[0, 1, u32::MAX], levels: &levels },
+                ],
+            )
+            .unwrap();
+        let [numbers, texts] = profile.features() else { panic!("two features") };
+        assert_eq!((numbers.missing(), numbers.unseen()), (1, None));
+        assert_eq!((texts.missing(), texts.unseen()), (1, Some(1)));
+        let moments = numbers.moments().unwrap();
+        assert_eq!((moments.values, moments.sum, moments.sum_of_squares), (2, 6.0, 26.0));
+        assert_eq!((moments.min, moments.max, moments.mean()), (1.0, 5.0, Some(3.0)));
+        assert_eq!(moments.deviation(), Some(2.0));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_changes_nothing() {
+        let bins = bins();
+        let mut profile = Profile::empty(&bins);
+        let before = profile.clone();
+        assert_eq!(profile.add(&bins, &[Values::Numbers(&[1.0])]), Err(Unusable::BinsDiffer));
+        assert_eq!(
+            profile.add(&bins, &[Values::Numbers(&[1.0]), Values::Numbers(&[1.0])]),
+            Err(Unusable::BinsDiffer)
+        );
+        let ragged = [Values::Numbers(&[1.0]), Values::Levels { codes: &[], levels: &[] }];
+        assert_eq!(profile.add(&bins, &ragged), Err(Unusable::BinsDiffer));
+        let other = vec![bins[1].clone(), bins[0].clone()];
+        assert_eq!(profile.merge(&Profile::empty(&other)), Err(Unusable::BinsDiffer));
+        assert!(profile.histogram(0, &bins[1]).is_err());
+        assert!(profile.histogram(2, &bins[0]).is_err());
+        assert_eq!(profile, before);
+    }
+
+    #[test]
+    fn infinite_values_are_counted_but_not_summed() {
+        let bins = &bins()[..1];
+        let mut profile = Profile::empty(bins);
+        profile.add(bins, &[Values::Numbers(&[f64::INFINITY, f64::NEG_INFINITY, 2.0])]).unwrap();
+        let moments = profile.features()[0].moments().unwrap();
+        assert_eq!((moments.values, moments.sum), (1, 2.0));
+        profile.add(bins, &[Values::Numbers(&[f64::MAX, f64::MAX])]).unwrap();
+        let text = serde_json::to_string(&profile).unwrap();
+        assert_eq!(serde_json::from_str::<Profile>(&text).unwrap(), profile, "no number that JSON cannot hold");
+    }
+
+    #[test]
+    fn outcomes_tell_apart_what_is_not_labelled_and_not_scored() {
+        let mut outcome = Outcome::empty(0.5);
+        for (score, label) in [
+            (0.5, Known::Fraud),
+            (0.49, Known::Fraud),
+            (0.9, Known::Genuine),
+            (0.1, Known::Genuine),
+            (0.7, Known::Unknown),
+            (f64::NAN, Known::Fraud),
+            (1.0, Known::Unknown),
+        ] {
+            outcome.add(score, label);
+        }
+        assert_eq!((outcome.rows(), outcome.labelled(), outcome.scored()), (7, 5, 6));
+        assert_eq!(outcome.fraud_rate(), Rate { hits: 3, of: 5 });
+        let confusion = outcome.confusion();
+        assert_eq!((confusion.true_positives, confusion.false_negatives), (1, 1), "0.5 is an alarm");
+        assert_eq!((confusion.false_positives, confusion.true_negatives), (1, 1));
+        assert_eq!(outcome.score_histogram().iter().sum::<u64>(), 6);
+        assert_eq!(outcome.score_histogram()[SCORE_BINS - 1], 1);
+        assert_eq!(outcome.merge(&Outcome::empty(0.4)), Err(Unusable::BinsDiffer));
+    }
+}
