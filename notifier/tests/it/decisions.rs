@@ -1,0 +1,228 @@
+//! Who hears about what: the table of `decide.rs`, checked.
+
+use notifier::alert::{Alert, FACTS_MAX, MOVEMENTS_MAX, Severity};
+use notifier::decide::{Decision, Silence, decide};
+use schemas::Event;
+use schemas::events::{
+    AlertSent, Channel, DriftCheckRequested, DriftSeverity, Priority, PromotionKind, ValidationVerdict,
+    Verdict,
+};
+
+use crate::samples;
+
+fn decided(event: &Event) -> Decision {
+    decide(event, &samples::attributes(event, "fraud-cards"))
+}
+
+pub fn told(event: &Event) -> Alert {
+    match decided(event) {
+        Decision::Tell(alert) => *alert,
+        Decision::Silent(silence) => panic!("nobody was told: {}", silence.as_str()),
+    }
+}
+
+#[test]
+fn each_event_is_told_with_its_severity() {
+    use Severity::{Critical, High, Low, Medium};
+    let cases: Vec<(Event, Severity, &str)> = vec![
+        (
+            samples::drift_detected(DriftSeverity::Immediate).into(),
+            Critical,
+            "[CRITICAL] Fraud Detection Alert: data, target and concept drift in fraud-cards",
+        ),
+        (
+            samples::drift_detected(DriftSeverity::High).into(),
+            High,
+            "[HIGH] Fraud Detection Alert: data drift in fraud-cards",
+        ),
+        (
+            samples::drift_detected(DriftSeverity::Medium).into(),
+            Medium,
+            "[MEDIUM] Fraud Detection Alert: data drift in fraud-cards",
+        ),
+        (
+            samples::drift_detected(DriftSeverity::AlertOnly).into(),
+            Medium,
+            "[MEDIUM] Fraud Detection Alert: target drift in fraud-cards",
+        ),
+        (
+            samples::drift_checked(Verdict::Unknown, Some(Verdict::Stable)).into(),
+            Medium,
+            "[MEDIUM] Fraud Detection Alert: drift is unknown in fraud-cards",
+        ),
+        (
+            samples::retrain_requested(Priority::Immediate).into(),
+            Critical,
+            "[CRITICAL] Fraud Detection Alert: retraining of fraud-cards requested",
+        ),
+        (
+            samples::retrain_requested(Priority::High).into(),
+            High,
+            "[HIGH] Fraud Detection Alert: retraining of fraud-cards requested",
+        ),
+        (
+            samples::retrain_requested(Priority::Medium).into(),
+            Medium,
+            "[MEDIUM] Fraud Detection Alert: retraining of fraud-cards requested",
+        ),
+        (
+            samples::retrain_requested(Priority::Scheduled).into(),
+            Low,
+            "[LOW] Fraud Detection Alert: retraining of fraud-cards requested",
+        ),
+        (
+            samples::training_failed().into(),
+            High,
+            "[HIGH] Fraud Detection Alert: training of fraud-cards failed",
+        ),
+        (
+            samples::model_validated(ValidationVerdict::Failed).into(),
+            High,
+            "[HIGH] Fraud Detection Alert: candidate fraud-cards-20180720T020000Z of fraud-cards failed validation",
+        ),
+        (
+            samples::model_promoted(PromotionKind::Promotion).into(),
+            Low,
+            "[LOW] Fraud Detection Alert: fraud-cards-20180720T020000Z is champion of fraud-cards",
+        ),
+        (
+            samples::model_promoted(PromotionKind::Rollback).into(),
+            High,
+            "[HIGH] Fraud Detection Alert: fraud-cards was rolled back to fraud-cards-20180720T020000Z",
+        ),
+    ];
+    for (event, severity, subject) in cases {
+        let alert = told(&event);
+        assert_eq!((alert.severity, alert.subject().as_str()), (severity, subject));
+        assert_eq!(alert.about.event_type, event.kind().ce_type());
+        assert!(!alert.next.is_empty(), "{subject} does not say what now");
+        assert!(alert.facts.len() <= FACTS_MAX);
+    }
+}
+
+#[test]
+fn silence_has_a_reason() {
+    let cases: Vec<(Event, Silence)> = vec![
+        (
+            samples::drift_checked(Verdict::Stable, Some(Verdict::Unknown)).into(),
+            Silence::CheckCouldLook,
+        ),
+        (
+            samples::drift_checked(Verdict::Drifted, None).into(),
+            Silence::CheckCouldLook,
+        ),
+        (
+            samples::drift_checked(Verdict::Unknown, Some(Verdict::Unknown)).into(),
+            Silence::StillUnknown,
+        ),
+        (
+            samples::model_validated(ValidationVerdict::Passed).into(),
+            Silence::CandidatePassed,
+        ),
+        (
+            DriftCheckRequested {
+                as_of: samples::at("2018-07-20T02:00:00Z"),
+                requested_by: "cli:alice".to_owned(),
+                reason: String::new(),
+            }
+            .into(),
+            Silence::NotForPeople,
+        ),
+        (
+            // An alert about an alert would never end.
+            AlertSent {
+                alert_id: schemas::AlertId::fresh(),
+                about_event: schemas::EventId::fresh(),
+                about_type: "vigie.drift.detected.v1".to_owned(),
+                channel: Channel::Email,
+                recipient: "a***@example.org".to_owned(),
+                severity: "HIGH".to_owned(),
+                subject: "x".to_owned(),
+                attempts: 1,
+            }
+            .into(),
+            Silence::NotForPeople,
+        ),
+    ];
+    for (event, silence) in cases {
+        assert_eq!(decided(&event), Decision::Silent(silence), "{}", event.kind());
+    }
+}
+
+#[test]
+fn unknown_is_told_when_it_begins_whatever_was_before() {
+    for previous in [None, Some(Verdict::Stable), Some(Verdict::Drifted)] {
+        let alert = told(&samples::drift_checked(Verdict::Unknown, previous).into());
+        assert!(alert.what.contains("could not look"), "{}", alert.what);
+        assert!(
+            alert.facts.iter().any(|fact| fact.value.contains("too_few_rows")),
+            "{:?}",
+            alert.facts
+        );
+        assert!(
+            !alert
+                .facts
+                .iter()
+                .any(|fact| fact.value.contains("labels_not_ripe")),
+            "an expected wait is no cause"
+        );
+    }
+    let mut first = samples::drift_checked(Verdict::Unknown, None);
+    first.champion = None;
+    assert_eq!(told(&first.into()).severity, Severity::Low);
+}
+
+#[test]
+fn an_episode_is_one_occasion_until_its_severity_changes() {
+    let mut later = samples::drift_detected(DriftSeverity::High);
+    later.as_of = samples::at("2018-07-20T03:00:00Z");
+    later.consecutive = 5;
+    let mut next_episode = later.clone();
+    next_episode.since = samples::at("2018-07-25T03:00:00Z");
+    let first = told(&samples::drift_detected(DriftSeverity::High).into()).occasion;
+    assert_eq!(told(&later.into()).occasion, first);
+    assert_ne!(told(&next_episode.into()).occasion, first);
+    assert_ne!(
+        told(&samples::drift_detected(DriftSeverity::Immediate).into()).occasion,
+        first
+    );
+}
+
+#[test]
+fn models_do_not_share_an_occasion() {
+    let event: Event = samples::drift_detected(DriftSeverity::High).into();
+    let occasion = |model: &str| match decide(&event, &samples::attributes(&event, model)) {
+        Decision::Tell(alert) => alert.occasion,
+        Decision::Silent(_) => panic!("nobody was told"),
+    };
+    assert_ne!(occasion("fraud-cards"), occasion("fraud-transfers"));
+}
+
+#[test]
+fn a_hundred_moved_features_are_counted_not_listed() {
+    let mut drift = samples::drift_detected(DriftSeverity::High);
+    drift.features = (0..100)
+        .map(|n| samples::feature(&format!("v{n}"), 0.9, 0.3, 0.01))
+        .collect();
+    let alert = told(&drift.into());
+    assert_eq!(
+        (alert.moved.len(), alert.moved_unlisted),
+        (MOVEMENTS_MAX, 100 - MOVEMENTS_MAX)
+    );
+}
+
+#[test]
+fn only_web_addresses_become_links() {
+    for (url, kept) in [
+        ("https://adb-1.azuredatabricks.net/#job/7/run/1", true),
+        ("http://mlflow:5000/#/experiments/1", true),
+        ("javascript:alert(1)", false),
+        ("data:text/html,x", false),
+        ("file:///etc/passwd", false),
+        ("not an address", false),
+    ] {
+        let mut failed = samples::training_failed();
+        failed.run_url = Some(url.to_owned());
+        assert_eq!(told(&failed.into()).link.is_some(), kept, "{url}");
+    }
+}
