@@ -1,1 +1,25 @@
 //! Starts a private nats-server and PostgreSQL, and test peers, for the demo, for development and for tests.
+//!
+//! - [`tools`] finds the servers on this machine, or fetches pinned ones.
+//! - [`Stack`] starts both in a folder of their own, on free loopback ports, and stops them without a trace.
+//! - [`TestEnv`] gives each test its own empty database and its own NATS account on one stack per test process.
+//!
+//! Nothing outlives its starter: [`Stack::stop`] and `Drop` stop both servers, and a [watchdog](mod@watchdog) does
+//! it when the process ends without either (`kill -9`, or the end of a test binary, which drops no statics).
+//! Linux only.
+
+mod account;
+mod nats;
+mod postgres;
+mod process;
+mod progress;
+mod stack;
+mod test_env;
+pub mod tools;
+mod watchdog;
+
+pub use nats::NatsServer;
+pub use postgres::PostgresServer;
+pub use progress::Progress;
+pub use stack::{Durability, Stack, StackOptions};
+pub use test_env::{TestEnv, shared_stack};
