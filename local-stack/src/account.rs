@@ -37,13 +37,18 @@ impl RunAs {
         let accounts = read_accounts();
         if us != 0 {
             if let Some(owner) = owner.filter(|owner| *owner != us) {
-                bail!("`{}` belongs to user id {owner}, and we are {us}", folder.display());
+                bail!(
+                    "`{}` belongs to user id {owner}, and we are {us}",
+                    folder.display()
+                );
             }
             // initdb looks its account up; a container may run under a number that has no name.
             if accounts.iter().any(|account| account.uid == us) {
                 return Ok(Self::Ourselves);
             }
-            return Ok(namespace(&accounts).filter(|choice| choice.reaches(folder, programs)).unwrap_or(Self::Ourselves));
+            return Ok(namespace(&accounts)
+                .filter(|choice| choice.reaches(folder, programs))
+                .unwrap_or(Self::Ourselves));
         }
         let drop = match owner {
             Some(0) => None,
@@ -51,9 +56,19 @@ impl RunAs {
                 let gid = accounts.iter().find(|a| a.uid == owner).map_or(owner, |a| a.gid);
                 Some(Self::Account { uid: owner, gid })
             }
-            None => unprivileged(&accounts).map(|a| Self::Account { uid: a.uid, gid: a.gid }),
+            None => unprivileged(&accounts).map(|a| Self::Account {
+                uid: a.uid,
+                gid: a.gid,
+            }),
         };
-        let choices = [drop, if owner.is_some_and(|owner| owner != 0) { None } else { namespace(&accounts) }];
+        let choices = [
+            drop,
+            if owner.is_some_and(|owner| owner != 0) {
+                None
+            } else {
+                namespace(&accounts)
+            },
+        ];
         choices.into_iter().flatten().find(|choice| choice.reaches(folder, programs)).with_context(|| {
             format!(
                 "started as root, and neither an unprivileged account nor a user namespace can reach `{}` and {}; \
@@ -75,7 +90,12 @@ impl RunAs {
             }
             Self::Namespace { uid, gid } => {
                 let mut command = Command::new("unshare");
-                command.args(["--user", &format!("--map-user={uid}"), &format!("--map-group={gid}"), "--"]);
+                command.args([
+                    "--user",
+                    &format!("--map-user={uid}"),
+                    &format!("--map-group={gid}"),
+                    "--",
+                ]);
                 command.arg(program).env("HOME", "/");
                 command
             }
@@ -84,7 +104,9 @@ impl RunAs {
 
     /// Makes `folder` and all in it belong to this identity.
     pub(crate) fn take(self, folder: &Path) -> std::io::Result<()> {
-        let Self::Account { uid, gid } = self else { return Ok(()) };
+        let Self::Account { uid, gid } = self else {
+            return Ok(());
+        };
         let mut pending = vec![folder.to_owned()];
         while let Some(path) = pending.pop() {
             let metadata = path.symlink_metadata()?;
@@ -102,8 +124,15 @@ impl RunAs {
 
     fn reaches(self, folder: &Path, programs: &[&Path]) -> bool {
         let mut command = self.command("/bin/sh");
-        command.args(["-c", REACH, "sh"]).arg(folder).args(programs).current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["-c", REACH, "sh"])
+            .arg(folder)
+            .args(programs)
+            .current_dir("/");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     }
 }
@@ -124,18 +153,31 @@ fn parse_accounts(passwd: &str) -> Vec<Account> {
     let account = |line: &str| {
         let mut fields = line.split(':');
         let name = fields.next()?.to_owned();
-        Some(Account { name, uid: fields.nth(1)?.parse().ok()?, gid: fields.next()?.parse().ok()? })
+        Some(Account {
+            name,
+            uid: fields.nth(1)?.parse().ok()?,
+            gid: fields.next()?.parse().ok()?,
+        })
     };
     passwd.lines().filter_map(account).collect()
 }
 
 fn unprivileged(accounts: &[Account]) -> Option<&Account> {
-    let named = |name| accounts.iter().find(|account| account.name == name && account.uid != 0);
-    named("postgres").or_else(|| named("nobody")).or_else(|| accounts.iter().find(|account| account.uid != 0))
+    let named = |name| {
+        accounts
+            .iter()
+            .find(|account| account.name == name && account.uid != 0)
+    };
+    named("postgres")
+        .or_else(|| named("nobody"))
+        .or_else(|| accounts.iter().find(|account| account.uid != 0))
 }
 
 fn namespace(accounts: &[Account]) -> Option<RunAs> {
-    unprivileged(accounts).map(|account| RunAs::Namespace { uid: account.uid, gid: account.gid })
+    unprivileged(accounts).map(|account| RunAs::Namespace {
+        uid: account.uid,
+        gid: account.gid,
+    })
 }
 
 #[cfg(test)]
@@ -145,14 +187,24 @@ mod tests {
     #[test]
     fn postgres_is_preferred_and_root_is_never_chosen() {
         let cases = [
-            ("root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\npostgres:x:101:104::/:/bin/sh", Some(101)),
-            ("root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false", Some(65534)),
+            (
+                "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\npostgres:x:101:104::/:/bin/sh",
+                Some(101),
+            ),
+            (
+                "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false",
+                Some(65534),
+            ),
             ("root:x:0:0::/root:/bin/sh\ndaemon:x:1:1::/:/bin/false", Some(1)),
             ("root:x:0:0::/root:/bin/sh\npostgres:x:0:0::/:/bin/sh", None),
             ("broken line\n\nroot:x:zero:0", None),
         ];
         for (passwd, uid) in cases {
-            assert_eq!(unprivileged(&parse_accounts(passwd)).map(|a| a.uid), uid, "{passwd}");
+            assert_eq!(
+                unprivileged(&parse_accounts(passwd)).map(|a| a.uid),
+                uid,
+                "{passwd}"
+            );
         }
     }
 }

@@ -1,15 +1,14 @@
 //! The private nats-server with JetStream on a file store.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use crate::account::RunAs;
-use crate::process::{Launch, Server, remove_if_there, tail};
+use crate::process::{Launch, Server, remove_if_there};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// TERM is nats-server's orderly shutdown.
@@ -31,7 +30,6 @@ struct State {
     server: Option<Server>,
     client_port: u16,
     monitor_port: u16,
-    accounts: usize,
 }
 
 #[derive(Debug)]
@@ -49,7 +47,6 @@ pub(crate) struct NatsOptions {
     pub(crate) folder: PathBuf,
     pub(crate) pid_file: PathBuf,
     pub(crate) sync_always: bool,
-    pub(crate) accounts: usize,
     pub(crate) port: Option<u16>,
 }
 
@@ -81,7 +78,6 @@ impl NatsServer {
                 server: None,
                 client_port: options.port.unwrap_or(0),
                 monitor_port: 0,
-                accounts: options.accounts,
             }),
             files,
         };
@@ -89,7 +85,7 @@ impl NatsServer {
         Ok(server)
     }
 
-    /// `nats://127.0.0.1:PORT`, for a stack without test accounts.
+    /// `nats://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.state().client_port)
     }
@@ -97,21 +93,6 @@ impl NatsServer {
     /// `http://127.0.0.1:PORT`: the server's monitoring pages (`/healthz`, `/jsz`, …).
     pub fn monitor_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.state().monitor_port)
-    }
-
-    /// The URL of test account number `index`, counted from 0. Each account has its own subjects and streams.
-    /// Accounts beyond [`StackOptions::nats_accounts`](crate::StackOptions::nats_accounts) are added when asked for.
-    ///
-    /// # Errors
-    /// When the stack was started without accounts, or the server does not take the larger configuration.
-    pub fn account_url(&self, index: usize) -> anyhow::Result<String> {
-        let mut state = self.state();
-        ensure!(state.accounts > 0, "the stack was started with `nats_accounts = 0`");
-        if index >= state.accounts {
-            state.accounts = (index + 1).next_multiple_of(32);
-            self.reload(&state)?;
-        }
-        Ok(format!("nats://test{index}:test{index}@127.0.0.1:{}", state.client_port))
     }
 
     /// Process id, while it runs.
@@ -152,7 +133,10 @@ impl NatsServer {
     /// When the server runs.
     pub fn lose_disk(&self) -> anyhow::Result<()> {
         let state = self.state();
-        ensure!(state.server.is_none(), "nats-server runs; kill or stop it before its disk is lost");
+        ensure!(
+            state.server.is_none(),
+            "nats-server runs; kill or stop it before its disk is lost"
+        );
         std::fs::remove_dir_all(&self.files.store)?;
         std::fs::create_dir_all(&self.files.store)?;
         Ok(())
@@ -163,7 +147,9 @@ impl NatsServer {
         for entry in self.files.ports.read_dir()? {
             remove_if_there(&entry?.path())?;
         }
-        self.run_as.take(&self.files.folder).context("hand the folder over to the server's account")?;
+        self.run_as
+            .take(&self.files.folder)
+            .context("hand the folder over to the server's account")?;
         let mut server = Launch {
             name: "nats-server",
             run_as: self.run_as,
@@ -174,39 +160,24 @@ impl NatsServer {
             log: &self.files.log,
         }
         .spawn()?;
-        let ports = self.files.ports.join(format!("nats-server_{}.ports", server.pid()));
+        let ports = self
+            .files
+            .ports
+            .join(format!("nats-server_{}.ports", server.pid()));
         let (client_port, monitor_port) =
             server.await_ready(&self.files.log, READY_WITHIN, || read_ports(&ports))?;
-        *state = State { server: Some(server), client_port, monitor_port, accounts: state.accounts };
-        Ok(())
-    }
-
-    fn reload(&self, state: &State) -> anyhow::Result<()> {
-        let server = state.server.as_ref().context("nats-server does not run")?;
-        let pid = Pid::from_raw(server.pid().cast_signed()).context("process id 0")?;
-        let reloads = || -> anyhow::Result<usize> {
-            Ok(std::fs::read_to_string(&self.files.log)?.matches("Reloaded server configuration").count())
+        *state = State {
+            server: Some(server),
+            client_port,
+            monitor_port,
         };
-        let before = reloads()?;
-        std::fs::write(&self.files.config, self.configuration(state))?;
-        rustix::process::kill_process(pid, Signal::HUP).context("ask nats-server to read its settings again")?;
-        let started = Instant::now();
-        while reloads()? == before {
-            ensure!(
-                started.elapsed() < READY_WITHIN,
-                "nats-server did not take {} accounts; {}",
-                state.accounts,
-                tail(&self.files.log)
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
         Ok(())
     }
 
     fn configuration(&self, state: &State) -> String {
         // -1 lets the server choose a free port itself, which cannot clash.
         let port = |port: u16| if port == 0 { -1 } else { i32::from(port) };
-        let mut text = format!(
+        format!(
             "server_name: vigie\n\
              listen: \"127.0.0.1:{}\"\n\
              http: \"127.0.0.1:{}\"\n\
@@ -218,18 +189,12 @@ impl NatsServer {
             port(state.monitor_port),
             quoted(&self.files.ports),
             quoted(&self.files.store),
-            if self.sync_always { ", sync_interval: always" } else { "" },
-        );
-        if state.accounts > 0 {
-            text.push_str("accounts {\n");
-            for index in 0..state.accounts {
-                let line = format!("user: test{index}, password: test{index}");
-                writeln!(text, "  TEST{index} {{ jetstream: enabled, users: [{{ {line} }}] }}")
-                    .expect("a String takes every text");
-            }
-            text.push_str("}\n");
-        }
-        text
+            if self.sync_always {
+                ", sync_interval: always"
+            } else {
+                ""
+            },
+        )
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -239,7 +204,13 @@ impl NatsServer {
 }
 
 fn quoted(path: &Path) -> String {
-    format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\""))
+    format!(
+        "\"{}\"",
+        path.display()
+            .to_string()
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+    )
 }
 
 /// `{"nats":["nats://127.0.0.1:4222"],"monitoring":["http://127.0.0.1:8222"]}`, written when the server is ready.
@@ -250,7 +221,9 @@ fn read_ports(file: &Path) -> anyhow::Result<Option<(u16, u16)>> {
         Err(error) => return Err(error).with_context(|| format!("read `{}`", file.display())),
     };
     // Half written: look again.
-    let Ok(ports) = serde_json::from_str::<serde_json::Value>(&text) else { return Ok(None) };
+    let Ok(ports) = serde_json::from_str::<serde_json::Value>(&text) else {
+        return Ok(None);
+    };
     let port = |key: &str| -> Option<u16> { ports[key][0].as_str()?.rsplit(':').next()?.parse().ok() };
     match (port("nats"), port("monitoring")) {
         (Some(client), Some(monitor)) => Ok(Some((client, monitor))),

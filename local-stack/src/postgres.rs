@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::account::RunAs;
-use crate::process::{Launch, Server};
+use crate::process::{Launch, Server, remove_if_there};
 use crate::stack::Durability;
 
 /// The superuser; local connections need no password.
@@ -25,6 +25,12 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 const INITDB_WITHIN: Duration = Duration::from_secs(180);
 /// How long a start is repeated while an old process still holds the port or the shared memory.
 const RETRY_WITHIN: Duration = Duration::from_secs(20);
+
+/// What a start says while the server before it is not quite gone.
+const STILL_DYING: [&str; 2] = [
+    "pre-existing shared memory block",
+    "lock file \"postmaster.pid\" already exists",
+];
 
 /// A running PostgreSQL of one's own. It can be killed and restarted on its port and data, for fault tests.
 #[derive(Debug)]
@@ -93,7 +99,10 @@ impl PostgresServer {
             files,
             durability: options.durability,
             connections: options.connections,
-            state: Mutex::new(State { server: None, port: 0 }),
+            state: Mutex::new(State {
+                server: None,
+                port: 0,
+            }),
         };
         server.initialise()?;
         server.launch(&mut server.state(), options.port, Duration::ZERO)?;
@@ -160,7 +169,9 @@ impl PostgresServer {
     /// `kill -9` of the postmaster and all its children, as a crash of the machine would end them. Returns when they
     /// are gone.
     pub fn kill(&self) -> anyhow::Result<()> {
-        let Some(mut server) = self.state().server.take() else { return Ok(()) };
+        let Some(mut server) = self.state().server.take() else {
+            return Ok(());
+        };
         let children = children_of(server.pid())?;
         server.kill()?;
         for child in &children {
@@ -171,7 +182,10 @@ impl PostgresServer {
         }
         let started = Instant::now();
         while children.iter().any(|child| is_alive(*child)) {
-            ensure!(started.elapsed() < Duration::from_secs(10), "PostgreSQL children outlive `kill -9`");
+            ensure!(
+                started.elapsed() < Duration::from_secs(10),
+                "PostgreSQL children outlive `kill -9`"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -195,7 +209,10 @@ impl PostgresServer {
     /// Starts it again on the same port and data; stops it first if it runs. Blocks until it takes connections.
     pub fn restart(&self) -> anyhow::Result<()> {
         if let Some(mut server) = self.state().server.take() {
-            server.stop(&[(Signal::INT, Duration::from_secs(30)), (Signal::QUIT, Duration::from_secs(10))])?;
+            server.stop(&[
+                (Signal::INT, Duration::from_secs(30)),
+                (Signal::QUIT, Duration::from_secs(10)),
+            ])?;
         }
         let mut state = self.state();
         let port = state.port;
@@ -209,13 +226,25 @@ impl PostgresServer {
         }
         // Nothing or the ruins of an interrupted initdb: without PG_VERSION no server has ever run on it.
         if data.exists() {
-            std::fs::remove_dir_all(data).with_context(|| format!("remove the unfinished `{}`", data.display()))?;
+            std::fs::remove_dir_all(data)
+                .with_context(|| format!("remove the unfinished `{}`", data.display()))?;
         }
         std::fs::create_dir(data).with_context(|| format!("create `{}`", data.display()))?;
         std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700))?;
-        self.run_as.take(&self.files.folder).context("hand the folder over to the server's account")?;
-        let mut arguments: Vec<String> = ["-U", USER, "-A", "trust", "-N", "-E", "UTF8", "--locale=C"].map(str::to_owned).into();
-        arguments.extend(["--no-instructions".to_owned(), "-D".to_owned(), data.display().to_string()]);
+        self.run_as
+            .take(&self.files.folder)
+            .context("hand the folder over to the server's account")?;
+        let mut arguments: Vec<String> = ["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"]
+            .map(str::to_owned)
+            .into();
+        if self.durability == Durability::Fast {
+            arguments.push("--no-sync".to_owned());
+        }
+        arguments.extend([
+            "--no-instructions".to_owned(),
+            "-D".to_owned(),
+            data.display().to_string(),
+        ]);
         let mut initdb = Launch {
             name: "initdb",
             run_as: self.run_as,
@@ -227,7 +256,11 @@ impl PostgresServer {
         }
         .spawn()?;
         let status = initdb.wait_for_end(&self.files.log, INITDB_WITHIN)?;
-        ensure!(status.success(), "initdb failed ({status}); {}", crate::process::tail(&self.files.log));
+        ensure!(
+            status.success(),
+            "initdb failed ({status}); {}",
+            crate::process::tail(&self.files.log)
+        );
         Ok(())
     }
 
@@ -246,29 +279,57 @@ impl PostgresServer {
 
     /// On the port `fixed`, tried again for as long as `patience` lasts, or on a free one.
     fn launch(&self, state: &mut State, fixed: Option<u16>, patience: Duration) -> anyhow::Result<()> {
-        self.run_as.take(&self.files.folder).context("hand the folder over to the server's account")?;
-        let patience = if fixed.is_some() { patience } else { RETRY_WITHIN };
+        self.run_as
+            .take(&self.files.folder)
+            .context("hand the folder over to the server's account")?;
+        let port_patience = if fixed.is_some() { patience } else { RETRY_WITHIN };
         let started = Instant::now();
         loop {
+            self.forget_zombie()?;
             let port = fixed.map_or_else(free_port, Ok)?;
             let log_start = self.files.log.metadata().map_or(0, |metadata| metadata.len());
             match self.try_launch(port) {
                 Ok(server) => {
-                    *state = State { server: Some(server), port };
+                    *state = State {
+                        server: Some(server),
+                        port,
+                    };
                     return Ok(());
                 }
                 Err(error) => {
-                    let text = std::fs::read(&self.files.log)?;
-                    let new = String::from_utf8_lossy(text.get(log_start as usize..).unwrap_or_default());
-                    let passing = new.contains("could not create any TCP/IP sockets")
-                        || new.contains("pre-existing shared memory block");
-                    if !passing || started.elapsed() >= patience {
+                    let log = std::fs::read(&self.files.log)?;
+                    let new = String::from_utf8_lossy(log.get(log_start as usize..).unwrap_or_default());
+                    let patience = if new.contains("could not create any TCP/IP sockets") {
+                        port_patience
+                    } else if STILL_DYING.iter().any(|sign| new.contains(sign)) {
+                        RETRY_WITHIN
+                    } else {
+                        Duration::ZERO
+                    };
+                    if started.elapsed() >= patience {
                         return Err(error);
                     }
                     std::thread::sleep(Duration::from_millis(100));
                 }
             }
         }
+    }
+
+    /// A killed postmaster whose parent died too stays a zombie where process 1 collects none. To PostgreSQL it looks
+    /// alive.
+    fn forget_zombie(&self) -> anyhow::Result<()> {
+        let file = self.files.data.join("postmaster.pid");
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            return Ok(());
+        };
+        let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
+        if pid
+            .and_then(state_and_parent)
+            .is_some_and(|(state, _)| state == 'Z')
+        {
+            remove_if_there(&file)?;
+        }
+        Ok(())
     }
 
     fn try_launch(&self, port: u16) -> anyhow::Result<Server> {
@@ -287,10 +348,15 @@ impl PostgresServer {
             "log_destination=stderr".to_owned(),
         ];
         if self.durability == Durability::Fast {
-            settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
+            // Not `synchronous_commit`: what is committed must survive `kill -9`, which tests do.
+            settings.extend(["fsync=off", "full_page_writes=off"].map(str::to_owned));
         }
         let mut arguments = vec!["-D".to_owned(), self.files.data.display().to_string()];
-        arguments.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
+        arguments.extend(
+            settings
+                .into_iter()
+                .flat_map(|setting| ["-c".to_owned(), setting]),
+        );
         let mut server = Launch {
             name: "PostgreSQL",
             run_as: self.run_as,
@@ -303,14 +369,24 @@ impl PostgresServer {
         .spawn()?;
         let pid = server.pid();
         let postmaster = self.files.data.join("postmaster.pid");
-        server.await_ready(&self.files.log, READY_WITHIN, || Ok(is_ready(&postmaster, pid).then_some(())))?;
+        server.await_ready(&self.files.log, READY_WITHIN, || {
+            Ok(is_ready(&postmaster, pid).then_some(()))
+        })?;
         Ok(server)
     }
 
     /// A killed server leaves a small System V segment, which only the next start on its data would free.
     fn free_shared_memory(&self) {
-        let Ok(text) = std::fs::read_to_string(self.files.data.join("postmaster.pid")) else { return };
-        let Some(id) = text.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) else { return };
+        let Ok(text) = std::fs::read_to_string(self.files.data.join("postmaster.pid")) else {
+            return;
+        };
+        let Some(id) = text
+            .lines()
+            .nth(6)
+            .and_then(|line| line.split_whitespace().nth(1))
+        else {
+            return;
+        };
         let freed = Command::new("ipcrm")
             .args(["-m", id])
             .stdin(Stdio::null())
@@ -324,14 +400,18 @@ impl PostgresServer {
     async fn execute(&self, statement: String) -> anyhow::Result<()> {
         let mut connection = self.connect().await?;
         // The names in it were checked, and a database cannot be a bound parameter.
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut connection)
+            .await?;
         connection.close().await?;
         Ok(())
     }
 
     async fn connect(&self) -> anyhow::Result<PgConnection> {
         let url = self.url_of("postgres");
-        PgConnection::connect(&url).await.with_context(|| format!("connect to `{url}`"))
+        PgConnection::connect(&url)
+            .await
+            .with_context(|| format!("connect to `{url}`"))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -350,7 +430,9 @@ impl Drop for PostgresServer {
 
 fn check_name(name: &str) -> anyhow::Result<()> {
     let head = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    let tail = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let tail = name
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if !head || !tail || name.len() > 63 {
         bail!("database name `{name}` is not [a-z_][a-z0-9_]* of at most 63 characters");
     }
@@ -364,7 +446,9 @@ fn free_port() -> anyhow::Result<u16> {
 
 /// What pg_ctl looks at: line 1 is the pid, line 8 the state.
 fn is_ready(postmaster_pid: &Path, pid: u32) -> bool {
-    let Ok(text) = std::fs::read_to_string(postmaster_pid) else { return false };
+    let Ok(text) = std::fs::read_to_string(postmaster_pid) else {
+        return false;
+    };
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     lines.first() == Some(&&*pid.to_string()) && lines.get(7) == Some(&"ready")
 }
@@ -372,7 +456,13 @@ fn is_ready(postmaster_pid: &Path, pid: u32) -> bool {
 fn children_of(parent: u32) -> anyhow::Result<Vec<Pid>> {
     let mut children = Vec::new();
     for entry in Path::new("/proc").read_dir()? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
         if state_and_parent(pid).is_some_and(|(_, ppid)| ppid == parent) {
             children.extend(Pid::from_raw(pid));
         }

@@ -48,12 +48,26 @@ impl Launch<'_> {
         let log = File::options().create(true).append(true).open(self.log);
         let log = log.with_context(|| format!("open the log `{}`", self.log.display()))?;
         let mut command = self.run_as.command("/bin/sh");
-        command.args(["-c", WRAPPER, "sh"]).arg(self.pid_file).arg(self.program).args(self.arguments);
-        command.current_dir(self.folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command
+            .args(["-c", WRAPPER, "sh"])
+            .arg(self.pid_file)
+            .arg(self.program)
+            .args(self.arguments);
+        command
+            .current_dir(self.folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         // A group of its own: Ctrl-C in the terminal is for us; we stop the servers after the services have drained.
         command.process_group(0);
-        let child = command.spawn().with_context(|| format!("start `{}`", self.program.display()))?;
-        Ok(Server { name: self.name, child, pid_file: self.pid_file.to_owned() })
+        let child = command
+            .spawn()
+            .with_context(|| format!("start `{}`", self.program.display()))?;
+        Ok(Server {
+            name: self.name,
+            child,
+            pid_file: self.pid_file.to_owned(),
+        })
     }
 }
 
@@ -64,7 +78,10 @@ impl Server {
 
     /// Polls until `ready` gives a value, the process ends or `bound` has passed.
     pub(crate) fn await_ready<T>(
-        &mut self, log: &Path, bound: Duration, mut ready: impl FnMut() -> anyhow::Result<Option<T>>,
+        &mut self,
+        log: &Path,
+        bound: Duration,
+        mut ready: impl FnMut() -> anyhow::Result<Option<T>>,
     ) -> anyhow::Result<T> {
         let started = Instant::now();
         loop {
@@ -75,7 +92,12 @@ impl Server {
                 anyhow::bail!("{} ended while starting ({status}); {}", self.name, tail(log));
             }
             if started.elapsed() > bound {
-                anyhow::bail!("{} was not ready after {} s; {}", self.name, bound.as_secs(), tail(log));
+                anyhow::bail!(
+                    "{} was not ready after {} s; {}",
+                    self.name,
+                    bound.as_secs(),
+                    tail(log)
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -85,7 +107,12 @@ impl Server {
     pub(crate) fn wait_for_end(&mut self, log: &Path, bound: Duration) -> anyhow::Result<ExitStatus> {
         match self.wait(bound)? {
             Some(status) => Ok(status),
-            None => anyhow::bail!("{} took longer than {} s; {}", self.name, bound.as_secs(), tail(log)),
+            None => anyhow::bail!(
+                "{} took longer than {} s; {}",
+                self.name,
+                bound.as_secs(),
+                tail(log)
+            ),
         }
     }
 
@@ -158,7 +185,11 @@ pub(crate) fn tail(log: &Path) -> String {
         Ok(text) => {
             let lines: Vec<&str> = text.lines().collect();
             let last = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-            format!("its log `{}` ends with:\n    {}", log.display(), last.join("\n    "))
+            format!(
+                "its log `{}` ends with:\n    {}",
+                log.display(),
+                last.join("\n    ")
+            )
         }
         Err(error) => format!("its log `{}` cannot be read: {error}", log.display()),
     }

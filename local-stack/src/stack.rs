@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::nats::{self, NatsOptions, NatsServer};
+use crate::nats::{NatsOptions, NatsServer};
 use crate::postgres::{self, PostgresOptions, PostgresServer};
 use crate::progress::Progress;
 use crate::tools::Tools;
-use crate::watchdog::{Watchdog, Watched, await_former};
+use crate::watchdog::{Watchdog, await_former};
 
 /// How long the watchdog of a killed owner may take to clear the folder.
 const FORMER_OWNER_WITHIN: Duration = Duration::from_secs(20);
@@ -36,8 +36,6 @@ pub struct StackOptions {
     pub durability: Durability,
     /// Whether JetStream flushes each message to disk before it acknowledges (`sync_interval: always`). Default: true.
     pub nats_sync_always: bool,
-    /// How many separate NATS accounts to set up for tests. 0, the default: one account, no password.
-    pub nats_accounts: usize,
     /// Port of NATS. `None`, the default: a free one.
     pub nats_port: Option<u16>,
     /// Port of PostgreSQL. `None`, the default: a free one.
@@ -58,7 +56,6 @@ impl Default for StackOptions {
             folder: None,
             durability: Durability::Durable,
             nats_sync_always: true,
-            nats_accounts: 0,
             nats_port: None,
             postgres_port: None,
             postgres_connections: 200,
@@ -70,14 +67,21 @@ impl Default for StackOptions {
 }
 
 impl StackOptions {
-    /// A temporary stack for tests: nothing flushed, and accounts to hand out.
+    /// A temporary stack for tests: quick, because nothing is flushed to disk.
     pub fn for_tests() -> Self {
-        Self { durability: Durability::Fast, nats_sync_always: false, nats_accounts: 32, ..Self::default() }
+        Self {
+            durability: Durability::Fast,
+            nats_sync_always: false,
+            ..Self::default()
+        }
     }
 
     /// A kept stack in `folder`, for `vigie dev --data`.
     pub fn kept_in(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: Some(folder.into()), ..Self::default() }
+        Self {
+            folder: Some(folder.into()),
+            ..Self::default()
+        }
     }
 
     /// Tells `progress` what is fetched instead of standard error.
@@ -96,6 +100,9 @@ pub struct Stack {
     postgres: PostgresServer,
     watchdog: Watchdog,
     folder: PathBuf,
+    run: String,
+    nats_program: PathBuf,
+    sync_always: bool,
     temporary: bool,
     down: bool,
     _lock: File,
@@ -109,14 +116,26 @@ impl Stack {
     /// when a server does not start (quotes the end of its log).
     pub async fn start(options: StackOptions) -> anyhow::Result<Self> {
         let start = tokio::task::spawn_blocking(move || Self::start_servers(&options));
-        let stack = start.await.context("the task that starts the servers panicked")??;
-        stack.postgres.ensure_database().await.context("create the first database")?;
+        let stack = start
+            .await
+            .context("the task that starts the servers panicked")??;
+        stack
+            .postgres
+            .ensure_database()
+            .await
+            .context("create the first database")?;
         Ok(stack)
     }
 
     fn start_servers(options: &StackOptions) -> anyhow::Result<Self> {
-        let nats_program = options.nats_program.clone().map_or_else(|| options.tools.nats_server(), Ok)?;
-        let postgres_bin = options.postgres_bin.clone().map_or_else(|| options.tools.postgres(), Ok)?;
+        let nats_program = options
+            .nats_program
+            .clone()
+            .map_or_else(|| options.tools.nats_server(), Ok)?;
+        let postgres_bin = options
+            .postgres_bin
+            .clone()
+            .map_or_else(|| options.tools.postgres(), Ok)?;
         let temporary = options.folder.is_none();
         let folder = match &options.folder {
             None => temporary_folder()?,
@@ -131,29 +150,20 @@ impl Stack {
             std::fs::create_dir_all(folder).with_context(|| format!("create `{}`", folder.display()))?;
         }
         let [nats_folder, postgres_folder] = folders;
-        await_former(&[&nats_folder, &postgres_folder], FORMER_OWNER_WITHIN)?;
+        await_former(&folder, FORMER_OWNER_WITHIN)?;
 
         // Names of this start alone: the slow watchdog of a former owner must not find our servers under its own.
         let run = run_name();
         let nats_pid_file = nats_folder.join(format!("nats-server-{run}.pid"));
         let postgres_pid_file = postgres_folder.join(format!("postgres-{run}.pid"));
         let initdb_pid_file = postgres_folder.join(format!("initdb-{run}.pid"));
-        let watchdog = Watchdog::start(
-            &folder,
-            temporary,
-            &[
-                Watched { pid_file: nats_pid_file.clone(), signal: nats::GENTLE },
-                Watched { pid_file: postgres_pid_file.clone(), signal: postgres::gentle(options.durability) },
-                Watched { pid_file: initdb_pid_file.clone(), signal: rustix::process::Signal::TERM },
-            ],
-        )?;
+        let watchdog = Watchdog::start(&folder, temporary, &run, postgres::gentle(options.durability))?;
 
         let nats_options = NatsOptions {
-            program: nats_program,
+            program: nats_program.clone(),
             folder: nats_folder,
             pid_file: nats_pid_file,
             sync_always: options.nats_sync_always,
-            accounts: options.nats_accounts,
             port: options.nats_port,
         };
         let postgres_options = PostgresOptions {
@@ -174,7 +184,19 @@ impl Stack {
         // A server that did start is stopped by its drop, and the watchdog removes the folder.
         let postgres = postgres.context("start PostgreSQL")?;
         let nats = nats.context("start nats-server")?;
-        Ok(Self { nats, postgres, watchdog, folder, temporary, down: false, _lock: lock })
+        let sync_always = options.nats_sync_always;
+        Ok(Self {
+            nats,
+            postgres,
+            watchdog,
+            folder,
+            run,
+            nats_program,
+            sync_always,
+            temporary,
+            down: false,
+            _lock: lock,
+        })
     }
 
     /// `nats://127.0.0.1:PORT`.
@@ -207,6 +229,27 @@ impl Stack {
         &self.postgres
     }
 
+    /// Starts another broker, called `name`, in the stack's folder. Stop or drop it before the stack.
+    ///
+    /// # Errors
+    /// When there is one of that name, or it does not start (quotes the end of its log).
+    pub async fn start_nats(&self, name: &str) -> anyhow::Result<NatsServer> {
+        let folder = self.folder.join(name);
+        std::fs::create_dir(&folder).with_context(|| format!("create `{}`", folder.display()))?;
+        let options = NatsOptions {
+            program: self.nats_program.clone(),
+            pid_file: folder.join(format!("nats-server-{}.pid", self.run)),
+            folder,
+            sync_always: self.sync_always,
+            port: None,
+        };
+        let start = tokio::task::spawn_blocking(move || NatsServer::start(options));
+        start
+            .await
+            .context("the task that starts nats-server panicked")?
+            .with_context(|| format!("start `{name}`"))
+    }
+
     /// Where everything lives.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -217,7 +260,9 @@ impl Stack {
     /// # Errors
     /// When a process cannot be stopped or the folder not removed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        tokio::task::spawn_blocking(move || self.shut_down()).await.context("the task that stops the servers panicked")?
+        tokio::task::spawn_blocking(move || self.shut_down())
+            .await
+            .context("the task that stops the servers panicked")?
     }
 
     fn shut_down(&mut self) -> anyhow::Result<()> {
@@ -255,17 +300,30 @@ fn temporary_folder() -> anyhow::Result<PathBuf> {
 
 fn lock(folder: &Path) -> anyhow::Result<File> {
     let path = folder.join("stack.lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
     let file = file.with_context(|| format!("open `{}`", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!("another stack runs on `{}`; stop it or choose another folder", folder.display()),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another stack runs on `{}`; stop it or choose another folder",
+            folder.display()
+        ),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock `{}`", path.display())),
     }
 }
 
 fn run_name() -> String {
     static STARTS: AtomicU64 = AtomicU64::new(0);
-    let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos());
-    format!("{}-{}-{since_epoch}", std::process::id(), STARTS.fetch_add(1, Ordering::Relaxed))
+    let since_epoch = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |elapsed| elapsed.as_nanos());
+    format!(
+        "{}-{}-{since_epoch}",
+        std::process::id(),
+        STARTS.fetch_add(1, Ordering::Relaxed)
+    )
 }

@@ -11,17 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use rustix::process::Signal;
+use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal};
 
 const SCRIPT: &str = include_str!("watchdog.sh");
-
-/// A server to stop: its pid file and the signal that ends it gently.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    pub(crate) pid_file: PathBuf,
-    pub(crate) signal: Signal,
-}
+/// How the shell calls itself.
+const NAME: &str = "vigie-watchdog";
 
 #[derive(Debug)]
 pub(crate) struct Watchdog {
@@ -30,15 +25,31 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts to watch. Must come before the first server.
-    pub(crate) fn start(folder: &Path, temporary: bool, watched: &[Watched]) -> anyhow::Result<Self> {
+    /// Starts to watch. Must come before the first server. `run` is part of the names of the servers' pid files,
+    /// `postgres_signal` ends PostgreSQL gently.
+    pub(crate) fn start(
+        folder: &Path,
+        temporary: bool,
+        run: &str,
+        postgres_signal: Signal,
+    ) -> anyhow::Result<Self> {
+        let lifetime = if temporary { "temporary" } else { "kept" };
+        let postgres_signal = if postgres_signal == Signal::QUIT {
+            "QUIT"
+        } else {
+            "INT"
+        };
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", SCRIPT, "vigie-watchdog"]).arg(folder).arg(if temporary { "temporary" } else { "kept" });
-        for Watched { pid_file, signal } in watched {
-            command.args([OsStr::new(name(*signal)), pid_file.as_os_str()]);
-        }
+        command
+            .args(["-c", SCRIPT, NAME])
+            .arg(folder)
+            .args([lifetime, run, postgres_signal]);
         // A group of its own, so that Ctrl-C in the terminal does not reach it.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let mut child = command.spawn().context("start the watchdog with `/bin/sh`")?;
         let stdin = child.stdin.take();
         Ok(Self { child, stdin })
@@ -46,7 +57,9 @@ impl Watchdog {
 
     /// Ends the watch after the owner has cleaned up itself.
     pub(crate) fn release(&mut self) -> anyhow::Result<()> {
-        let Some(mut stdin) = self.stdin.take() else { return Ok(()) };
+        let Some(mut stdin) = self.stdin.take() else {
+            return Ok(());
+        };
         // A watchdog that somebody killed cannot read it, and need not.
         let _gone = stdin.write_all(b"done\n");
         drop(stdin);
@@ -65,62 +78,70 @@ impl Drop for Watchdog {
     }
 }
 
-fn name(signal: Signal) -> &'static str {
-    match signal {
-        Signal::QUIT => "QUIT",
-        Signal::INT => "INT",
-        _ => "TERM",
-    }
-}
-
-/// Waits until the servers of an earlier owner of `folders` are gone (its watchdog removes their pid files), and kills
-/// what is left after `bound`: that watchdog was killed, too, or the machine went down.
-pub(crate) fn await_former(folders: &[&Path], bound: Duration) -> anyhow::Result<()> {
+/// Waits until the servers of an earlier owner of `folder` are gone: its watchdog is at it. Kills what is left when there
+/// is no watchdog (any more) or `bound` has passed.
+pub(crate) fn await_former(folder: &Path, bound: Duration) -> anyhow::Result<()> {
     let started = Instant::now();
-    for folder in folders {
-        loop {
-            let left = pid_files(folder)?;
-            if left.is_empty() {
-                break;
-            }
-            if started.elapsed() < bound && left.iter().any(|file| runs_below(file, folder)) {
-                std::thread::sleep(Duration::from_millis(50));
-                continue;
-            }
-            for file in left {
-                if runs_below(&file, folder)
-                    && let Some(pid) = read_pid(&file)
-                {
-                    let killed = rustix::process::kill_process(pid, Signal::KILL);
-                    killed.with_context(|| format!("kill the leftover server {pid:?} of `{}`", folder.display()))?;
-                }
-                crate::process::remove_if_there(&file)?;
+    let name = folder.to_string_lossy();
+    while started.elapsed() < bound && any_process(&[NAME, &name])? {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for file in pid_files(folder)? {
+        let alive = |pid: Pid| command_line(pid.as_raw_nonzero().get()).contains(&*name);
+        if let Some(pid) = read_pid(&file).filter(|pid| alive(*pid)) {
+            let killed = rustix::process::kill_process(pid, Signal::KILL);
+            killed.with_context(|| format!("kill the leftover server {pid:?} of `{name}`"))?;
+            while alive(pid) {
+                ensure!(
+                    started.elapsed() < bound * 2,
+                    "the leftover server {pid:?} of `{name}` outlives `kill -9`"
+                );
+                std::thread::sleep(Duration::from_millis(10));
             }
         }
+        crate::process::remove_if_there(&file)?;
     }
     Ok(())
 }
 
+/// `FOLDER/*/*.pid`, except PostgreSQL's own.
 fn pid_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = folder.read_dir().with_context(|| format!("read the folder `{}`", folder.display()))?;
     let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension() == Some(OsStr::new("pid")) {
-            files.push(path);
+    for server in folder
+        .read_dir()
+        .with_context(|| format!("read the folder `{}`", folder.display()))?
+    {
+        let server = server?.path();
+        if server.is_dir() {
+            for entry in server.read_dir()? {
+                files.push(entry?.path());
+            }
         }
     }
+    files.retain(|file| file.extension() == Some(OsStr::new("pid")));
     Ok(files)
 }
 
-fn read_pid(file: &Path) -> Option<rustix::process::Pid> {
-    let text = std::fs::read_to_string(file).ok()?;
-    rustix::process::Pid::from_raw(text.trim().parse().ok()?)
+fn read_pid(file: &Path) -> Option<Pid> {
+    Pid::from_raw(std::fs::read_to_string(file).ok()?.trim().parse().ok()?)
 }
 
-/// Whether the process named in the file is still one that names our folder in its command line.
-fn runs_below(file: &Path, folder: &Path) -> bool {
-    let Some(pid) = read_pid(file) else { return false };
-    let command_line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-    String::from_utf8_lossy(&command_line).contains(&*folder.to_string_lossy())
+/// Whether some process has all these words in its command line.
+fn any_process(words: &[&str]) -> anyhow::Result<bool> {
+    for entry in Path::new("/proc").read_dir()? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let line = command_line(pid);
+        if words.iter().all(|word| line.contains(word)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Empty for a process that is gone or a zombie.
+fn command_line(pid: i32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }

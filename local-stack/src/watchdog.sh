@@ -2,13 +2,15 @@
 #
 # The owner holds the other end of our standard input. It writes `done` when it has stopped its servers and cleaned up
 # itself; end of file without that means that it died.
-#   $1      the stack's folder
-#   $2      "temporary" if the folder goes with the stack, else "kept"
-#   $3 ...  pairs: signal for a gentle stop, pid file (may be absent)
+#   $1  the stack's folder
+#   $2  "temporary" if the folder goes with the stack, else "kept"
+#   $3  the name of this run of the stack: it is part of the names of its pid files, `FOLDER/SERVER/PROGRAM-RUN.pid`
+#   $4  the signal that ends PostgreSQL gently
 trap '' INT TERM HUP QUIT PIPE
 folder=$1
 lifetime=$2
-shift 2
+run=$3
+postgres_signal=$4
 cd / || exit 1
 
 while read -r word; do
@@ -20,38 +22,45 @@ alive() {
     tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null | grep -qF -- "$folder"
 }
 
-send_all() { # $1: a signal, or "gentle" for each server's own
-    how=$1
-    shift
-    left=no
-    while [ $# -gt 0 ]; do
-        if [ -f "$2" ] && read -r pid <"$2" && alive "$pid"; then
-            left=yes
-            case $how in
-            gentle) kill -s "$1" "$pid" 2>/dev/null ;;
-            *) kill -s "$how" "$pid" 2>/dev/null ;;
-            esac
+# Sends signal $1 to every server of this run that is alive. Fails if there is none.
+send_all() {
+    found=1
+    for file in "$folder"/*/*-"$run".pid; do
+        if [ -f "$file" ] && read -r pid <"$file" && alive "$pid"; then
+            found=0
+            kill -s "$1" "$pid" 2>/dev/null
         fi
-        shift 2
     done
-    [ "$left" = yes ]
+    return $found
+}
+
+stop_gently() {
+    found=1
+    for file in "$folder"/*/*-"$run".pid; do
+        case ${file##*/} in
+        postgres-*) signal=$postgres_signal ;;
+        *) signal=TERM ;;
+        esac
+        if [ -f "$file" ] && read -r pid <"$file" && alive "$pid"; then
+            found=0
+            kill -s "$signal" "$pid" 2>/dev/null
+        fi
+    done
+    return $found
 }
 
 # Twice: a server whose shell had not yet written its pid file at the first look.
 for _ in 1 2; do
-    if send_all gentle "$@"; then
+    if stop_gently; then
         tries=0
-        while send_all 0 "$@" && [ $tries -lt 100 ]; do
+        while send_all 0 && [ $tries -lt 100 ]; do
             tries=$((tries + 1))
             sleep 0.1
         done
-        send_all KILL "$@"
+        send_all KILL
     fi
+    rm -f -- "$folder"/*/*-"$run".pid
     [ "$lifetime" = temporary ] && rm -rf -- "$folder" 2>/dev/null
     [ -d "$folder" ] || exit 0
     sleep 0.2
-done
-while [ $# -gt 0 ]; do
-    rm -f -- "$2"
-    shift 2
 done

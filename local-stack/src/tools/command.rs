@@ -13,10 +13,16 @@ const TAIL_LINES: usize = 8;
 /// When it cannot be started or fails; quotes the last lines it wrote to standard error.
 pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("run `{program}`"))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("run `{program}`"))?;
     if !output.status.success() {
         let said = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        let said = said.iter().find(|text| !text.trim().is_empty()).map_or("", |text| text.trim_end());
+        let said = said
+            .iter()
+            .find(|text| !text.trim().is_empty())
+            .map_or("", |text| text.trim_end());
         let lines: Vec<&str> = said.lines().collect();
         let last = &lines[lines.len().saturating_sub(TAIL_LINES)..];
         bail!("`{program}` failed ({}): {}", output.status, last.join("\n    "));
@@ -26,6 +32,9 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
 
 /// Whether it can be started and succeeds; what it says is thrown away.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }

@@ -29,14 +29,20 @@ pub struct Tools {
 
 impl Default for Tools {
     fn default() -> Self {
-        Self { folders: default_folders(), progress: Progress::default() }
+        Self {
+            folders: default_folders(),
+            progress: Progress::default(),
+        }
     }
 }
 
 impl Tools {
     /// Uses this folder only.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
-        Self { folders: vec![folder.into()], progress: Progress::default() }
+        Self {
+            folders: vec![folder.into()],
+            progress: Progress::default(),
+        }
     }
 
     /// Tells `progress` what is fetched instead of standard error.
@@ -86,28 +92,41 @@ fn default_folders() -> Vec<PathBuf> {
 
 /// The root of the checkout that `folder` lies in.
 fn checkout(folder: &Path) -> Option<PathBuf> {
-    let is_root = |folder: &&Path| folder.join("Cargo.lock").is_file() && folder.join("local-stack/Cargo.toml").is_file();
+    let is_root = |folder: &&Path| {
+        folder.join("Cargo.lock").is_file() && folder.join("local-stack/Cargo.toml").is_file()
+    };
     folder.ancestors().find(is_root).map(Path::to_owned)
 }
 
 /// An environment variable that holds a path; an empty one counts as not set.
 fn variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 /// Every absolute folder on PATH.
 fn path_folders() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).filter(|folder| folder.is_absolute()).collect()
+    std::env::split_paths(&path)
+        .filter(|folder| folder.is_absolute())
+        .collect()
 }
 
 impl Tools {
     /// The folder of tool `name`, made by `make` unless some tool folder has it already. `make` gets an empty folder
     /// to fill; what it leaves there is moved into place as a whole.
     pub(crate) fn provide(
-        &self, name: &str, make: impl FnOnce(&Path) -> anyhow::Result<()>,
+        &self,
+        name: &str,
+        make: impl FnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<PathBuf> {
-        let present = || self.folders.iter().map(|folder| folder.join(name)).find(|place| place.is_dir());
+        let present = || {
+            self.folders
+                .iter()
+                .map(|folder| folder.join(name))
+                .find(|place| place.is_dir())
+        };
         if let Some(place) = present() {
             return Ok(place);
         }
@@ -131,11 +150,17 @@ impl Tools {
     }
 
     fn lock(&self, path: &Path, name: &str) -> anyhow::Result<File> {
-        let lock = File::options().create(true).truncate(false).write(true).open(path);
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path);
         let lock = lock.with_context(|| format!("open `{}`", path.display()))?;
         if lock.try_lock().is_err() {
-            self.progress.tell(&format!("waiting for another process that fetches {name}"));
-            lock.lock().with_context(|| format!("lock `{}`", path.display()))?;
+            self.progress
+                .tell(&format!("waiting for another process that fetches {name}"));
+            lock.lock()
+                .with_context(|| format!("lock `{}`", path.display()))?;
         }
         Ok(lock)
     }
@@ -150,7 +175,11 @@ impl Tools {
         }
         anyhow::bail!(
             "no tool folder can be written ({}); set VIGIE_TOOLS_DIR to one that can",
-            if refusals.is_empty() { "neither a checkout nor HOME is known".to_owned() } else { refusals.join(", ") }
+            if refusals.is_empty() {
+                "neither a checkout nor HOME is known".to_owned()
+            } else {
+                refusals.join(", ")
+            }
         )
     }
 }

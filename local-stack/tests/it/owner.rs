@@ -14,8 +14,13 @@ fn start_owner(folder: Option<&Path>) -> (Child, Value) {
     command.args(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut owner = command.spawn().unwrap();
     let mut line = String::new();
-    BufReader::new(owner.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (owner, serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}")))
+    BufReader::new(owner.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    (
+        owner,
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}")),
+    )
 }
 
 fn folder_of(reach: &Value) -> PathBuf {
@@ -29,7 +34,10 @@ async fn the_end_of_its_input_ends_it_in_order() {
     assert!(runs_below(&folder));
     drop(owner.stdin.take());
     assert!(owner.wait().unwrap().success());
-    assert!(!runs_below(&folder) && !folder.exists(), "all was gone before it ended");
+    assert!(
+        !runs_below(&folder) && !folder.exists(),
+        "all was gone before it ended"
+    );
 }
 
 #[tokio::test]
@@ -39,7 +47,10 @@ async fn servers_do_not_outlive_a_killed_owner() {
     assert!(runs_below(&folder));
     owner.kill().unwrap();
     owner.wait().unwrap();
-    eventually("servers, watchdog and folder are gone", || !runs_below(&folder) && !folder.exists()).await;
+    eventually("servers, watchdog and folder are gone", || {
+        !runs_below(&folder) && !folder.exists()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -50,10 +61,19 @@ async fn a_kept_folder_can_be_used_at_once_after_its_owner_was_killed() {
         let (mut owner, reach) = start_owner(Some(&folder));
         let mut connection = database(reach["database"].as_str().unwrap()).await;
         if round == 0 {
-            sqlx::raw_sql("create table round (n int)").execute(&mut connection).await.unwrap();
+            sqlx::raw_sql("create table round (n int)")
+                .execute(&mut connection)
+                .await
+                .unwrap();
         }
-        sqlx::raw_sql("insert into round values (1)").execute(&mut connection).await.unwrap();
-        let rounds: i64 = sqlx::query_scalar("select count(*) from round").fetch_one(&mut connection).await.unwrap();
+        sqlx::raw_sql("insert into round values (1)")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let rounds: i64 = sqlx::query_scalar("select count(*) from round")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
         assert_eq!(rounds, round + 1);
         owner.kill().unwrap();
         owner.wait().unwrap();
@@ -62,9 +82,21 @@ async fn a_kept_folder_can_be_used_at_once_after_its_owner_was_killed() {
     assert!(folder.exists());
     let pid_files = |name: &str| {
         let entries = folder.join(name).read_dir().unwrap();
-        entries.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|e| e == "pid")).count()
+        entries
+            .filter(|entry| {
+                entry
+                    .as_ref()
+                    .unwrap()
+                    .path()
+                    .extension()
+                    .is_some_and(|e| e == "pid")
+            })
+            .count()
     };
-    eventually("its pid files too", || pid_files("nats") + pid_files("postgres") == 0).await;
+    eventually("its pid files too", || {
+        pid_files("nats") + pid_files("postgres") == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -76,7 +108,10 @@ async fn a_kept_folder_survives_the_death_of_owner_and_watchdog() {
     kill_watchdog_of(owner.id());
     owner.kill().unwrap();
     owner.wait().unwrap();
-    assert!(Path::new(&format!("/proc/{postgres}")).exists(), "nobody has stopped it");
+    assert!(
+        Path::new(&format!("/proc/{postgres}")).exists(),
+        "nobody has stopped it"
+    );
 
     let (mut owner, reach) = start_owner(Some(&folder));
     assert_ne!(reach["postgres_pid"].as_i64().unwrap(), postgres);
@@ -95,11 +130,20 @@ fn kill_watchdog_of(owner: u32) {
     for entry in Path::new("/proc").read_dir().unwrap() {
         let path = entry.unwrap().path();
         let stat = std::fs::read_to_string(path.join("stat")).unwrap_or_default();
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
         let command_line = std::fs::read(path.join("cmdline")).unwrap_or_default();
         if parent == Some(owner) && String::from_utf8_lossy(&command_line).contains("vigie-watchdog") {
             let pid = path.file_name().unwrap();
-            assert!(Command::new("kill").arg("-9").arg(pid).status().unwrap().success());
+            assert!(
+                Command::new("kill")
+                    .arg("-9")
+                    .arg(pid)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
             killed += 1;
         }
     }

@@ -9,9 +9,9 @@ use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::support::{database, eventually, runs_below, store_message, stored_message};
 
-/// Quick to start, one account.
+/// Quick to start.
 fn quick() -> StackOptions {
-    StackOptions { nats_accounts: 0, ..StackOptions::for_tests() }
+    StackOptions::for_tests()
 }
 
 #[tokio::test]
@@ -21,10 +21,15 @@ async fn a_stack_serves_and_stopping_leaves_nothing() {
     assert_eq!(stored_message(&stack.nats_url()).await, b"payload");
 
     let mut connection = database(&stack.database_url()).await;
-    let fsync: String = sqlx::query_scalar("show fsync").fetch_one(&mut connection).await.unwrap();
+    let fsync: String = sqlx::query_scalar("show fsync")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
     assert_eq!(fsync, "on", "the default is durable");
-    let version: i32 =
-        sqlx::query_scalar("select current_setting('server_version_num')::int").fetch_one(&mut connection).await.unwrap();
+    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
     assert!(version >= 150_000, "{version}");
     let config = std::fs::read_to_string(stack.folder().join("nats/nats.conf")).unwrap();
     assert!(config.contains("sync_interval: always"), "{config}");
@@ -56,7 +61,10 @@ async fn several_stacks_start_at_once() {
     for (number, stack) in stacks.iter().enumerate() {
         let mut connection = database(&stack.database_url()).await;
         let table = format!("create table only_in_{number} ()");
-        sqlx::raw_sql(AssertSqlSafe(table)).execute(&mut connection).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(table))
+            .execute(&mut connection)
+            .await
+            .unwrap();
         let tables: i64 = sqlx::query_scalar("select count(*) from pg_tables where schemaname = 'public'")
             .fetch_one(&mut connection)
             .await
@@ -79,7 +87,10 @@ async fn a_kept_folder_keeps_its_data() {
     let stack = Stack::start(StackOptions::kept_in(&folder)).await.unwrap();
     store_message(&stack.nats_url()).await;
     let mut connection = database(&stack.database_url()).await;
-    sqlx::raw_sql("create table kept (n int); insert into kept values (7)").execute(&mut connection).await.unwrap();
+    sqlx::raw_sql("create table kept (n int); insert into kept values (7)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
     connection.close().await.unwrap();
     stack.stop().await.unwrap();
     assert!(folder.exists());
@@ -88,7 +99,10 @@ async fn a_kept_folder_keeps_its_data() {
     let stack = Stack::start(StackOptions::kept_in(&folder)).await.unwrap();
     assert_eq!(stored_message(&stack.nats_url()).await, b"payload");
     let mut connection = database(&stack.database_url()).await;
-    let n: i32 = sqlx::query_scalar("select n from kept").fetch_one(&mut connection).await.unwrap();
+    let n: i32 = sqlx::query_scalar("select n from kept")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
     assert_eq!(n, 7);
     stack.stop().await.unwrap();
 }
@@ -99,7 +113,10 @@ async fn a_folder_that_only_we_may_enter_will_do() {
     let folder = parent.path().join("private");
     std::fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
     for _ in 0..2 {
-        let options = StackOptions { folder: Some(folder.clone()), ..quick() };
+        let options = StackOptions {
+            folder: Some(folder.clone()),
+            ..quick()
+        };
         let stack = Stack::start(options).await.unwrap();
         database(&stack.database_url()).await.close().await.unwrap();
         stack.stop().await.unwrap();
@@ -109,7 +126,10 @@ async fn a_folder_that_only_we_may_enter_will_do() {
 #[tokio::test]
 async fn one_folder_carries_one_stack() {
     let parent = tempfile::tempdir().unwrap();
-    let options = StackOptions { folder: Some(parent.path().join("data")), ..quick() };
+    let options = StackOptions {
+        folder: Some(parent.path().join("data")),
+        ..quick()
+    };
     let stack = Stack::start(options.clone()).await.unwrap();
     let refusal = Stack::start(options).await.unwrap_err().to_string();
     assert!(refusal.contains("another stack runs on"), "{refusal}");
@@ -123,7 +143,10 @@ async fn killed_servers_come_back_on_port_and_data() {
     let urls = (stack.nats_url(), stack.database_url());
     store_message(&stack.nats_url()).await;
     let mut connection = database(&stack.database_url()).await;
-    sqlx::raw_sql("create table kept (n int); insert into kept values (7)").execute(&mut connection).await.unwrap();
+    sqlx::raw_sql("create table kept (n int); insert into kept values (7)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
 
     let before = (stack.nats().pid().unwrap(), stack.postgres().pid().unwrap());
     let stack = std::sync::Arc::new(stack);
@@ -141,7 +164,10 @@ async fn killed_servers_come_back_on_port_and_data() {
         assert_eq!((stack.nats_url(), stack.database_url()), urls, "round {round}");
         assert_eq!(stored_message(&stack.nats_url()).await, b"payload");
         let mut connection = database(&stack.database_url()).await;
-        let n: i32 = sqlx::query_scalar("select n from kept").fetch_one(&mut connection).await.unwrap();
+        let n: i32 = sqlx::query_scalar("select n from kept")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
         assert_eq!(n, 7);
     }
     let after = (stack.nats().pid().unwrap(), stack.postgres().pid().unwrap());
@@ -173,7 +199,10 @@ async fn a_panic_leaves_nothing() {
     });
     let folder: PathBuf = told.await.unwrap();
     assert!(task.await.unwrap_err().is_panic());
-    eventually("the panicked owner's servers are gone", || !runs_below(&folder) && !folder.exists()).await;
+    eventually("the panicked owner's servers are gone", || {
+        !runs_below(&folder) && !folder.exists()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -181,12 +210,22 @@ async fn a_taken_port_is_named_with_the_log() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
 
-    let error = Stack::start(StackOptions { postgres_port: Some(port), ..quick() }).await.unwrap_err();
+    let error = Stack::start(StackOptions {
+        postgres_port: Some(port),
+        ..quick()
+    })
+    .await
+    .unwrap_err();
     let error = format!("{error:#}");
     assert!(error.contains("PostgreSQL ended while starting"), "{error}");
     assert!(error.contains("Address already in use"), "{error}");
 
-    let error = Stack::start(StackOptions { nats_port: Some(port), ..quick() }).await.unwrap_err();
+    let error = Stack::start(StackOptions {
+        nats_port: Some(port),
+        ..quick()
+    })
+    .await
+    .unwrap_err();
     let error = format!("{error:#}");
     assert!(error.contains("nats-server ended while starting"), "{error}");
     assert!(error.contains("address already in use"), "{error}");
@@ -197,12 +236,21 @@ async fn databases_are_made_copied_and_dropped() {
     let stack = Stack::start(quick()).await.unwrap();
     let template = stack.create_database("prepared").await.unwrap();
     let mut connection = database(&template).await;
-    sqlx::raw_sql("create table kept (n int); insert into kept values (7)").execute(&mut connection).await.unwrap();
+    sqlx::raw_sql("create table kept (n int); insert into kept values (7)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
     connection.close().await.unwrap();
 
-    let copy = stack.create_database_from_template("copy", "prepared").await.unwrap();
+    let copy = stack
+        .create_database_from_template("copy", "prepared")
+        .await
+        .unwrap();
     let mut connection = database(&copy).await;
-    let n: i32 = sqlx::query_scalar("select n from kept").fetch_one(&mut connection).await.unwrap();
+    let n: i32 = sqlx::query_scalar("select n from kept")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
     assert_eq!(n, 7);
 
     stack.postgres().drop_database("copy").await.unwrap();

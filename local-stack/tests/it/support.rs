@@ -22,18 +22,26 @@ pub fn runs_below(folder: &Path) -> bool {
     let folder = folder.to_string_lossy().into_owned();
     Path::new("/proc").read_dir().unwrap().any(|entry| {
         let entry = entry.unwrap();
-        let is_process = entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
+        let is_process = entry
+            .file_name()
+            .to_string_lossy()
+            .bytes()
+            .all(|b| b.is_ascii_digit());
         let command_line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         is_process && String::from_utf8_lossy(&command_line).contains(&folder)
     })
 }
 
 pub async fn database(url: &str) -> PgConnection {
-    PgConnection::connect(url).await.unwrap_or_else(|error| panic!("connect to {url}: {error}"))
+    PgConnection::connect(url)
+        .await
+        .unwrap_or_else(|error| panic!("connect to {url}: {error}"))
 }
 
 pub async fn jetstream(url: &str) -> jetstream::Context {
-    let client = async_nats::connect(url).await.unwrap_or_else(|error| panic!("connect to {url}: {error}"));
+    let client = async_nats::connect(url)
+        .await
+        .unwrap_or_else(|error| panic!("connect to {url}: {error}"));
     jetstream::new(client)
 }
 
@@ -47,7 +55,12 @@ pub async fn store_message(url: &str) {
         ..Default::default()
     };
     jetstream.create_stream(config).await.unwrap();
-    jetstream.publish("kept.one", "payload".into()).await.unwrap().await.unwrap();
+    jetstream
+        .publish("kept.one", "payload".into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
 }
 
 pub async fn stored_message(url: &str) -> Vec<u8> {
