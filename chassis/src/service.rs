@@ -35,8 +35,8 @@ pub struct Definition {
     pub schema: &'static str,
     /// One sentence for `--help`.
     pub about: &'static str,
-    /// Its own `default.toml`.
-    pub defaults: &'static str,
+    /// Its own `default.toml`, and those of the crates it reads settings of.
+    pub defaults: &'static [&'static str],
     /// The document's names of its settings.
     pub aliases: &'static [Alias],
     /// Its own migrations.
@@ -163,7 +163,8 @@ impl Common {
 fn load<S: Service>(sources: &Sources) -> Result<Settings, Problems> {
     let definition = &S::DEFINITION;
     let aliases: Vec<Alias> = COMMON_ALIASES.iter().chain(definition.aliases).copied().collect();
-    Settings::load(&[COMMON_DEFAULTS, definition.defaults], &aliases, sources)
+    let defaults: Vec<&str> = std::iter::once(COMMON_DEFAULTS).chain(definition.defaults.iter().copied()).collect();
+    Settings::load(&defaults, &aliases, sources)
 }
 
 fn configure<S: Service>(settings: &Settings) -> Result<(Common, S::Config), Problems> {
@@ -270,7 +271,7 @@ fn help(definition: &Definition) -> String {
         name = definition.name,
         about = definition.about,
         common = COMMON_DEFAULTS,
-        own = definition.defaults,
+        own = definition.defaults.join("\n"),
     )
 }
 

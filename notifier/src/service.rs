@@ -27,7 +27,7 @@ impl Service for Notifier {
         name: "notifier",
         schema: "notifier",
         about: "events become mail and Slack messages, each event and recipient once",
-        defaults: include_str!("../config/default.toml"),
+        defaults: &[include_str!("../config/default.toml")],
         aliases: ALIASES,
         migrator: &MIGRATOR,
     };
