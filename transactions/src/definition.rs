@@ -1,0 +1,301 @@
+//! `[models.*]` of the settings: where a model's transactions are and which column means what.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chassis::{Reader, Section};
+use schemas::ModelName;
+
+/// A model's transactions, as the settings describe them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelDefinition {
+    /// The model.
+    pub model: ModelName,
+    /// Where the rows are.
+    pub source: SourceDefinition,
+    /// Column with the instant of the transaction.
+    pub time: String,
+    /// Column with the label: true or 1 is fraud, null is not known.
+    pub label: String,
+    /// Column with the instant at which the label became known.
+    pub label_time: Option<String>,
+    /// How long after the transaction its label is expected to be known; without `label_time`, when it is known.
+    pub label_delay: Duration,
+    /// Column with the probability that the serving model gave.
+    pub score: Option<String>,
+    /// Column that tells transactions apart; makes the order of rows definite.
+    pub id: Option<String>,
+    /// Columns that the model is trained on, in the order that the model sees.
+    pub features: Vec<FeatureDefinition>,
+}
+
+/// A column that the model is trained on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeatureDefinition {
+    /// Its name.
+    pub column: String,
+    /// Whether it is watched for drift.
+    pub monitored: bool,
+    /// Whether numbers in it are names of categories rather than amounts.
+    pub categorical: bool,
+}
+
+/// Where rows are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceDefinition {
+    /// A table or view.
+    Postgres {
+        /// Its schema.
+        schema: String,
+        /// Its name.
+        table: String,
+    },
+    /// A Parquet file.
+    Parquet {
+        /// Its path.
+        path: PathBuf,
+    },
+}
+
+impl std::fmt::Display for SourceDefinition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Postgres { schema, table } => write!(f, "{schema}.{table}"),
+            Self::Parquet { path } => path.display().fmt(f),
+        }
+    }
+}
+
+const KEYS: [&str; 12] = [
+    "source",
+    "table",
+    "path",
+    "time",
+    "label",
+    "label_time",
+    "label_delay",
+    "score",
+    "id",
+    "features",
+    "not_monitored",
+    "categories",
+];
+/// Longest wait for labels that can be set.
+const LABEL_DELAY_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// Most features of one model.
+const FEATURES_MAX: usize = 1_000;
+
+impl ModelDefinition {
+    /// Reads every `[models.NAME]`; mistakes are collected by the reader.
+    pub fn read_all(reader: &Reader<'_>) -> Vec<Self> {
+        let tables = reader.section("models").tables();
+        tables.iter().filter_map(|(name, section)| Self::read(name, section)).collect()
+    }
+
+    fn read(name: &str, section: &Section<'_>) -> Option<Self> {
+        section.expect_only(&KEYS);
+        let model = match ModelName::new(name) {
+            Ok(model) => Some(model),
+            Err(error) => {
+                section.problem("source", format!("a table named `[models.NAME]` ({error})"));
+                None
+            }
+        };
+        let source = read_source(section);
+        let time = column(section, "time", "the column with the instant of the transaction");
+        let label = column(section, "label", "the column that says whether the transaction was fraud");
+        let label_time = optional_column(section, "label_time");
+        let label_delay = if section.is_set("label_delay") {
+            section.duration("label_delay", Duration::ZERO..=LABEL_DELAY_MAX)
+        } else {
+            if label_time.is_none() {
+                section.problem("label_delay", "a duration such as `1d`, or a column in `label_time`: when is a label known?");
+            }
+            Duration::ZERO
+        };
+        let score = optional_column(section, "score");
+        let id = optional_column(section, "id");
+        let features = read_features(section);
+        for (role, used) in [("label", Some(&label)), ("label_time", label_time.as_ref()), ("score", score.as_ref())] {
+            if let Some(used) = used.filter(|used| features.iter().any(|feature| feature.column == **used)) {
+                section.problem("features", format!("columns known when the model scores; `{used}` is the `{role}` column"));
+            }
+        }
+        Some(Self { model: model?, source: source?, time, label, label_time, label_delay, score, id, features })
+    }
+
+    /// Names of the features that are watched for drift.
+    pub fn monitored(&self) -> impl Iterator<Item = &str> {
+        self.features.iter().filter(|feature| feature.monitored).map(|feature| feature.column.as_str())
+    }
+}
+
+fn read_source(section: &Section<'_>) -> Option<SourceDefinition> {
+    match section.choice("source", &[("postgres", true), ("parquet", false)]) {
+        true => {
+            if section.is_set("path") {
+                section.problem("path", "nothing: a `postgres` source has a `table`");
+            }
+            let expected = "a table or view such as `bank.payment`";
+            let (schema, table) = section.parsed("table", expected, split_table)?;
+            Some(SourceDefinition::Postgres { schema, table })
+        }
+        false => {
+            if section.is_set("table") {
+                section.problem("table", "nothing: a `parquet` source has a `path`");
+            }
+            let path = section.text("path", "the path of a Parquet file");
+            (!path.is_empty()).then(|| SourceDefinition::Parquet { path: path.into() })
+        }
+    }
+}
+
+/// `schema.table` or `table` (of schema `public`), each an identifier that needs no quotes.
+fn split_table(text: &str) -> Result<(String, String), String> {
+    let (schema, table) = text.split_once('.').unwrap_or(("public", text));
+    for part in [schema, table] {
+        let head = part.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
+        let plain = part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if !head || !plain || part.len() > 63 {
+            return Err(format!(
+                "`{part}` is not made of 1 to 63 lower-case letters, digits and underscores; for another name make a view"
+            ));
+        }
+    }
+    Ok((schema.to_owned(), table.to_owned()))
+}
+
+/// Column names may be anything that a catalogue can hold; they are matched exactly and always quoted.
+fn check_column(text: &str) -> Result<String, String> {
+    let fits = (1..=128).contains(&text.len()) && !text.chars().any(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err("1 to 128 bytes without control characters".to_owned()) }
+}
+
+fn column(section: &Section<'_>, name: &str, expected: &str) -> String {
+    section.parsed(name, expected, check_column).unwrap_or_default()
+}
+
+fn optional_column(section: &Section<'_>, name: &str) -> Option<String> {
+    section.is_set(name).then(|| column(section, name, "the name of a column"))
+}
+
+fn read_features(section: &Section<'_>) -> Vec<FeatureDefinition> {
+    let columns = section.list("features");
+    if columns.is_empty() || columns.len() > FEATURES_MAX {
+        section.problem("features", format!("a list of 1 to {FEATURES_MAX} columns"));
+    }
+    let mut seen = BTreeSet::new();
+    for column in &columns {
+        if let Err(problem) = check_column(column) {
+            section.problem("features", format!("names of columns: {problem}; got {column:?}"));
+        }
+        if !seen.insert(column.as_str()) {
+            section.problem("features", format!("each column once; `{column}` is there twice"));
+        }
+    }
+    let subset = |name: &str| -> BTreeSet<String> {
+        let list: BTreeSet<String> = section.list(name).into_iter().collect();
+        for column in list.iter().filter(|column| !seen.contains(column.as_str())) {
+            section.problem(name, format!("columns that `features` names too; `{column}` is not among them"));
+        }
+        list
+    };
+    let (not_monitored, categories) = (subset("not_monitored"), subset("categories"));
+    columns
+        .iter()
+        .map(|column| FeatureDefinition {
+            monitored: !not_monitored.contains(column),
+            categorical: categories.contains(column),
+            column: column.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::{Settings, Sources};
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<ModelDefinition>, String> {
+        let sources = Sources { overrides: vec![("test.toml".to_owned(), text.to_owned())], ..Sources::default() };
+        let settings = Settings::load(&[crate::DEFAULTS], &[], &sources).map_err(|problems| problems.to_string())?;
+        let reader = Reader::new(&settings);
+        let found = ModelDefinition::read_all(&reader);
+        reader.finish().map_err(|problems| problems.to_string())?;
+        Ok(found)
+    }
+
+    #[test]
+    fn a_full_definition_is_read_as_written() {
+        let found = read(
+            r#"
+            [models.fraud-cards]
+            source = "postgres"
+            table = "bank.payment"
+            time = "tx_time"
+            label = "is_fraud"
+            label_time = "labelled_at"
+            label_delay = "1d"
+            score = "score"
+            id = "transaction_id"
+            features = ["TX_AMOUNT", "merchant", "tx_during_weekend"]
+            not_monitored = ["tx_during_weekend"]
+            categories = ["merchant"]
+            "#,
+        )
+        .unwrap();
+        let [model] = found.as_slice() else { panic!("one model") };
+        assert_eq!(model.model.as_str(), "fraud-cards");
+        assert_eq!(model.source.to_string(), "bank.payment");
+        assert_eq!(model.label_delay, Duration::from_secs(86_400));
+        assert_eq!(model.monitored().collect::<Vec<_>>(), ["TX_AMOUNT", "merchant"]);
+        assert!(model.features[1].categorical && !model.features[0].categorical);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let problems = read(
+            r#"
+            [models.a]
+            source = "postgres"
+            table = "Bank.payment; drop table x"
+            path = "x.parquet"
+            time = "t"
+            label = "y"
+            scoer = "s"
+            features = ["x", "x", "y"]
+            not_monitored = ["z"]
+            [models.b]
+            source = "mysql"
+            features = []
+            "#,
+        )
+        .unwrap_err();
+        for part in [
+            "`models.a.table` is `Bank.payment; drop table x`",
+            "`models.a.path`",
+            "`models.a.label_delay` is not set",
+            "`models.a.scoer`",
+            "such as `score`",
+            "`x` is there twice",
+            "`y` is the `label` column",
+            "`z` is not among them",
+            "`models.b.source` is `mysql`",
+            "one of `postgres`, `parquet`",
+            "`models.b.time` is not set",
+            "`models.b.label` is not set",
+        ] {
+            assert!(problems.contains(part), "{part:?} is missing in\n{problems}");
+        }
+    }
+
+    #[test]
+    fn a_table_without_schema_is_in_public() {
+        assert_eq!(split_table("payment"), Ok(("public".to_owned(), "payment".to_owned())));
+        for bad in ["a.b.c", "", ".", "a.", "1a", "a-b", "Ä", &"x".repeat(64)] {
+            assert!(split_table(bad).is_err(), "{bad:?}");
+        }
+    }
+}

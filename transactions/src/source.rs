@@ -1,0 +1,300 @@
+//! A source that was checked against its catalogue, and questions to it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chassis::Reader;
+use chrono::{DateTime, Utc};
+use schemas::Window;
+use sqlx::PgPool;
+
+use crate::batch::Batch;
+use crate::catalogue::{Feature, Layout};
+use crate::definition::{ModelDefinition, SourceDefinition};
+use crate::error::{CatalogueProblem, SourceError};
+use crate::nearest::nearest;
+use crate::rows::Knowledge;
+use crate::{parquet_file, postgres};
+
+/// How sources are read.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceSettings {
+    /// Longest time that one query may take.
+    pub statement_timeout: Duration,
+}
+
+impl SourceSettings {
+    /// Reads `[transactions]`.
+    pub fn read(reader: &Reader<'_>) -> Self {
+        let range = Duration::from_secs(1)..=Duration::from_secs(3_600);
+        Self { statement_timeout: reader.section("transactions").duration("statement_timeout", range) }
+    }
+}
+
+/// Which features to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeatureChoice {
+    /// None.
+    None,
+    /// Every feature, in the order of the settings.
+    All,
+    /// Those that are watched for drift, in the order of the settings.
+    Monitored,
+    /// These, in this order.
+    Named(Vec<String>),
+}
+
+/// Order of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Whatever is quickest; enough for counting.
+    Any,
+    /// By time, then by id (without an id column: by score and features); the same rows always come in the same order.
+    Time,
+}
+
+/// Which rows and columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Rows whose time lies in it; nothing at or after `as_of` is read even when it lies inside.
+    pub window: Window,
+    /// The instant of the question: labels known at it count.
+    pub as_of: DateTime<Utc>,
+    /// Which features.
+    pub features: FeatureChoice,
+    /// Whether labels are wanted; else all are unknown.
+    pub labels: bool,
+    /// Whether scores are wanted; else, or when the model has no score column, all are missing.
+    pub scores: bool,
+    /// In which order.
+    pub order: Order,
+}
+
+impl Request {
+    /// Everything, in order: for training and validation.
+    pub fn all(window: Window, as_of: DateTime<Utc>) -> Self {
+        Self { window, as_of, features: FeatureChoice::All, labels: true, scores: true, order: Order::Time }
+    }
+
+    /// The watched features, in any order: for profiles.
+    pub fn monitored(window: Window, as_of: DateTime<Utc>) -> Self {
+        Self { window, as_of, features: FeatureChoice::Monitored, labels: false, scores: false, order: Order::Any }
+    }
+
+    /// Labels and scores, in any order: for realised performance.
+    pub fn outcomes(window: Window, as_of: DateTime<Utc>) -> Self {
+        Self { window, as_of, features: FeatureChoice::None, labels: true, scores: true, order: Order::Any }
+    }
+
+    /// First and last microsecond: `[start, end)`; `None` when nothing lies before `as_of`.
+    fn span(&self) -> Option<(i64, i64)> {
+        let start = self.window.start().timestamp_micros();
+        let end = self.window.end().min(self.as_of).timestamp_micros();
+        (start < end).then_some((start, end))
+    }
+}
+
+/// What a kind of source needs to answer a request.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Columns by purpose.
+    pub layout: Layout,
+    /// Positions in `layout.features`.
+    pub features: Vec<usize>,
+    /// Whether labels are wanted.
+    pub labels: bool,
+    /// Whether scores are wanted and there is a column.
+    pub scores: bool,
+    /// Whether rows are to be ordered.
+    pub ordered: bool,
+    /// `[start, end)`, microseconds since 1970 UTC.
+    pub span: (i64, i64),
+    /// What decides whether a label is known.
+    pub knowledge: Knowledge,
+    /// For messages.
+    pub source_name: String,
+}
+
+impl Plan {
+    /// A value that cannot mean what its column means.
+    pub fn bad_value(&self, column: &str, detail: String) -> SourceError {
+        SourceError::BadValue { source_name: self.source_name.clone(), column: column.to_owned(), detail }
+    }
+
+    /// An answer that breaks its format.
+    pub fn corrupt(&self, cause: impl std::fmt::Display) -> SourceError {
+        SourceError::Corrupt { source_name: self.source_name.clone(), cause: cause.to_string() }
+    }
+}
+
+/// Rows of one model, opened and checked.
+#[derive(Debug, Clone)]
+pub struct TransactionSource {
+    definition: ModelDefinition,
+    layout: Layout,
+    backing: Backing,
+}
+
+#[derive(Debug, Clone)]
+enum Backing {
+    Postgres(postgres::Table),
+    Parquet(PathBuf),
+}
+
+impl TransactionSource {
+    /// Opens a model's source and checks it against the catalogue.
+    ///
+    /// # Errors
+    /// [`SourceError::Catalogue`] with every problem at once, or [`SourceError::Unreachable`].
+    pub async fn open(
+        definition: &ModelDefinition,
+        pool: &PgPool,
+        settings: SourceSettings,
+    ) -> Result<Self, SourceError> {
+        let (backing, layout) = match &definition.source {
+            SourceDefinition::Postgres { schema, table } => {
+                let table = postgres::Table {
+                    pool: pool.clone(),
+                    schema: schema.clone(),
+                    name: table.clone(),
+                    statement_timeout: settings.statement_timeout,
+                };
+                let layout = table.check(definition).await?;
+                (Backing::Postgres(table), layout)
+            }
+            SourceDefinition::Parquet { path } => {
+                let layout = parquet_file::check(path.clone(), definition.clone()).await?;
+                (Backing::Parquet(path.clone()), layout)
+            }
+        };
+        Ok(Self { definition: definition.clone(), layout, backing })
+    }
+
+    /// The definition it was opened with.
+    pub fn definition(&self) -> &ModelDefinition {
+        &self.definition
+    }
+
+    /// Every feature, in the order of the settings.
+    pub fn features(&self) -> impl Iterator<Item = &Feature> {
+        self.layout.features.iter().map(|(feature, _)| feature)
+    }
+
+    /// The features that are watched for drift, in the order of the settings.
+    pub fn monitored(&self) -> impl Iterator<Item = &Feature> {
+        self.features().filter(|feature| feature.monitored)
+    }
+
+    /// Reads the rows of a request into memory.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn read(&self, request: &Request) -> Result<Batch, SourceError> {
+        let mut whole = self.empty(request)?;
+        self.scan(request, |batch| whole.append(batch)).await?;
+        Ok(whole)
+    }
+
+    /// Reads the rows of a request part by part, in bounded memory (for an ordered request to a Parquet file: all
+    /// at once); returns how many there were.
+    ///
+    /// # Errors
+    /// [`SourceError`]; parts given before it stay given.
+    pub async fn scan(&self, request: &Request, mut each: impl FnMut(&Batch) + Send) -> Result<u64, SourceError> {
+        let Some(plan) = self.plan(request)? else { return Ok(0) };
+        let mut rows = 0;
+        let count = |batch: &Batch| {
+            rows += batch.rows() as u64;
+            each(batch);
+        };
+        match &self.backing {
+            Backing::Postgres(table) => match table.scan(&plan, count).await {
+                // The table changed since it was opened: say what it lacks now.
+                Err(postgres::ScanError::Changed(cause)) => {
+                    table.check(&self.definition).await?;
+                    return Err(SourceError::Unreachable { source_name: plan.source_name, cause });
+                }
+                Err(postgres::ScanError::Source(error)) => return Err(error),
+                Ok(()) => {}
+            },
+            Backing::Parquet(path) => {
+                parquet_file::scan(path.clone(), self.definition.clone(), plan, count).await?;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Rows in the window before `as_of`.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn count(&self, window: Window, as_of: DateTime<Utc>) -> Result<u64, SourceError> {
+        let request = Request { labels: false, scores: false, ..Request::outcomes(window, as_of) };
+        match (&self.backing, self.plan(&request)?) {
+            (_, None) => Ok(0),
+            (Backing::Postgres(table), Some(plan)) => table.count(&plan).await,
+            (Backing::Parquet(_), Some(_)) => self.scan(&request, |_| {}).await,
+        }
+    }
+
+    /// Instants of the oldest and the newest row; `None` when there are no rows.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn extent(&self) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>, SourceError> {
+        let micros = match &self.backing {
+            Backing::Postgres(table) => table.extent(&self.layout).await?,
+            Backing::Parquet(path) => parquet_file::extent(path.clone(), self.definition.clone()).await?,
+        };
+        let instant = DateTime::<Utc>::from_timestamp_micros;
+        Ok(micros.and_then(|(oldest, newest)| Some((instant(oldest)?, instant(newest)?))))
+    }
+
+    fn plan(&self, request: &Request) -> Result<Option<Plan>, SourceError> {
+        let features = self.chosen(&request.features)?;
+        Ok(request.span().map(|span| Plan {
+            features,
+            labels: request.labels,
+            scores: request.scores && self.layout.score.is_some(),
+            ordered: request.order == Order::Time,
+            span,
+            knowledge: Knowledge {
+                as_of: request.as_of.timestamp_micros(),
+                delay: i64::try_from(self.definition.label_delay.as_micros()).unwrap_or(i64::MAX),
+            },
+            source_name: self.definition.source.to_string(),
+            layout: self.layout.clone(),
+        }))
+    }
+
+    fn chosen(&self, choice: &FeatureChoice) -> Result<Vec<usize>, SourceError> {
+        let all = || self.layout.features.iter().enumerate();
+        match choice {
+            FeatureChoice::None => Ok(Vec::new()),
+            FeatureChoice::All => Ok(all().map(|(at, _)| at).collect()),
+            FeatureChoice::Monitored => Ok(all().filter(|(_, (f, _))| f.monitored).map(|(at, _)| at).collect()),
+            FeatureChoice::Named(names) => names
+                .iter()
+                .map(|name| {
+                    all().find(|(_, (feature, _))| feature.name == *name).map(|(at, _)| at).ok_or_else(|| {
+                        let problem = CatalogueProblem::MissingColumn {
+                            setting: "features",
+                            column: name.clone(),
+                            nearest: nearest(name, self.features().map(|feature| feature.name.as_str())),
+                        };
+                        SourceError::Catalogue {
+                            source_name: self.definition.source.to_string(),
+                            problems: vec![problem],
+                        }
+                    })
+                })
+                .collect(),
+        }
+    }
+
+    /// A batch of no rows with the columns of a request.
+    fn empty(&self, request: &Request) -> Result<Batch, SourceError> {
+        let kinds = self.chosen(&request.features)?.into_iter().map(|at| self.layout.features[at].0.kind);
+        Ok(Batch { features: kinds.map(crate::batch::Column::empty).collect(), ..Batch::default() })
+    }
+}

@@ -1,0 +1,199 @@
+//! The same rows give equal batches from a table, a view and a file.
+
+use local_stack::TestEnv;
+use transactions::{Batch, Column, FeatureChoice, Label, Order, Request, SourceDefinition, TransactionSource};
+
+use crate::support::{
+    SETTINGS, at, definition, fill_postgres, in_postgres, payments, pool, run, window, write_parquet,
+};
+
+/// NaN is missing, and two missing values are equal here.
+fn comparable(batch: &Batch) -> String {
+    format!("{batch:?}")
+}
+
+async fn sources(env: &TestEnv, zone: bool, rows: i64) -> (tempfile::TempDir, Vec<TransactionSource>) {
+    let pool = pool(env).await;
+    let payments = payments(rows);
+    fill_postgres(&pool, &payments, zone).await;
+    run(&pool, "create view bank.payment_view as select * from bank.payment").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("payment.parquet");
+    write_parquet(&path, &payments);
+    let mut sources = Vec::new();
+    for definition in [
+        in_postgres("bank", "payment"),
+        in_postgres("bank", "payment_view"),
+        definition(SourceDefinition::Parquet { path }),
+    ] {
+        sources.push(TransactionSource::open(&definition, &pool, SETTINGS).await.expect("a source"));
+    }
+    (folder, sources)
+}
+
+#[tokio::test]
+async fn table_view_and_file_give_equal_batches() {
+    for zone in [true, false] {
+        let env = TestEnv::new().await;
+        let (_folder, sources) = sources(&env, zone, 2_000).await;
+        let day = 86_400;
+        // window, as of, rows expected: three payments every three minutes
+        let cases = [
+            (window(0, day), at(day), 1_440),
+            (window(3_600, 7_200), at(day), 60),
+            (window(3_600, 7_200), at(5_400), 30), // nothing at or after the instant asked about
+            (window(180, 181), at(day), 3),        // half-open
+            (window(179, 180), at(day), 0),
+            (window(-day, 0), at(day), 0),
+            (window(0, day), at(-1), 0),
+        ];
+        for (window, as_of, rows) in cases {
+            let request = Request::all(window, as_of);
+            let mut seen = Vec::new();
+            for source in &sources {
+                let batch = source.read(&request).await.expect("rows");
+                assert_eq!(batch.rows(), rows, "{window} as of {as_of} from {}", source.definition().source);
+                assert_eq!(source.count(window, as_of).await.expect("a count"), rows as u64);
+                seen.push(comparable(&batch));
+            }
+            assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{window} as of {as_of}");
+        }
+        for source in &sources {
+            assert_eq!(source.extent().await.expect("an extent"), Some((at(0), at(1_999 / 3 * 180))));
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_rows_than_one_batch_come_in_parts_that_add_up() {
+    let env = TestEnv::new().await;
+    let (_folder, sources) = sources(&env, true, 40_000).await;
+    let request = Request::all(window(0, 1 << 40), at(1 << 41));
+    let mut whole = Vec::new();
+    for source in &sources {
+        let mut parts = Vec::new();
+        let rows = source.scan(&request, |batch| parts.push(batch.rows())).await.expect("rows");
+        assert_eq!((rows, parts.iter().sum::<usize>()), (40_000, 40_000));
+        whole.push(comparable(&source.read(&request).await.expect("rows")));
+    }
+    let mut parts = 0;
+    sources[0].scan(&request, |_| parts += 1).await.expect("rows");
+    assert_eq!(parts, 3, "a table is read in parts");
+    assert!(whole.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test]
+async fn rows_come_by_time_then_id() {
+    let env = TestEnv::new().await;
+    let (_folder, sources) = sources(&env, true, 300).await;
+    for source in &sources {
+        let batch = source.read(&Request::all(window(0, 86_400), at(86_400))).await.expect("rows");
+        assert!(batch.times.is_sorted(), "{}", source.definition().source);
+        let amounts = batch.features[0].numbers().expect("numbers");
+        let payments = payments(300);
+        let mut expected: Vec<_> = payments.iter().map(|p| (p.seconds, p.id, p.amount)).collect();
+        expected.sort_by_key(|(seconds, id, _)| (*seconds, *id));
+        for (found, (_, id, amount)) in amounts.iter().zip(expected) {
+            match amount {
+                Some(amount) => assert_eq!(*found, f64::from(amount), "payment {id}"),
+                None => assert!(found.is_nan(), "payment {id}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_an_id_the_order_is_definite_too() {
+    let env = TestEnv::new().await;
+    let (_folder, sources) = sources(&env, true, 1_000).await;
+    let pool = pool(&env).await;
+    let mut seen = Vec::new();
+    for source in &sources {
+        let definition = transactions::ModelDefinition { id: None, ..source.definition().clone() };
+        let source = TransactionSource::open(&definition, &pool, SETTINGS).await.expect("a source");
+        let mut request = Request::all(window(0, 86_400), at(1 << 30));
+        request.labels = false;
+        seen.push(comparable(&source.read(&request).await.expect("rows")));
+    }
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test]
+async fn a_label_counts_once_it_is_known() {
+    let env = TestEnv::new().await;
+    let (_folder, sources) = sources(&env, true, 2_000).await;
+    let payments = payments(2_000);
+    let (end, as_of) = (40_000, 60_000);
+    for source in &sources {
+        let batch = source.read(&Request::outcomes(window(0, end), at(as_of))).await.expect("rows");
+        let known = |p: &&crate::support::Payment| {
+            p.seconds < end && p.fraud.is_some() && p.labelled_seconds.is_some_and(|seconds| seconds <= as_of)
+        };
+        let labelled = payments.iter().filter(known).count() as u64;
+        let frauds = payments.iter().filter(known).filter(|p| p.fraud == Some(true)).count() as u64;
+        assert!(labelled > 100 && frauds > 5);
+        assert_eq!(batch.label_counts(), (labelled, frauds), "{}", source.definition().source);
+        let later = source.read(&Request::outcomes(window(0, end), at(1 << 30))).await.expect("rows");
+        assert!(later.label_counts().0 > labelled, "labels go on arriving");
+        let pool = pool(&env).await;
+        // Without a label_time column the delay decides.
+        let definition = transactions::ModelDefinition { label_time: None, ..source.definition().clone() };
+        let source = TransactionSource::open(&definition, &pool, SETTINGS).await.expect("a source");
+        let batch = source.read(&Request::outcomes(window(0, end), at(86_400))).await.expect("rows");
+        let ripe = batch.times.iter().filter(|time| **time <= at(0).timestamp_micros()).count();
+        let labelled = batch.labels.iter().filter(|label| **label != Label::Unknown).count();
+        assert!(ripe == 3 && labelled <= 3, "only the first instant is a day old");
+    }
+}
+
+#[tokio::test]
+async fn only_what_was_asked_for_is_read() {
+    let env = TestEnv::new().await;
+    let (_folder, sources) = sources(&env, true, 300).await;
+    for source in &sources {
+        let monitored: Vec<&str> = source.monitored().map(|feature| feature.name.as_str()).collect();
+        assert_eq!(monitored, ["AMOUNT", "fee", "online", "channel", "terminal"]);
+        let batch = source.read(&Request::monitored(window(0, 3_600), at(3_600))).await.expect("rows");
+        assert_eq!(batch.features.len(), 5);
+        assert!(batch.labels.iter().all(|label| *label == Label::Unknown));
+        assert!(batch.scores.iter().all(|score| score.is_nan()));
+        assert!(matches!(batch.features[4], Column::Category { .. }), "a number that names categories");
+        let named = Request {
+            features: FeatureChoice::Named(vec!["weekend".to_owned(), "AMOUNT".to_owned()]),
+            order: Order::Any,
+            ..Request::all(window(0, 3_600), at(3_600))
+        };
+        let batch = source.read(&named).await.expect("rows");
+        assert_eq!(batch.features.len(), 2);
+        assert!(batch.features[0].numbers().expect("numbers").iter().all(|value| *value == 0.0));
+    }
+}
+
+#[tokio::test]
+async fn the_handbook_file_opens_when_it_is_there() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/handbook_transactions.parquet");
+    if !path.is_file() {
+        println!("skipped: {} is not there", path.display());
+        return;
+    }
+    let env = TestEnv::new().await;
+    let mut definition = definition(SourceDefinition::Parquet { path });
+    definition.time = "TX_DATETIME".to_owned();
+    definition.label = "TX_FRAUD".to_owned();
+    definition.label_time = None;
+    definition.score = None;
+    definition.id = Some("TRANSACTION_ID".to_owned());
+    definition.features = ["TX_AMOUNT", "TERMINAL_ID_RISK_7DAY_DELAY1"].map(crate::support::feature).to_vec();
+    let source = TransactionSource::open(&definition, &pool(&env).await, SETTINGS).await.expect("a source");
+    let day = schemas::Window::new(
+        "2018-05-10T00:00:00Z".parse().expect("an instant"),
+        "2018-05-11T00:00:00Z".parse().expect("an instant"),
+    )
+    .expect("a window");
+    let batch = source.read(&Request::all(day, "2018-06-01T00:00:00Z".parse().expect("an instant"))).await.expect("rows");
+    assert!((9_000..11_000).contains(&batch.rows()), "{}", batch.rows());
+    let (labelled, frauds) = batch.label_counts();
+    assert_eq!(labelled, batch.rows() as u64);
+    assert!((40..200).contains(&frauds), "{frauds}");
+    assert!(batch.scores.iter().all(|score| score.is_nan()));
+}
