@@ -1,0 +1,184 @@
+//! What happens to a job next: pure, no clock, no I/O. The row's own `now` is the database's clock.
+//!
+//! ```text
+//! accepted ─► submitting ─► running ─► succeeded ───────────────┐
+//!                 ▲            │  └──► failed, cancelled ───────┼─► reported
+//!                 └─new attempt┘  └──► timed_out ───────────────┘
+//! ```
+//!
+//! The token of an attempt is committed with `submitting`, before the call: whatever is lost afterwards, asking again
+//! under the same token finds the same run. Nothing waits for ever: the deadline ends every job.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use schemas::events::TrainingFailure;
+
+use crate::backend::{BackendError, Observation, Pace};
+use crate::job::{Candidate, Failure, Job, RunRef};
+
+/// How patient the bridge is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Attempts of one job, 1 or more; only failures of the platform get another one.
+    pub attempts_max: u32,
+    /// How long after the deadline a remote run may resist being cancelled.
+    pub cancel_grace: Duration,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Stay and look again.
+    Wait {
+        /// After this long.
+        after: Duration,
+        /// The transient error that made us wait, if one did.
+        error: Option<String>,
+    },
+    /// Stop the run, then ask [`aborted`].
+    Abort,
+    /// Go to another state.
+    Move(Move),
+}
+
+/// A transition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Move {
+    /// To `submitting`, with the token of this attempt.
+    Submit {
+        /// From 1.
+        attempt: u32,
+    },
+    /// To `running`.
+    Run(RunRef),
+    /// To `succeeded`.
+    Succeed(Box<Candidate>),
+    /// To `failed`.
+    Fail(Failure),
+    /// To `cancelled`.
+    Cancel(Failure),
+    /// To `timed_out`.
+    TimeOut(Failure),
+}
+
+/// First and longest pause after transient errors.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LONGEST: Duration = Duration::from_secs(60);
+
+/// An accepted job begins.
+#[must_use]
+pub fn begin(job: &Job) -> Step {
+    if job.is_overdue() {
+        return Step::Move(Move::TimeOut(timed_out(
+            "the deadline passed before the run was submitted",
+        )));
+    }
+    Step::Move(Move::Submit { attempt: 1 })
+}
+
+/// The backend was asked to start the run.
+#[must_use]
+pub fn submitted(job: &Job, result: Result<RunRef, BackendError>) -> Step {
+    match result {
+        Ok(run) => Step::Move(Move::Run(run)),
+        Err(BackendError::Permanent(detail)) => Step::Move(Move::Fail(Failure {
+            kind: TrainingFailure::Refused,
+            detail,
+        })),
+        // The run may exist although its answer was lost: find it by its token and stop it.
+        Err(BackendError::Transient { .. }) if job.is_overdue() => Step::Abort,
+        Err(BackendError::Transient { detail, retry_after }) => wait_after_error(job, detail, retry_after),
+    }
+}
+
+/// The backend was asked how the run stands.
+#[must_use]
+pub fn observed(job: &Job, result: Result<Observation, BackendError>, policy: &Policy, pace: Pace) -> Step {
+    match result {
+        Ok(Observation::Finished(candidate)) => Step::Move(Move::Succeed(candidate)),
+        Ok(Observation::Cancelled { detail }) => Step::Move(Move::Cancel(Failure {
+            kind: TrainingFailure::Cancelled,
+            detail,
+        })),
+        Ok(Observation::TimedOut { detail }) => Step::Move(Move::TimeOut(timed_out(detail))),
+        Ok(Observation::Failed { retryable: true, .. })
+            if job.attempt < policy.attempts_max && !job.is_overdue() =>
+        {
+            Step::Move(Move::Submit {
+                attempt: job.attempt + 1,
+            })
+        }
+        Ok(Observation::Failed { kind, detail, .. }) => Step::Move(Move::Fail(Failure { kind, detail })),
+        Err(BackendError::Permanent(detail)) => Step::Move(Move::Fail(Failure {
+            kind: TrainingFailure::Refused,
+            detail,
+        })),
+        // A run that ended in time was taken above; one that has not is stopped now.
+        Ok(Observation::InProgress { .. }) | Err(BackendError::Transient { .. }) if job.is_overdue() => {
+            Step::Abort
+        }
+        Ok(Observation::InProgress { .. }) => Step::Wait {
+            after: poll_delay(job, pace),
+            error: None,
+        },
+        Err(BackendError::Transient { detail, retry_after }) => wait_after_error(job, detail, retry_after),
+    }
+}
+
+/// The run was asked to stop because the deadline had passed.
+#[must_use]
+pub fn aborted(job: &Job, result: Result<(), BackendError>, policy: &Policy) -> Step {
+    match result {
+        Ok(()) => Step::Move(Move::TimeOut(timed_out(
+            "the deadline passed; the run was cancelled",
+        ))),
+        Err(BackendError::Transient { detail, retry_after }) => {
+            let grace = TimeDelta::from_std(policy.cancel_grace).unwrap_or(TimeDelta::MAX);
+            let patience = job.deadline.checked_add_signed(grace);
+            if patience.is_some_and(|until| job.now < until) {
+                return wait_after_error(job, detail, retry_after);
+            }
+            give_up(&detail)
+        }
+        Err(BackendError::Permanent(detail)) => give_up(&detail),
+    }
+}
+
+fn give_up(detail: &str) -> Step {
+    let detail =
+        format!("the deadline passed and the run could not be cancelled, it may still be running: {detail}");
+    Step::Move(Move::TimeOut(timed_out(detail)))
+}
+
+fn timed_out(detail: impl Into<String>) -> Failure {
+    Failure {
+        kind: TrainingFailure::TimedOut,
+        detail: detail.into(),
+    }
+}
+
+/// Looks become rarer while a run goes on: every tenth of its age, within the backend's bounds; and one look comes
+/// right after the deadline.
+fn poll_delay(job: &Job, pace: Pace) -> Duration {
+    let age = (job.now - job.since).to_std().unwrap_or(Duration::ZERO);
+    let delay = (age / 10).clamp(pace.poll_first, pace.poll_longest.max(pace.poll_first));
+    let left = (job.deadline - job.now).to_std().unwrap_or(Duration::ZERO);
+    delay.min(left.max(Duration::from_millis(1)))
+}
+
+fn wait_after_error(job: &Job, detail: String, retry_after: Option<Duration>) -> Step {
+    Step::Wait {
+        after: retry_delay(job.retries, retry_after),
+        error: Some(detail),
+    }
+}
+
+/// The pause after `retries` transient errors in a row: what the server asks for, else doubling from one second.
+#[must_use]
+pub fn retry_delay(retries: u32, retry_after: Option<Duration>) -> Duration {
+    let own = RETRY_FIRST
+        .saturating_mul(2_u32.saturating_pow(retries.min(16)))
+        .min(RETRY_LONGEST);
+    retry_after.map_or(own, |asked| asked.max(RETRY_FIRST))
+}

@@ -1,0 +1,288 @@
+//! Calls to other people's servers: one client, one way to tell what may be tried again.
+//!
+//! Bodies are bounded, redirects are not followed (they would carry the token elsewhere), and every answer is one
+//! of three: it worked, it may work later ([`CallError::Transient`]), or asking again cannot help
+//! ([`CallError::Refused`]).
+
+use std::time::Duration;
+
+use chassis::Secret;
+use reqwest::{Client, Method, Response, StatusCode, header, redirect};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::Url;
+
+/// Largest JSON answer read, in bytes (8 MiB).
+const JSON_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest pause a server may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+/// Longest part of a server's message that is kept, in characters.
+const MESSAGE_MAX: usize = 500;
+
+/// How a client shows who it is.
+#[derive(Debug, Clone, Default)]
+pub enum Credentials {
+    /// It does not.
+    #[default]
+    None,
+    /// `Authorization: Bearer …`.
+    Bearer(Secret),
+    /// User name and password.
+    Basic {
+        /// User name.
+        user: String,
+        /// Password.
+        password: Secret,
+    },
+}
+
+/// Why a call gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It may work later: the connection, a limit, or the server's own trouble.
+    #[error("{detail}")]
+    Transient {
+        /// What happened.
+        detail: String,
+        /// How long the server asks us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Asking again cannot help.
+    #[error("{what} was refused with HTTP {status} {code}: {message}")]
+    Refused {
+        /// The call, e.g. `POST /api/2.2/jobs/runs/submit`.
+        what: String,
+        /// HTTP status.
+        status: u16,
+        /// The server's `error_code`, empty when it gave none.
+        code: String,
+        /// The server's message, shortened.
+        message: String,
+    },
+}
+
+impl CallError {
+    /// A transient error without a wish of the server's.
+    pub fn transient(detail: impl Into<String>) -> Self {
+        Self::Transient {
+            detail: detail.into(),
+            retry_after: None,
+        }
+    }
+
+    /// Whether trying again may help.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Transient { .. })
+    }
+
+    /// How long the server asked us to wait.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Transient { retry_after, .. } => *retry_after,
+            Self::Refused { .. } => None,
+        }
+    }
+
+    /// Whether the server refused with this `error_code`.
+    pub fn has_code(&self, wanted: &str) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == wanted)
+    }
+}
+
+/// A server's REST interface.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    client: Client,
+    base: Url,
+    credentials: Credentials,
+}
+
+impl Endpoint {
+    /// A client for the server at `base`; each call may take `timeout`.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be built, e.g. because no TLS provider was installed.
+    pub fn new(base: Url, credentials: Credentials, timeout: Duration) -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
+            .timeout(timeout)
+            .connect_timeout(timeout.min(Duration::from_secs(10)))
+            .redirect(redirect::Policy::none())
+            .user_agent(concat!("vigie/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self {
+            client,
+            base,
+            credentials,
+        })
+    }
+
+    /// Where the server is, without user and password.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// GET with query parameters, answered in JSON.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, CallError> {
+        json_of(self.send(Method::GET, path, query, Payload::None).await?).await
+    }
+
+    /// POST of a JSON body, answered in JSON.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, CallError> {
+        json_of(self.send(Method::POST, path, &[], Payload::Json(body)).await?).await
+    }
+
+    /// PUT of raw bytes; the answer's body is ignored.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn put_bytes(&self, path: &str, bytes: Vec<u8>) -> Result<(), CallError> {
+        self.send(Method::PUT, path, &[], Payload::Bytes(bytes))
+            .await
+            .map(|_| ())
+    }
+
+    /// GET of raw bytes, at most `bytes_max`.
+    ///
+    /// # Errors
+    /// [`CallError`]; more bytes than allowed are refused.
+    pub async fn get_bytes(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, CallError> {
+        let response = self.send(Method::GET, path, &[], Payload::None).await?;
+        bounded(response, bytes_max, &format!("GET {path}")).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        payload: Payload<'_>,
+    ) -> Result<Response, CallError> {
+        let what = format!("{method} {path}");
+        let mut url = self.base.clone();
+        // `path` is ours or was encoded by the caller; joining keeps a base path such as /mlflow.
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        let mut request = self.client.request(method, url).query(query);
+        request = match payload {
+            Payload::None => request,
+            Payload::Json(body) => request.json(body),
+            Payload::Bytes(bytes) => request
+                .header(header::CONTENT_TYPE, "application/octet-stream")
+                .body(bytes),
+        };
+        request = match &self.credentials {
+            Credentials::None => request,
+            Credentials::Bearer(token) => request.bearer_auth(token.expose()),
+            Credentials::Basic { user, password } => request.basic_auth(user, Some(password.expose())),
+        };
+        let response = request.send().await.map_err(|error| {
+            // `without_url`: a URL may carry what must not be logged.
+            CallError::transient(format!("{what}: {}", reason_of(&error.without_url())))
+        })?;
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(error_of(response, what).await)
+        }
+    }
+}
+
+enum Payload<'a> {
+    None,
+    Json(&'a Value),
+    Bytes(Vec<u8>),
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ErrorBody {
+    #[serde(default)]
+    error_code: String,
+    #[serde(default)]
+    message: String,
+}
+
+async fn error_of(response: Response, what: String) -> CallError {
+    let status = response.status();
+    let retry_after = retry_after_of(&response);
+    let bytes = bounded(response, JSON_BYTES_MAX, &what).await.unwrap_or_default();
+    let body: ErrorBody = serde_json::from_slice(&bytes).unwrap_or_default();
+    let limited = matches!(
+        body.error_code.as_str(),
+        "RESOURCE_EXHAUSTED" | "REQUEST_LIMIT_EXCEEDED" | "TEMPORARILY_UNAVAILABLE" | "ABORTED"
+    );
+    let message: String = body.message.chars().take(MESSAGE_MAX).collect();
+    let transient = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+        || matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+        )
+        || limited;
+    if transient {
+        let detail = format!("{what}: HTTP {} {} {message}", status.as_u16(), body.error_code);
+        CallError::Transient {
+            detail: detail.trim_end().to_owned(),
+            retry_after,
+        }
+    } else {
+        CallError::Refused {
+            what,
+            status: status.as_u16(),
+            code: body.error_code,
+            message,
+        }
+    }
+}
+
+/// Whole seconds; anything else is as good as nothing.
+fn retry_after_of(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    let seconds: u64 = text.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+/// An answer that is no JSON comes from something in between, such as a proxy's page: it may work later.
+async fn json_of<T: DeserializeOwned>(response: Response) -> Result<T, CallError> {
+    let what = response.url().path().to_owned();
+    let bytes = bounded(response, JSON_BYTES_MAX, &what).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| CallError::transient(format!("{what}: the answer cannot be read: {error}")))
+}
+
+async fn bounded(mut response: Response, bytes_max: usize, what: &str) -> Result<Vec<u8>, CallError> {
+    let status = response.status().as_u16();
+    let mut bytes = Vec::new();
+    loop {
+        let chunk = response
+            .chunk()
+            .await
+            .map_err(|error| CallError::transient(format!("{what}: {}", reason_of(&error.without_url()))))?;
+        let Some(chunk) = chunk else { return Ok(bytes) };
+        if bytes.len() + chunk.len() > bytes_max {
+            let message = format!("the answer has more than {bytes_max} bytes");
+            return Err(CallError::Refused {
+                what: what.to_owned(),
+                status,
+                code: String::new(),
+                message,
+            });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+}
+
+/// The innermost causes, which say more than "error sending request".
+fn reason_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
