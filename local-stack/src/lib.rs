@@ -2,7 +2,8 @@
 //!
 //! - [`tools`] finds the servers on this machine, or fetches pinned ones.
 //! - [`Stack`] starts both in a folder of their own, on free loopback ports, and stops them without a trace.
-//! - [`TestEnv`] gives each test its own empty database and its own NATS account on one stack per test process.
+//! - [`TestEnv`] gives each test its own empty database on one PostgreSQL per test process, and its own broker.
+//! - [`peers`] are the other ends that tests need: MLflow, a mail server, Slack, Databricks.
 //!
 //! Nothing outlives its starter: [`Stack::stop`] and `Drop` stop both servers, and a [watchdog](mod@watchdog) does
 //! it when the process ends without either (`kill -9`, or the end of a test binary, which drops no statics).
@@ -10,6 +11,7 @@
 
 mod account;
 mod nats;
+pub mod peers;
 mod postgres;
 mod process;
 mod progress;

@@ -1,0 +1,8 @@
+//! Test peers: what Vigie talks to besides NATS and PostgreSQL, on loopback.
+//!
+//! Two are real programs that are installed on first use ([`mlflow`], [`smtp`]); two play a service that cannot be had on
+//! a test machine ([`slack`], [`databricks`]), with answers scripted by the test and a ledger of what really happened.
+
+pub mod databricks;
+mod http;
+pub mod slack;
