@@ -1,0 +1,4 @@
+//! The decider against real NATS and PostgreSQL.
+
+mod scene;
+mod story;
