@@ -105,20 +105,26 @@ impl Attributes {
         }
         if let Some(state) = &self.trace.state {
             headers.push(("ce-tracestate", encode(state)));
-            headers.push(("tracestate", encode(state)));
+            // W3C knows no encoding here, and allows to drop a state that does not fit.
+            if state.bytes().all(|byte| byte.is_ascii_graphic()) {
+                headers.push(("tracestate", state.clone()));
+            }
         }
         headers
     }
 
     /// Reads the attributes; `lookup` finds a decoded value by attribute name without the `ce-` prefix.
-    pub(crate) fn read(lookup: &dyn Fn(&str) -> Result<Option<String>, HeaderError>) -> Result<Self, HeaderError> {
+    pub(crate) fn read(
+        lookup: &dyn Fn(&str) -> Result<Option<String>, HeaderError>,
+    ) -> Result<Self, HeaderError> {
         let need = |name: &'static str| lookup(name)?.ok_or(HeaderError::Missing(name));
         let spec_version = need("specversion")?;
         if spec_version != SPEC_VERSION {
             return Err(HeaderError::SpecVersion(clip(&spec_version)));
         }
         let ce_type = need("type")?;
-        let kind = EventKind::from_ce_type(&ce_type).ok_or_else(|| HeaderError::UnknownType(clip(&ce_type)))?;
+        let kind =
+            EventKind::from_ce_type(&ce_type).ok_or_else(|| HeaderError::UnknownType(clip(&ce_type)))?;
         let id: EventId = parse("id", "a UUID", &need("id")?)?;
         let correlation_id = match lookup("correlationid")? {
             Some(text) => parse("correlationid", "a UUID", &text)?,
@@ -144,17 +150,28 @@ impl Attributes {
             model: parse("subject", "a model name", &need("subject")?)?,
             correlation_id,
             causation_id,
-            trace: TraceContext { parent: lookup("traceparent")?, state: lookup("tracestate")? },
+            trace: TraceContext {
+                parent: lookup("traceparent")?,
+                state: lookup("tracestate")?,
+            },
         })
     }
 }
 
-fn parse<T: std::str::FromStr>(name: &'static str, expected: &'static str, text: &str) -> Result<T, HeaderError> {
+fn parse<T: std::str::FromStr>(
+    name: &'static str,
+    expected: &'static str,
+    text: &str,
+) -> Result<T, HeaderError> {
     text.parse().map_err(|_| malformed(name, expected, text))
 }
 
 fn malformed(name: &'static str, expected: &'static str, value: &str) -> HeaderError {
-    HeaderError::Malformed { name, expected, value: clip(value) }
+    HeaderError::Malformed {
+        name,
+        expected,
+        value: clip(value),
+    }
 }
 
 pub(crate) fn clip(text: &str) -> String {
@@ -167,7 +184,11 @@ fn encode(value: &str) -> String {
 
 /// Decodes a header value exactly once.
 pub(crate) fn decode_value(name: &str, value: &str) -> Result<String, HeaderError> {
-    let name = KNOWN.iter().find(|known| **known == name).copied().unwrap_or("header");
+    let name = KNOWN
+        .iter()
+        .find(|known| **known == name)
+        .copied()
+        .unwrap_or("header");
     percent_decode_str(value)
         .decode_utf8()
         .map(std::borrow::Cow::into_owned)

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::attributes::{Attributes, HeaderError, clip, decode_value};
 use crate::event::Event;
+use crate::unique::check_unique;
 
 /// Largest accepted body, in bytes (256 KiB); larger things travel as a reference and a digest.
 pub const DATA_BYTES_MAX: usize = 262_144;
@@ -78,19 +79,28 @@ pub fn decode<'a>(
     if body.len() > DATA_BYTES_MAX {
         return Err(Refusal::TooLarge { bytes: body.len() });
     }
-    let headers: Vec<(String, &str)> =
-        headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
-    let raw = |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+    let headers: Vec<(String, &str)> = headers
+        .into_iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect();
+    let raw = |name: &str| {
+        headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| *value)
+    };
     let content_type = raw("content-type").unwrap_or_default();
     check_depth(body)?;
-    if content_type.starts_with("application/cloudevents") {
+    if content_type
+        .to_ascii_lowercase()
+        .starts_with("application/cloudevents")
+    {
         return decode_structured(body);
     }
-    let attributes = Attributes::read(&|name| match raw(&format!("ce-{name}")).or_else(|| {
-        // The hop's trace stands in when a producer did not keep the origin's.
-        matches!(name, "traceparent" | "tracestate").then(|| raw(name)).flatten()
-    }) {
+    let attributes = Attributes::read(&|name| match raw(&format!("ce-{name}")) {
         Some(value) => decode_value(name, value).map(Some),
+        // The hop's trace stands in when a producer did not keep the origin's; W3C does not encode it.
+        None if matches!(name, "traceparent" | "tracestate") => Ok(raw(name).map(str::to_owned)),
         None => Ok(None),
     })?;
     let event = Event::from_json(attributes.kind, body)?;
@@ -98,10 +108,14 @@ pub fn decode<'a>(
 }
 
 fn decode_structured(body: &[u8]) -> Result<Received, Refusal> {
+    // Before a map is built: there the last of two fields would win without a word.
+    check_unique(body).map_err(|error| Refusal::Undecodable(error.to_string()))?;
     let document: Value =
         serde_json::from_slice(body).map_err(|error| Refusal::Undecodable(error.to_string()))?;
     let Value::Object(fields) = &document else {
-        return Err(Refusal::Undecodable("structured event is not a JSON object".to_owned()));
+        return Err(Refusal::Undecodable(
+            "structured event is not a JSON object".to_owned(),
+        ));
     };
     let attributes = Attributes::read(&|name| match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
@@ -112,7 +126,9 @@ fn decode_structured(body: &[u8]) -> Result<Received, Refusal> {
             value: clip(&other.to_string()),
         }),
     })?;
-    let data = fields.get("data").ok_or_else(|| Refusal::Undecodable("attribute `data` is missing".to_owned()))?;
+    let data = fields
+        .get("data")
+        .ok_or_else(|| Refusal::Undecodable("attribute `data` is missing".to_owned()))?;
     let event = Event::from_json(attributes.kind, data.to_string().as_bytes())?;
     Ok(Received { attributes, event })
 }
@@ -128,7 +144,9 @@ fn check_depth(body: &[u8]) -> Result<(), Refusal> {
             b'{' | b'[' if !in_string => {
                 depth += 1;
                 if depth > DEPTH_MAX {
-                    return Err(Refusal::Undecodable(format!("body is nested deeper than {DEPTH_MAX} levels")));
+                    return Err(Refusal::Undecodable(format!(
+                        "body is nested deeper than {DEPTH_MAX} levels"
+                    )));
                 }
             }
             b'}' | b']' if !in_string => depth = depth.saturating_sub(1),

@@ -87,11 +87,11 @@ macro_rules! events {
             /// Reads the body of a known kind.
             ///
             /// # Errors
-            /// [`Refusal::SchemaInvalid`] when the bytes break the schema.
+            /// [`Refusal::SchemaInvalid`] when the bytes break the schema or name a field twice.
             pub fn from_json(kind: EventKind, body: &[u8]) -> Result<Self, Refusal> {
-                let read = match kind {
+                let read = crate::unique::check_unique(body).and_then(|()| match kind {
                     $(EventKind::$variant => serde_json::from_slice(body).map(Self::$variant),)*
-                };
+                });
                 read.map_err(|error| Refusal::SchemaInvalid { ce_type: kind.ce_type(), reason: error.to_string() })
             }
         }

@@ -81,7 +81,9 @@ uuid_id!(
 
 /// A name was empty, too long, or held a character that no outlet can carry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} must have 1 to {max} characters, none of them a control character, and no space at either end; got {got:?}")]
+#[error(
+    "{what} must have 1 to {max} characters, none of them a control character, and no space at either end; got {got:?}"
+)]
 pub struct InvalidName {
     what: &'static str,
     max: usize,
@@ -94,7 +96,11 @@ fn checked_name(what: &'static str, max: usize, text: String) -> Result<String, 
     if fits && text.trim() == text && !text.chars().any(char::is_control) {
         Ok(text)
     } else {
-        Err(InvalidName { what, max, got: text.chars().take(80).collect() })
+        Err(InvalidName {
+            what,
+            max,
+            got: text.chars().take(80).collect(),
+        })
     }
 }
 
@@ -159,7 +165,9 @@ text_id!(
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
-pub struct Sha256Digest(#[cfg_attr(feature = "generate", schemars(regex(pattern = "^[0-9a-f]{64}$")))] String);
+pub struct Sha256Digest(
+    #[cfg_attr(feature = "generate", schemars(regex(pattern = "^[0-9a-f]{64}$")))] String,
+);
 
 impl Sha256Digest {
     /// Checks and wraps a digest.
@@ -168,11 +176,17 @@ impl Sha256Digest {
     /// [`InvalidName`] unless it is 64 lower-case hexadecimal digits.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidName> {
         let text = text.into();
-        let hexadecimal = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let hexadecimal = text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if text.len() == 64 && hexadecimal {
             Ok(Self(text))
         } else {
-            Err(InvalidName { what: "a SHA-256 digest", max: 64, got: text.chars().take(80).collect() })
+            Err(InvalidName {
+                what: "a SHA-256 digest",
+                max: 64,
+                got: text.chars().take(80).collect(),
+            })
         }
     }
 
@@ -212,7 +226,14 @@ mod tests {
         for bad in ["", " a", "a ", "a\r\nBcc: x", "a\0", "a\u{7f}", &"x".repeat(129)] {
             assert!(ModelName::new(bad).is_err(), "{bad:?}");
         }
-        for odd in ["fraud-cards", "<img src=x onerror=alert(1)>", "<!channel>", "'; drop table x; --", "نموذج", "é"] {
+        for odd in [
+            "fraud-cards",
+            "<img src=x onerror=alert(1)>",
+            "<!channel>",
+            "'; drop table x; --",
+            "نموذج",
+            "é",
+        ] {
             assert!(ModelName::new(odd).is_ok(), "{odd:?}");
         }
     }

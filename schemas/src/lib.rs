@@ -6,6 +6,7 @@
 //! * [`decode`] – headers and body of a message become a [`Received`] event or a [`Refusal`].
 //! * [`ModelName`], [`EventId`], … – identifiers are newtypes; [`Finite`] and [`Share`] are numbers that
 //!   cannot be NaN or infinite; [`Window`] is a half-open span of time.
+//! * [`flow`] – who publishes an event and who must receive it.
 //! * `generate` (feature) – JSON Schemas and the AsyncAPI document made from these types.
 //!
 //! A released version of an event is frozen: a compatible change adds an optional field, anything else is
@@ -15,8 +16,10 @@ mod attributes;
 mod decode;
 mod event;
 pub mod events;
+pub mod flow;
 mod ids;
 mod numbers;
+mod unique;
 mod window;
 
 #[cfg(feature = "generate")]

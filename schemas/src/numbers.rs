@@ -12,7 +12,10 @@ pub struct NotInRange {
 
 impl NotInRange {
     fn new(value: f64, expected: &'static str) -> Self {
-        Self { value: value.to_string(), expected }
+        Self {
+            value: value.to_string(),
+            expected,
+        }
     }
 }
 
@@ -31,7 +34,11 @@ impl Finite {
     /// # Errors
     /// [`NotInRange`] for NaN and infinities.
     pub fn new(value: f64) -> Result<Self, NotInRange> {
-        if value.is_finite() { Ok(Self(value)) } else { Err(NotInRange::new(value, "a finite number")) }
+        if value.is_finite() {
+            Ok(Self(value))
+        } else {
+            Err(NotInRange::new(value, "a finite number"))
+        }
     }
 
     /// The number.

@@ -27,7 +27,11 @@ impl Window {
     /// # Errors
     /// [`EmptyWindow`] unless `start < end`.
     pub fn new(start: DateTime<Utc>, end: DateTime<Utc>) -> Result<Self, EmptyWindow> {
-        if start < end { Ok(Self { start, end }) } else { Err(EmptyWindow { start, end }) }
+        if start < end {
+            Ok(Self { start, end })
+        } else {
+            Err(EmptyWindow { start, end })
+        }
     }
 
     /// The span of `length` that ends at `end`.
@@ -61,7 +65,12 @@ impl Window {
 
 impl std::fmt::Display for Window {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "[{}, {})", self.start.format("%Y-%m-%dT%H:%MZ"), self.end.format("%Y-%m-%dT%H:%MZ"))
+        write!(
+            f,
+            "[{}, {})",
+            self.start.format("%Y-%m-%dT%H:%MZ"),
+            self.end.format("%Y-%m-%dT%H:%MZ")
+        )
     }
 }
 
@@ -82,7 +91,11 @@ mod tests {
     use super::*;
 
     fn at(hour: u32) -> DateTime<Utc> {
-        chrono::NaiveDate::from_ymd_opt(2026, 1, 1).unwrap().and_hms_opt(hour, 0, 0).unwrap().and_utc()
+        chrono::NaiveDate::from_ymd_opt(2026, 1, 1)
+            .unwrap()
+            .and_hms_opt(hour, 0, 0)
+            .unwrap()
+            .and_utc()
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub struct AlertSent {
     /// The subject line.
     pub subject: String,
     /// Attempts made, 1 or more.
+    #[cfg_attr(feature = "generate", schemars(range(min = 1)))]
     pub attempts: u32,
 }
 
@@ -45,6 +46,7 @@ pub struct AlertFailed {
     /// The subject line.
     pub subject: String,
     /// Attempts made, 1 or more.
+    #[cfg_attr(feature = "generate", schemars(range(min = 1)))]
     pub attempts: u32,
     /// Why, without secrets.
     pub reason: String,

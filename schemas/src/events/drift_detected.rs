@@ -21,12 +21,14 @@ pub struct DriftDetected {
     /// Rows in `window`, count.
     pub rows: u64,
     /// What moved; at least one kind.
+    #[cfg_attr(feature = "generate", schemars(length(min = 1)))]
     pub kinds: Vec<DriftKind>,
     /// How urgent.
     pub severity: DriftSeverity,
     /// The first check of this unbroken run of drifted checks, UTC.
     pub since: DateTime<Utc>,
     /// Length of that run in checks, this one included; 1 or more.
+    #[cfg_attr(feature = "generate", schemars(range(min = 1)))]
     pub consecutive: u32,
     /// The model's data-drift value (by default the largest PSI of its monitored features), dimensionless.
     pub data_drift: Option<Finite>,
@@ -78,10 +80,12 @@ pub struct FeatureDrift {
     /// The feature's name.
     pub feature: String,
     /// Population stability index against the reference, dimensionless, 0 or more.
+    #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
     pub psi: Finite,
     /// Threshold in force, same scale.
     pub threshold: Finite,
     /// What the sample size alone explains, same scale.
+    #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
     pub noise: Finite,
 }
 
@@ -117,4 +121,13 @@ pub struct ConceptDrift {
     pub drop_high: Finite,
     /// Frauds that the realised recall stands on, count.
     pub frauds: u64,
+    /// Precision at validation; with `realised_precision`, the other way in which a model decays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validated_precision: Option<Share>,
+    /// Precision on the ripened labels of `window`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realised_precision: Option<Share>,
+    /// Rows of `window` that the model flagged, count: what the realised precision stands on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flagged: Option<u64>,
 }

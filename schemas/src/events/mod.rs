@@ -20,7 +20,9 @@ pub use drift_checked::{DriftChecked, DriftKind, Metric, NotMeasured, Verdict};
 pub use drift_detected::{ConceptDrift, DriftDetected, DriftSeverity, FeatureDrift, TargetDrift};
 pub use model_promoted::{ModelPromoted, PromotionKind};
 pub use model_trained::{Artifact, ModelTrained, ReportedMetric};
-pub use model_validated::{Confusion, Interval, MetricEstimate, ModelValidated, ValidationGate, ValidationVerdict};
+pub use model_validated::{
+    Confusion, Interval, MetricEstimate, ModelValidated, ValidationGate, ValidationVerdict,
+};
 pub use retrain_asked::RetrainAsked;
 pub use retrain_declined::{DeclineReason, RetrainDeclined};
 pub use retrain_requested::{Priority, RetrainRequested, TriggerKind};

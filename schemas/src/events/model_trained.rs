@@ -38,6 +38,7 @@ pub struct ModelTrained {
     /// Seed of everything random in the training.
     pub seed: u64,
     /// Wall time of the training, seconds.
+    #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
     pub duration_seconds: Finite,
     /// What the trainer says of the model; compared, never trusted.
     pub reported: Vec<ReportedMetric>,

@@ -12,6 +12,7 @@ pub struct RetrainAsked {
     /// Who asked, as shown in the audit, e.g. `cli:alice`.
     pub requested_by: String,
     /// Why, in the asker's words; never empty.
+    #[cfg_attr(feature = "generate", schemars(length(min = 1)))]
     pub reason: String,
     /// Skip the cooldown and the minimum of new rows, as `immediate` drift does.
     pub force: bool,

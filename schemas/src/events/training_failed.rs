@@ -18,6 +18,7 @@ pub struct TrainingFailed {
     /// Where it ran: `local` or `databricks`.
     pub backend: String,
     /// Attempts made, 1 or more.
+    #[cfg_attr(feature = "generate", schemars(range(min = 1)))]
     pub attempts: u32,
     /// What kind of failure.
     pub failure: TrainingFailure,

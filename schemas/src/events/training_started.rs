@@ -18,6 +18,7 @@ pub struct TrainingStarted {
     /// Where it runs: `local` or `databricks`.
     pub backend: String,
     /// Attempt, from 1.
+    #[cfg_attr(feature = "generate", schemars(range(min = 1)))]
     pub attempt: u32,
     /// The backend's own run id, e.g. a Databricks run; none for `local`.
     pub run_id: Option<String>,
