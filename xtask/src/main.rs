@@ -1,2 +1,81 @@
-//! entry
-fn main() {}
+//! What developers run: `cargo xtask demo | test | lint | schemas | layering`.
+//!
+//! * `demo` – builds the operator's command and runs its demo.
+//! * `test` – all set-up on a fresh machine, then every test.
+//! * `lint` – everything that is checked without running the system; each check is a `Step`.
+//! * `schemas` – writes or compares the JSON Schemas and the AsyncAPI document.
+//! * `layering` – who may import whom, and where SQL and clocks may be.
+
+mod changelog;
+mod demo;
+mod layering;
+mod lint;
+mod process;
+mod schema_files;
+mod test;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What developers run.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch a fraud model decay, be retrained and recover, on a private broker and database.
+    ///
+    /// Builds the command `vigie` (about four minutes on two cores the first time, seconds later) and runs
+    /// `vigie demo`. Needs nothing that is not fetched by itself. What follows is passed on:
+    /// `cargo xtask demo --data FILE.parquet` replays a file, `cargo xtask demo -- --help` shows all options.
+    Demo {
+        /// Passed to `vigie demo`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run every test, with all that it needs.
+    ///
+    /// Builds the services first, because stories start them as processes, then runs the tests with
+    /// cargo-nextest if it is installed, else with `cargo test`. Servers are found or fetched by the tests
+    /// themselves. What follows is passed to the runner: `cargo xtask test -p schemas golden`.
+    Test {
+        /// Passed to the test runner.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Check everything that needs no running system, and say all that is wrong.
+    ///
+    /// Formatting, layering, generated files, changelog, compose file, clippy with warnings denied.
+    Lint,
+    /// Write the JSON Schemas and the AsyncAPI document from the event types.
+    Schemas {
+        /// Compare only; fails and names the files that are stale.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check who imports whom, and where SQL, clocks and other services' tables are used.
+    Layering,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo { arguments } => demo::run_demo(&arguments),
+        Command::Test { arguments } => test::run_tests(&arguments),
+        Command::Lint => lint::run_steps(),
+        Command::Schemas { check } => schema_files::run(check),
+        Command::Layering => layering::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
