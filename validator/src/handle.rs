@@ -1,0 +1,158 @@
+//! The shell: load, score, judge, save, append to the outbox, in one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use chassis::outbox::{self, Draft};
+use chassis::tasks::{DAG_TRAINING, TaskEnd, TaskTimer};
+use chassis::{Cause, Context, HandleError, Handler, Tasks, Tx};
+use schemas::events::{Confusion, ModelTrained, ModelValidated, ValidationVerdict};
+use schemas::{Event, ModelName, Received};
+use sqlx::PgPool;
+use transactions::{FeatureChoice, ModelDefinition, Request, SourceError, TransactionSource};
+
+use crate::artifact::{self, ArtifactError};
+use crate::config::Config;
+use crate::judge::{self, Judgement, Spans};
+use crate::measure::{self, Measurement};
+use crate::metrics::{ValidationLabels, ValidatorMetrics};
+use crate::store;
+
+/// Spawns the consumer.
+pub fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Result<()> {
+    let judge = Arc::new(Judge {
+        service: context.service,
+        pool: context.pool.clone(),
+        models: config.models.iter().map(|model| (model.model.clone(), model.clone())).collect(),
+        metrics: ValidatorMetrics::register(&context.metrics),
+        config,
+    });
+    tasks.spawn("consume", chassis::consume::run(context, crate::SUBSCRIPTION, judge));
+    Ok(())
+}
+
+struct Judge {
+    service: &'static str,
+    pool: PgPool,
+    models: BTreeMap<ModelName, ModelDefinition>,
+    metrics: ValidatorMetrics,
+    config: Config,
+}
+
+impl Handler for Judge {
+    async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
+        let Event::ModelTrained(trained) = &received.event else {
+            return Err(HandleError::permanent(format!("{} is not for {}", received.attributes.kind, self.service)));
+        };
+        let model = &received.attributes.model;
+        let definition = self.models.get(model).ok_or_else(|| HandleError::unknown_model(model))?;
+        let timer = TaskTimer::start(DAG_TRAINING, "validate", trained.as_of, trained.decision_id.to_string());
+        let validated = self.validate(definition, trained).await?;
+        if !store::insert(tx, model, &validated).await? {
+            tracing::warn!("version {} was validated before; this report is dropped", validated.version);
+            return Ok(());
+        }
+        let end = match validated.verdict {
+            ValidationVerdict::Passed => TaskEnd::Success,
+            ValidationVerdict::Failed => TaskEnd::Failed(validated.failures.join("; ")),
+        };
+        timer.finish(&mut **tx, &end, validated.rows, 0).await?;
+        let verdict = if validated.verdict == ValidationVerdict::Passed { "passed" } else { "failed" };
+        tracing::info!(model.name = %model, "candidate {} {verdict} validation", validated.version);
+        let labels = ValidationLabels { model: model.to_string(), verdict: verdict.to_owned() };
+        outbox::append(tx, self.service, Draft::new(model, Cause::event(received), validated)).await?;
+        self.metrics.validations.get_or_create(&labels).inc();
+        Ok(())
+    }
+}
+
+impl Judge {
+    /// Judges; whatever a wait may cure is an error, everything else is a verdict with its reason.
+    async fn validate(&self, definition: &ModelDefinition, trained: &ModelTrained) -> Result<ModelValidated, HandleError> {
+        let spans = Spans {
+            training: trained.training_window,
+            threshold: trained.threshold_window,
+            holdout: trained.holdout_window,
+            as_of: trained.as_of,
+        };
+        match self.measure(definition, trained).await {
+            Ok(measurement) => {
+                let judgement =
+                    judge::judge(&self.config.gates, &spans, &measurement.measured, &trained.reported);
+                Ok(report(trained, judgement, Some(measurement)))
+            }
+            Err(Obstacle::Wait(error)) => Err(HandleError::Transient(error)),
+            Err(Obstacle::Final(reason)) => {
+                let mut failures = judge::leakage(&spans);
+                failures.insert(0, format!("could not be judged: {reason}"));
+                let judgement = Judgement { verdict: ValidationVerdict::Failed, failures, gates: Vec::new() };
+                Ok(report(trained, judgement, None))
+            }
+        }
+    }
+
+    async fn measure(&self, definition: &ModelDefinition, trained: &ModelTrained) -> Result<Measurement, Obstacle> {
+        let candidate = artifact::load(&trained.artifact, self.config.mlflow.as_ref()).await?;
+        let source = TransactionSource::open(definition, &self.pool, self.config.sources).await?;
+        let request =
+            Request { features: FeatureChoice::All, scores: false, ..Request::all(trained.holdout_window, trained.as_of) };
+        let batch = source.read(&request).await?;
+        let names: Vec<String> = source.features().map(|feature| feature.name.clone()).collect();
+        let (threshold, confidence) = (trained.operating_threshold.get(), self.config.confidence);
+        let measured = tokio::task::spawn_blocking(move || {
+            let (scores, frauds) = measure::score(&candidate, &batch, &names)?;
+            Ok::<_, scoring::ScoreError>(measure::measure(&scores, &frauds, threshold, confidence))
+        })
+        .await
+        .context("scoring panicked")
+        .map_err(Obstacle::Wait)?;
+        measured.map_err(|error| Obstacle::Final(error.to_string()))
+    }
+}
+
+/// Why nothing could be measured.
+enum Obstacle {
+    /// Waiting may help.
+    Wait(anyhow::Error),
+    /// It cannot.
+    Final(String),
+}
+
+impl From<ArtifactError> for Obstacle {
+    fn from(error: ArtifactError) -> Self {
+        match error {
+            ArtifactError::Unreachable { .. } => Self::Wait(error.into()),
+            ArtifactError::Missing { .. } | ArtifactError::Refused(_) => Self::Final(error.to_string()),
+        }
+    }
+}
+
+impl From<SourceError> for Obstacle {
+    fn from(error: SourceError) -> Self {
+        if error.is_transient() { Self::Wait(error.into()) } else { Self::Final(error.to_string()) }
+    }
+}
+
+fn report(trained: &ModelTrained, judgement: Judgement, measurement: Option<Measurement>) -> ModelValidated {
+    let nothing = Confusion { true_positives: 0, false_positives: 0, false_negatives: 0, true_negatives: 0 };
+    let (rows, frauds, confusion, metrics) = measurement.map_or((0, 0, nothing, Vec::new()), |measurement| {
+        (measurement.measured.rows, measurement.measured.frauds, measurement.confusion, measurement.metrics)
+    });
+    ModelValidated {
+        version: trained.version.clone(),
+        decision_id: trained.decision_id,
+        as_of: trained.as_of,
+        verdict: judgement.verdict,
+        failures: judgement.failures,
+        artifact: trained.artifact.clone(),
+        training_window: trained.training_window,
+        holdout_window: trained.holdout_window,
+        rows,
+        frauds,
+        operating_threshold: trained.operating_threshold,
+        confusion,
+        metrics,
+        gates: judgement.gates,
+    }
+}
