@@ -90,6 +90,14 @@ impl Bus {
                     }
                 }
             });
+        // The client ignores what a URL says of user and password.
+        if let Ok(url) = url::Url::parse(settings.url.expose())
+            && !url.username().is_empty()
+        {
+            let plain = |text: &str| percent_decoded(text);
+            options = options
+                .user_and_password(plain(url.username())?, plain(url.password().unwrap_or_default())?);
+        }
         if let Some(path) = &settings.credentials {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("read `nats.credentials` {}", path.display()))?;
@@ -128,6 +136,11 @@ impl Bus {
     pub fn connects(&self) -> watch::Receiver<u64> {
         self.connected.clone()
     }
+}
+
+fn percent_decoded(text: &str) -> anyhow::Result<String> {
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    Ok(decoded.context("read user and password of `nats.url`")?.into_owned())
 }
 
 /// Refuses servers that would silently drop what is asked of them.
