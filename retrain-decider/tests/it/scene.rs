@@ -113,6 +113,8 @@ impl Scene {
             sqlx::query("select 1 from retrain_decider.model_state").fetch_optional(&self.pool).await.ok()
         })
         .await;
+        let jetstream = async_nats::jetstream::new(self.nats.clone());
+        eventually("the stream of events", || async { jetstream.get_stream("VIGIE").await.ok() }).await;
         Replica { stop, task }
     }
 
