@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use futures_util::TryStreamExt as _;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Row as _, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, Transaction};
 
 use crate::batch::{Batch, CategoryBuilder, Column, Label};
 use crate::catalogue::{ColumnType, FeatureKind, FoundColumn, Layout};
@@ -57,10 +58,7 @@ impl Table {
     async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
         let mut tx = self.pool.begin().await?;
         sqlx::query("set transaction read only").execute(&mut *tx).await?;
-        sqlx::query("select set_config('statement_timeout', $1, true)")
-            .bind(self.statement_timeout.as_millis().to_string())
-            .execute(&mut *tx)
-            .await?;
+        set_timeout(&mut tx, self.statement_timeout).await?;
         Ok(tx)
     }
 
@@ -91,9 +89,10 @@ impl Table {
     pub async fn scan(&self, plan: &Plan, mut each: impl FnMut(&Batch) + Send) -> Result<(), ScanError> {
         let columns = Columns::of(plan);
         let statement = self.copy_statement(plan, &columns);
-        let mut tx = self.begin().await.map_err(|error| self.error(&error))?;
+        let mut copying = Copying::begin(self).await.map_err(|error| self.error(&error))?;
         {
-            let mut stream = tx.copy_out_raw(&statement).await.map_err(|error| self.error(&error))?;
+            let connection = copying.connection();
+            let mut stream = connection.copy_out_raw(&statement).await.map_err(|error| self.error(&error))?;
             let mut parser = CopyParser::new(columns.expressions.len());
             let mut rows = Collected::new(plan);
             while let Some(piece) = stream.try_next().await.map_err(|error| self.error(&error))? {
@@ -112,10 +111,7 @@ impl Table {
                 each(&rows.take(plan));
             }
         }
-        // Nothing was written; a failure to end the transaction takes nothing back.
-        if let Err(error) = tx.rollback().await {
-            tracing::debug!("the reading transaction was not ended: {error}");
-        }
+        copying.end().await;
         Ok(())
     }
 
@@ -184,6 +180,49 @@ impl Table {
         .await;
         found.map_err(|error| self.plain_error(&error))
     }
+}
+
+/// A connection on which a COPY runs. Unless it ran to its end, the connection is closed rather than returned to
+/// the pool: after a failed or abandoned COPY, answers to it are still under way and would be taken for answers to
+/// the next query.
+struct Copying(Option<PoolConnection<Postgres>>);
+
+impl Copying {
+    async fn begin(table: &Table) -> sqlx::Result<Self> {
+        let mut copying = Self(Some(table.pool.acquire().await?));
+        let connection = copying.connection();
+        sqlx::query("begin read only").execute(&mut *connection).await?;
+        set_timeout(connection, table.statement_timeout).await?;
+        Ok(copying)
+    }
+
+    fn connection(&mut self) -> &mut PgConnection {
+        self.0.as_mut().unwrap_or_else(|| unreachable!("only `end` takes the connection"))
+    }
+
+    /// Nothing was written, so ending the transaction can take nothing back; a connection that cannot is closed.
+    async fn end(mut self) {
+        match sqlx::query("rollback").execute(self.connection()).await {
+            Ok(_) => drop(self.0.take()),
+            Err(error) => tracing::debug!("the reading transaction was not ended: {error}"),
+        }
+    }
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+async fn set_timeout(connection: &mut PgConnection, timeout: Duration) -> sqlx::Result<()> {
+    sqlx::query("select set_config('statement_timeout', $1, true)")
+        .bind(timeout.as_millis().to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// An identifier in quotes.
