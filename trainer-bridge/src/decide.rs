@@ -11,11 +11,13 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use schemas::events::TrainingFailure;
 
+use crate::backend::local::LoadError;
 use crate::backend::{BackendError, Observation, Pace};
-use crate::job::{Candidate, Failure, Job, RunRef};
+use crate::job::{Candidate, Failure, Job, Plan, RunRef};
+use crate::registry::RegistryError;
 
 /// How patient the bridge is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub struct Policy {
     pub attempts_max: u32,
     /// How long after the deadline a remote run may resist being cancelled.
     pub cancel_grace: Duration,
+    /// Shortest threshold and holdout span on a short history.
+    pub slice_min: TimeDelta,
 }
 
 /// What to do.
@@ -49,6 +53,8 @@ pub enum Move {
     Submit {
         /// From 1.
         attempt: u32,
+        /// The spans, fitted to the history there is; the same for every attempt.
+        plan: Plan,
     },
     /// To `running`.
     Run(RunRef),
@@ -66,28 +72,46 @@ pub enum Move {
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(60);
 
-/// An accepted job begins.
+/// An accepted job begins; `oldest` is when the model's first row happened.
 #[must_use]
-pub fn begin(job: &Job) -> Step {
+pub fn begin(job: &Job, oldest: Result<Option<DateTime<Utc>>, LoadError>, policy: &Policy) -> Step {
     if job.is_overdue() {
         return Step::Move(Move::TimeOut(timed_out(
             "the deadline passed before the run was submitted",
         )));
     }
-    Step::Move(Move::Submit { attempt: 1 })
+    let insufficient = |detail| {
+        Step::Move(Move::Fail(Failure {
+            kind: TrainingFailure::DataInsufficient,
+            detail,
+        }))
+    };
+    match oldest {
+        Ok(Some(oldest)) => match job.order.plan.within(oldest, policy.slice_min) {
+            Some(plan) => Step::Move(Move::Submit { attempt: 1, plan }),
+            None => insufficient(format!(
+                "the history begins at {oldest:?} and labels are ripe until {:?}: nothing is left to train on",
+                job.order.plan.holdout.end()
+            )),
+        },
+        Ok(None) => insufficient("there are no rows".to_owned()),
+        Err(LoadError::Transient(detail)) => wait_after_error(job, detail, None),
+        Err(LoadError::Permanent { kind, detail }) => Step::Move(Move::Fail(Failure { kind, detail })),
+    }
 }
 
 /// The backend was asked to start the run.
 #[must_use]
-pub fn submitted(job: &Job, result: Result<RunRef, BackendError>) -> Step {
+pub fn submitted(job: &Job, result: Result<RunRef, BackendError>, policy: &Policy) -> Step {
     match result {
         Ok(run) => Step::Move(Move::Run(run)),
         Err(BackendError::Permanent(detail)) => Step::Move(Move::Fail(Failure {
             kind: TrainingFailure::Refused,
             detail,
         })),
-        // The run may exist although its answer was lost: find it by its token and stop it.
-        Err(BackendError::Transient { .. }) if job.is_overdue() => Step::Abort,
+        // The run may exist although its answer was lost. Asking again within the grace finds it by its token; then it
+        // is stopped like any other.
+        Err(error) if job.is_overdue() => aborted(job, Err(error), policy),
         Err(BackendError::Transient { detail, retry_after }) => wait_after_error(job, detail, retry_after),
     }
 }
@@ -107,6 +131,7 @@ pub fn observed(job: &Job, result: Result<Observation, BackendError>, policy: &P
         {
             Step::Move(Move::Submit {
                 attempt: job.attempt + 1,
+                plan: job.order.plan,
             })
         }
         Ok(Observation::Failed { kind, detail, .. }) => Step::Move(Move::Fail(Failure { kind, detail })),
@@ -142,6 +167,26 @@ pub fn aborted(job: &Job, result: Result<(), BackendError>, policy: &Policy) -> 
             give_up(&detail)
         }
         Err(BackendError::Permanent(detail)) => give_up(&detail),
+    }
+}
+
+/// A candidate could not be registered.
+#[must_use]
+pub fn not_registered(job: &Job, error: RegistryError) -> Step {
+    let fail = |detail: String| {
+        Step::Move(Move::Fail(Failure {
+            kind: TrainingFailure::RunFailed,
+            detail,
+        }))
+    };
+    match error {
+        RegistryError::Permanent(detail) => fail(format!(
+            "the model was trained but cannot be registered: {detail}"
+        )),
+        RegistryError::Transient { detail, .. } if job.is_overdue() => fail(format!(
+            "the model was trained but could not be registered in time: {detail}"
+        )),
+        RegistryError::Transient { detail, retry_after } => wait_after_error(job, detail, retry_after),
     }
 }
 

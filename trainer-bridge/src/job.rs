@@ -86,8 +86,8 @@ impl BackendKind {
     }
 }
 
-/// The spans of a training, one after the other and none of them overlapping. Fixed when the job is accepted, so that a
-/// training that is run again sees the same rows.
+/// The spans of a training, one after the other and none of them overlapping. Fixed with the token, before the first call, so
+/// that a training that is run again sees the same rows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Rows to fit on.
@@ -130,6 +130,29 @@ impl Plan {
             holdout,
             seed,
         })
+    }
+}
+
+impl Plan {
+    /// The same end on a history that begins later than the plan does: threshold and holdout shrink in proportion, to
+    /// whole days and not below `slice_min`; training gets the rest. `None` when nothing is left for it.
+    pub fn within(self, oldest: DateTime<Utc>, slice_min: TimeDelta) -> Option<Self> {
+        if oldest <= self.training.start() {
+            return Some(self);
+        }
+        let history = self.holdout.end() - oldest;
+        let wanted = self.holdout.end() - self.training.start();
+        let share = history.num_seconds() as f64 / wanted.num_seconds().max(1) as f64;
+        let shrunk = |span: TimeDelta| {
+            let days = (span.num_seconds() as f64 * share / 86_400.0).floor() as i64;
+            TimeDelta::days(days).max(slice_min).min(span)
+        };
+        let lengths = SplitLengths {
+            training: history - shrunk(self.threshold.length()) - shrunk(self.holdout.length()),
+            threshold: shrunk(self.threshold.length()),
+            holdout: shrunk(self.holdout.length()),
+        };
+        Self::new(self.holdout.end(), TimeDelta::zero(), lengths, self.seed)
     }
 }
 
@@ -304,6 +327,43 @@ mod tests {
         assert_eq!(
             Plan::new(at("2026-05-30T02:00:00Z"), TimeDelta::days(1), none, 7),
             None
+        );
+    }
+
+    #[test]
+    fn a_short_history_shrinks_the_slices_but_not_below_their_minimum() {
+        let lengths = SplitLengths {
+            training: TimeDelta::days(14),
+            threshold: TimeDelta::days(3),
+            holdout: TimeDelta::days(4),
+        };
+        let plan = Plan::new(at("2018-04-15T02:00:00Z"), TimeDelta::days(1), lengths, 7).unwrap();
+        let two_days = TimeDelta::days(2);
+        let short = plan.within(at("2018-04-01T00:00:00Z"), two_days).unwrap();
+        assert_eq!(short.training.start(), at("2018-04-01T00:00:00Z"));
+        assert_eq!(short.training.end(), at("2018-04-10T02:00:00Z"));
+        assert_eq!(
+            (short.threshold.length(), short.holdout.length()),
+            (two_days, two_days)
+        );
+        assert_eq!(short.threshold.start(), short.training.end());
+        assert_eq!(short.holdout.end(), plan.holdout.end());
+        // Enough history: nothing changes.
+        assert_eq!(plan.within(plan.training.start(), two_days), Some(plan));
+        // Nothing left to train on.
+        assert_eq!(plan.within(at("2018-04-10T02:00:00Z"), two_days), None);
+        // A slice is never longer than it was set.
+        let tiny = SplitLengths {
+            threshold: TimeDelta::hours(12),
+            ..lengths
+        };
+        let plan = Plan::new(at("2018-04-15T02:00:00Z"), TimeDelta::days(1), tiny, 7).unwrap();
+        assert_eq!(
+            plan.within(at("2018-04-01T00:00:00Z"), two_days)
+                .unwrap()
+                .threshold
+                .length(),
+            TimeDelta::hours(12)
         );
     }
 

@@ -1,2 +1,8 @@
-//! entry
-fn main() {}
+//! The trainer-bridge's binary.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    chassis::run::<trainer_bridge::TrainerBridge>().await
+}

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use schemas::events::{ReportedMetric, TrainingFailure};
-use schemas::{Finite, Share};
+use schemas::{Finite, ModelName, Share};
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
@@ -49,8 +50,14 @@ pub enum LoadError {
 /// Rows on their way.
 pub type Loading<'a> = Pin<Box<dyn Future<Output = Result<Loaded, LoadError>> + Send + 'a>>;
 
+/// An instant on its way.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Option<DateTime<Utc>>, LoadError>> + Send + 'a>>;
+
 /// Where the rows of a model come from.
 pub trait Loader: Send + Sync + std::fmt::Debug {
+    /// When the model's first row happened; `None` without any row.
+    fn oldest<'a>(&'a self, model: &'a ModelName) -> Asking<'a>;
+
     /// The labelled rows of the order's training and threshold spans, as they were known at its `as_of`.
     fn load<'a>(&'a self, order: &'a Order) -> Loading<'a>;
 }
@@ -366,9 +373,7 @@ fn candidate(trained: Trained, artifact: schemas::events::Artifact, seed: u64, s
 
 fn failure(error: &TrainingError) -> LoadError {
     let kind = match error {
-        TrainingError::TooLittle(_) | TrainingError::NoThreshold { .. } | TrainingError::Ranking(_) => {
-            TrainingFailure::DataInsufficient
-        }
+        TrainingError::TooLittle(_) | TrainingError::Ranking(_) => TrainingFailure::DataInsufficient,
         TrainingError::Cancelled => TrainingFailure::Cancelled,
         TrainingError::NoCandidate
         | TrainingError::Rows(_)

@@ -22,8 +22,32 @@ pub enum ThresholdRule {
     },
 }
 
-/// The operating point of a rule; `None` when no threshold keeps it.
-pub(super) fn operating_point(ranking: &Ranking, rule: ThresholdRule) -> Option<OperatingPoint> {
+impl ThresholdRule {
+    /// The word in settings and notes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BestF1 => "best_f1",
+            Self::BestRecall { .. } => "best_recall",
+            Self::WidestMargin { .. } => "widest_margin",
+        }
+    }
+}
+
+/// The operating point of a rule, and the rule that gave it: where no threshold keeps the rule it is the largest F1, so
+/// that the candidate is judged, and refused if need be, by the validator. `None` without fraud.
+pub(super) fn operating_point(
+    ranking: &Ranking,
+    rule: ThresholdRule,
+) -> Option<(OperatingPoint, ThresholdRule)> {
+    let kept = by_rule(ranking, rule).map(|point| (point, rule));
+    kept.or_else(|| {
+        ranking
+            .threshold_of_best_f1()
+            .map(|point| (point, ThresholdRule::BestF1))
+    })
+}
+
+fn by_rule(ranking: &Ranking, rule: ThresholdRule) -> Option<OperatingPoint> {
     match rule {
         ThresholdRule::BestF1 => ranking.threshold_of_best_f1(),
         ThresholdRule::BestRecall { precision_min } => ranking.threshold_of_best_recall(precision_min),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use drift_stats::Unusable;
-use drift_stats::performance::{Confusion, OperatingPoint, Ranking};
+use drift_stats::performance::{Confusion, Ranking};
 use schemas::{ModelName, Window};
 use scoring::{Body, FORMAT, Feature, InvalidArtifact, Model, ModelArtifact, ScoreError, encode_rows};
 
@@ -85,12 +85,6 @@ pub enum TrainingError {
     /// The rows do not suffice; more rows or other settings are needed.
     #[error(transparent)]
     TooLittle(#[from] TooLittle),
-    /// No threshold keeps the rule.
-    #[error("no threshold on the threshold slice keeps the rule: precision never reaches {precision_min}")]
-    NoThreshold {
-        /// What was asked for.
-        precision_min: f64,
-    },
     /// The settings switch every algorithm off.
     #[error("no algorithm is switched on")]
     NoCandidate,
@@ -192,9 +186,19 @@ pub fn train(
             }
         })
         .ok_or(TrainingError::NoCandidate)?;
-    let point = chosen_point(&best.ranking, parameters.threshold_rule)?;
+    // There is fraud on the slice, so there is a point.
+    let (point, rule) = operating_point(&best.ranking, parameters.threshold_rule).ok_or_else(|| {
+        let (rows, frauds) = (best.ranking.rows(), best.ranking.frauds());
+        TrainingError::Ranking(Unusable::OneClassOnly {
+            frauds,
+            genuine: rows - frauds,
+        })
+    })?;
     let mut artifact = best.model.artifact().clone();
     artifact.operating_threshold = point.threshold.clamp(0.0, 1.0);
+    artifact
+        .notes
+        .insert("threshold_rule".to_owned(), rule.as_str().to_owned());
     artifact.validate()?;
     watch.progress(Stage::Choose, 1.0);
     Ok(Trained {
@@ -272,14 +276,5 @@ fn judged(
         },
         model,
         ranking,
-    })
-}
-
-fn chosen_point(ranking: &Ranking, rule: ThresholdRule) -> Result<OperatingPoint, TrainingError> {
-    operating_point(ranking, rule).ok_or_else(|| match rule {
-        ThresholdRule::BestRecall { precision_min } | ThresholdRule::WidestMargin { precision_min, .. } => {
-            TrainingError::NoThreshold { precision_min }
-        }
-        ThresholdRule::BestF1 => TrainingError::NoThreshold { precision_min: 0.0 },
     })
 }
