@@ -1,1 +1,56 @@
 //! Windows of transactions become profiles, metrics and a verdict.
+//!
+//! * [`judge`] – metrics and thresholds become a verdict: pure, the only place where they meet. Start here.
+//! * [`config`] – windows, thresholds, evidence, as settings.
+//! * `reference` – the champion's training window becomes bins and counts.
+//! * `window` – hours become counts; the sum of stored hours and the newest rows is the window.
+//! * `measure` – counts become metrics; a metric that cannot be measured says why.
+//! * `handle` – the shell: champion, window, metrics, verdict, one transaction.
+//! * `store` – the only file with SQL.
+
+pub mod config;
+mod handle;
+pub mod judge;
+mod measure;
+mod metrics;
+mod reference;
+mod store;
+mod window;
+
+use chassis::{Alias, Context, Definition, Reader, Service, Tasks};
+use schemas::EventKind;
+use sqlx::migrate::Migrator;
+
+pub use config::Config;
+
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// The events it reads.
+pub const SUBSCRIPTION: &[EventKind] = &[EventKind::DriftCheckRequested, EventKind::ModelPromoted];
+
+/// The service.
+#[derive(Debug)]
+pub struct DriftMonitor;
+
+impl Service for DriftMonitor {
+    const DEFINITION: Definition = Definition {
+        name: "drift-monitor",
+        schema: "drift_monitor",
+        about: "watches a model's transactions for data, target and concept drift",
+        defaults: &[include_str!("../config/default.toml"), transactions::DEFAULTS],
+        aliases: &[
+            Alias { name: "DATA_DRIFT_THRESHOLD", key: "drift.data_threshold" },
+            Alias { name: "CONCEPT_DRIFT_THRESHOLD", key: "drift.concept_threshold" },
+        ],
+        migrator: &MIGRATOR,
+    };
+    type Config = Config;
+
+    fn configure(reader: &Reader<'_>) -> Config {
+        Config::read(reader)
+    }
+
+    async fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Result<()> {
+        handle::start(config, context, tasks).await
+    }
+}

@@ -1,0 +1,109 @@
+//! Windows, thresholds and evidence, as settings; invalid ones cannot be constructed.
+
+use std::time::Duration;
+
+use chassis::slots::{CatchUp, Schedule};
+use chassis::{Reader, settings::Problem};
+use chrono::TimeDelta;
+use drift_stats::binning::BinSettings;
+use transactions::{ModelDefinition, SourceSettings};
+
+use crate::judge::{Aggregate, Limits};
+
+/// Checked settings of the monitor.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// When models are checked.
+    pub schedule: Schedule,
+    /// What to do about missed checks.
+    pub catch_up: CatchUp,
+    /// Spans that are looked at.
+    pub windows: Windows,
+    /// Thresholds and evidence.
+    pub limits: Limits,
+    /// How reference bins are made.
+    pub bins: BinSettings,
+    /// Rows of the reference that bin edges are taken from at most.
+    pub sample_rows_max: usize,
+    /// The models it watches.
+    pub models: Vec<ModelDefinition>,
+    /// How their sources are read.
+    pub sources: SourceSettings,
+}
+
+/// Spans that are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// Of data drift.
+    pub data: TimeDelta,
+    /// Of target drift.
+    pub target: TimeDelta,
+    /// Of concept drift.
+    pub concept: TimeDelta,
+    /// How late rows may arrive.
+    pub lateness: TimeDelta,
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Config {
+    /// Reads `[drift]`, `[models.*]` and `[transactions]`.
+    pub fn read(reader: &Reader<'_>) -> Self {
+        let section = reader.section("drift");
+        let bins = reader.section("drift.bins");
+        let data_threshold = section.number("data_threshold", 0.01..=10.0);
+        let data_threshold_high = section.number("data_threshold_high", 0.01..=100.0);
+        if data_threshold_high < data_threshold {
+            reader.report(Problem {
+                key: "drift.data_threshold_high".to_owned(),
+                value: Some(data_threshold_high.to_string()),
+                expected: format!("a number of at least `drift.data_threshold` ({data_threshold})"),
+                source: "the settings in force".to_owned(),
+            });
+        }
+        Self {
+            schedule: section.cron("schedule"),
+            catch_up: section.choice("catch_up", CatchUp::CHOICES),
+            windows: Windows {
+                data: delta(section.duration("window", HOUR..=90 * DAY)),
+                target: delta(section.duration("target_window", HOUR..=90 * DAY)),
+                concept: delta(section.duration("concept_window", HOUR..=365 * DAY)),
+                lateness: delta(section.duration("lateness", Duration::ZERO..=7 * DAY)),
+            },
+            limits: Limits {
+                data_threshold,
+                data_threshold_high,
+                aggregate: section.choice(
+                    "data_aggregate",
+                    &[
+                        ("max", Aggregate::Max),
+                        ("mean", Aggregate::Mean),
+                        ("share_of_features", Aggregate::ShareOfFeatures),
+                    ],
+                ),
+                share_threshold: section.number("share_threshold", 0.01..=1.0),
+                target_threshold: section.number("target_threshold", 0.05..=100.0),
+                recall_threshold: section.number("concept_threshold", 0.005..=1.0),
+                precision_threshold: section.number("precision_threshold", 0.005..=1.0),
+                rows_min: section.integer("rows_min", 50..=1_000_000_000),
+                frauds_min: section.integer("frauds_min", 10..=1_000_000),
+                false_alarm_rate: section.number("false_alarm_rate", 1e-6..=0.2),
+                confidence: section.number("confidence", 0.5..=0.9999),
+            },
+            bins: BinSettings {
+                coarse_bins: usize::try_from(bins.integer("coarse", 4..=50)).unwrap_or(10),
+                dominating_share: bins.number("dominating_share", 0.01..=1.0),
+                ..BinSettings::default()
+            },
+            sample_rows_max: usize::try_from(bins.integer("sample_rows_max", 1_000..=10_000_000)).unwrap_or(1_000),
+            models: ModelDefinition::read_all(reader),
+            sources: SourceSettings::read(reader),
+        }
+    }
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    // Ranges above end at a year, far below the limit.
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}

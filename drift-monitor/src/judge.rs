@@ -1,0 +1,332 @@
+//! Metrics and thresholds become a verdict: pure, and the only place where the two meet.
+//!
+//! A metric counts as drift when it exceeds its threshold *and* lies outside what the sample size explains.
+//! "Could not look" is the verdict `unknown`, never `stable`.
+
+use chrono::{DateTime, Utc};
+use schemas::Finite;
+use schemas::events::{DriftKind, DriftSeverity, Metric, NotMeasured, Verdict};
+
+/// Thresholds, and how much evidence they need.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// PSI from which data drift is meant.
+    pub data_threshold: f64,
+    /// PSI from which it is severe.
+    pub data_threshold_high: f64,
+    /// How features make the model's data-drift value.
+    pub aggregate: Aggregate,
+    /// With [`Aggregate::ShareOfFeatures`]: share of drifting features from which it is drift.
+    pub share_threshold: f64,
+    /// Relative change of the fraud rate.
+    pub target_threshold: f64,
+    /// Drop of recall.
+    pub recall_threshold: f64,
+    /// Drop of precision.
+    pub precision_threshold: f64,
+    /// Rows that a window needs.
+    pub rows_min: u64,
+    /// Frauds, or flagged rows, that a realised rate needs.
+    pub frauds_min: u64,
+    /// Probability of exceeding the noise without drift, over all features of a check.
+    pub false_alarm_rate: f64,
+    /// Confidence of intervals.
+    pub confidence: f64,
+}
+
+/// How features make the model's data-drift value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aggregate {
+    /// The largest PSI.
+    Max,
+    /// The mean PSI.
+    Mean,
+    /// The share of features whose PSI exceeds threshold and noise.
+    ShareOfFeatures,
+}
+
+/// A number before it is judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// What it measures.
+    pub kind: DriftKind,
+    /// Stable name.
+    pub name: &'static str,
+    /// The feature it is about.
+    pub feature: Option<String>,
+    /// The value.
+    pub value: f64,
+    /// What the sample size alone explains, same scale as the value's distance from no drift.
+    pub noise: f64,
+}
+
+/// What a check concludes.
+#[must_use]
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Kinds that drifted, in the order data, target, concept.
+    pub drifted: Vec<DriftKind>,
+    /// How urgent, when drifted.
+    pub severity: Option<DriftSeverity>,
+    /// The model's data-drift value, when data drift was measured.
+    pub data_drift: Option<f64>,
+    /// The metrics with thresholds and whether each exceeds.
+    pub metrics: Vec<Metric>,
+}
+
+/// Judges what was measured and what was not.
+pub fn judge(limits: &Limits, measured: &[Measured], not_measured: &[NotMeasured]) -> Judgement {
+    let metrics: Vec<Metric> = measured.iter().filter_map(|metric| weigh(limits, metric)).collect();
+    let psi: Vec<&Metric> = metrics.iter().filter(|metric| metric.kind == DriftKind::Data).collect();
+    let data = data_drift(limits, &psi);
+    let exceeded = |kind| metrics.iter().any(|metric| metric.kind == kind && metric.exceeded);
+    let mut drifted = Vec::new();
+    if data.as_ref().is_some_and(|data| data.exceeded) {
+        drifted.push(DriftKind::Data);
+    }
+    if exceeded(DriftKind::Target) {
+        drifted.push(DriftKind::Target);
+    }
+    if exceeded(DriftKind::Concept) {
+        drifted.push(DriftKind::Concept);
+    }
+    let blocked = not_measured.iter().any(|missing| missing.blocks_verdict);
+    let verdict = match (drifted.is_empty(), blocked) {
+        // What was seen was seen, whatever else could not be looked at.
+        (false, _) => Verdict::Drifted,
+        (true, true) => Verdict::Unknown,
+        (true, false) => Verdict::Stable,
+    };
+    Judgement {
+        verdict,
+        severity: severity(&drifted, data.as_ref()),
+        data_drift: data.map(|data| data.value),
+        drifted,
+        metrics,
+    }
+}
+
+fn weigh(limits: &Limits, metric: &Measured) -> Option<Metric> {
+    let threshold = match metric.name {
+        "psi" => limits.data_threshold,
+        "fraud_rate_change" => limits.target_threshold,
+        "precision_drop" => limits.precision_threshold,
+        _ => limits.recall_threshold,
+    };
+    // A falling fraud rate is target drift too; a rising recall is no concept drift.
+    let size = if metric.kind == DriftKind::Target { metric.value.abs() } else { metric.value };
+    Some(Metric {
+        kind: metric.kind,
+        name: metric.name.to_owned(),
+        feature: metric.feature.clone(),
+        value: Finite::new(metric.value).ok()?,
+        threshold: Finite::new(threshold).ok()?,
+        noise: Finite::new(metric.noise).ok(),
+        exceeded: size > threshold && size > metric.noise,
+    })
+}
+
+struct DataDrift {
+    value: f64,
+    exceeded: bool,
+    severe: bool,
+}
+
+fn data_drift(limits: &Limits, psi: &[&Metric]) -> Option<DataDrift> {
+    if psi.is_empty() {
+        return None;
+    }
+    let values = psi.iter().map(|metric| metric.value.get());
+    let exceeding = psi.iter().filter(|metric| metric.exceeded).count();
+    Some(match limits.aggregate {
+        Aggregate::Max => {
+            let value = values.fold(0.0, f64::max);
+            let severe = psi.iter().any(|metric| metric.exceeded && metric.value.get() > limits.data_threshold_high);
+            DataDrift { value, exceeded: exceeding > 0, severe }
+        }
+        Aggregate::Mean => {
+            let value = values.sum::<f64>() / psi.len() as f64;
+            let noise = psi.iter().filter_map(|metric| metric.noise).map(Finite::get).sum::<f64>() / psi.len() as f64;
+            let exceeded = value > limits.data_threshold && value > noise;
+            DataDrift { value, exceeded, severe: exceeded && value > limits.data_threshold_high }
+        }
+        Aggregate::ShareOfFeatures => {
+            let value = exceeding as f64 / psi.len() as f64;
+            let severe = psi
+                .iter()
+                .filter(|metric| metric.exceeded && metric.value.get() > limits.data_threshold_high)
+                .count() as f64
+                / psi.len() as f64;
+            DataDrift {
+                value,
+                exceeded: exceeding > 0 && value >= limits.share_threshold,
+                severe: severe >= limits.share_threshold,
+            }
+        }
+    })
+}
+
+fn severity(drifted: &[DriftKind], data: Option<&DataDrift>) -> Option<DriftSeverity> {
+    if drifted.is_empty() {
+        None
+    } else if drifted.contains(&DriftKind::Concept) {
+        Some(DriftSeverity::Immediate)
+    } else if drifted.contains(&DriftKind::Data) {
+        Some(if data.is_some_and(|data| data.severe) { DriftSeverity::High } else { DriftSeverity::Medium })
+    } else {
+        Some(DriftSeverity::AlertOnly)
+    }
+}
+
+/// The check before this one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Previous {
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// The champion it compared with.
+    pub champion: Option<String>,
+    /// First check of its run of drifted ones.
+    pub since: Option<DateTime<Utc>>,
+    /// Length of that run.
+    pub consecutive: u32,
+}
+
+/// Where this check stands in an unbroken run of drifted checks of one champion: its first instant and its length.
+pub fn run_of(previous: Option<&Previous>, champion: &str, as_of: DateTime<Utc>) -> (DateTime<Utc>, u32) {
+    match previous {
+        Some(Previous { verdict: Verdict::Drifted, champion: Some(before), since: Some(since), consecutive })
+            if before == champion =>
+        {
+            (*since, consecutive.saturating_add(1))
+        }
+        _ => (as_of, 1),
+    }
+}
+
+/// The word of `drift_metrics.severity`.
+pub fn metric_severity(limits: &Limits, metric: &Metric) -> &'static str {
+    match (metric.exceeded, metric.kind) {
+        (false, _) => "LOW",
+        (true, DriftKind::Concept) => "CRITICAL",
+        (true, DriftKind::Data) if metric.value.get() > limits.data_threshold_high => "HIGH",
+        (true, DriftKind::Data | DriftKind::Target) => "MEDIUM",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(aggregate: Aggregate) -> Limits {
+        Limits {
+            data_threshold: 0.3,
+            data_threshold_high: 0.5,
+            aggregate,
+            share_threshold: 0.5,
+            target_threshold: 0.5,
+            recall_threshold: 0.05,
+            precision_threshold: 0.10,
+            rows_min: 500,
+            frauds_min: 100,
+            false_alarm_rate: 0.01,
+            confidence: 0.95,
+        }
+    }
+
+    fn psi(value: f64, noise: f64) -> Measured {
+        Measured { kind: DriftKind::Data, name: "psi", feature: Some("amount".into()), value, noise }
+    }
+
+    fn target(value: f64, noise: f64) -> Measured {
+        Measured { kind: DriftKind::Target, name: "fraud_rate_change", feature: None, value, noise }
+    }
+
+    fn concept(name: &'static str, value: f64, noise: f64) -> Measured {
+        Measured { kind: DriftKind::Concept, name, feature: None, value, noise }
+    }
+
+    fn missing(blocks_verdict: bool) -> Vec<NotMeasured> {
+        vec![NotMeasured {
+            kind: DriftKind::Concept,
+            reason: "labels_not_ripe".into(),
+            detail: "0 of 100 frauds".into(),
+            blocks_verdict,
+        }]
+    }
+
+    #[test]
+    fn thresholds_and_noise_must_both_be_exceeded() {
+        use DriftKind::{Concept, Data, Target};
+        use DriftSeverity::{AlertOnly, High, Immediate, Medium};
+        let cases: [(&str, Vec<Measured>, Vec<DriftKind>, Option<DriftSeverity>); 14] = [
+            ("nothing moved", vec![psi(0.02, 0.01)], vec![], None),
+            ("the threshold itself is no drift", vec![psi(0.3, 0.01)], vec![], None),
+            ("a hair above", vec![psi(0.300_001, 0.01)], vec![Data], Some(Medium)),
+            ("high itself is medium", vec![psi(0.5, 0.01)], vec![Data], Some(Medium)),
+            ("above high", vec![psi(0.51, 0.01)], vec![Data], Some(High)),
+            ("50 rows explain a PSI of 0.4", vec![psi(0.4, 0.45)], vec![], None),
+            ("one feature of many is enough", vec![psi(0.01, 0.01), psi(0.35, 0.02)], vec![Data], Some(Medium)),
+            ("fraud rate up", vec![target(0.6, 0.2)], vec![Target], Some(AlertOnly)),
+            ("fraud rate down counts alike", vec![target(-0.6, 0.2)], vec![Target], Some(AlertOnly)),
+            ("a change that few frauds explain", vec![target(0.6, 0.7)], vec![], None),
+            ("recall dropped", vec![concept("recall_drop", 0.06, 0.04)], vec![Concept], Some(Immediate)),
+            ("recall rose", vec![concept("recall_drop", -0.2, 0.04)], vec![], None),
+            ("a drop within the interval", vec![concept("recall_drop", 0.06, 0.07)], vec![], None),
+            (
+                "everything at once is immediate",
+                vec![psi(0.9, 0.1), target(2.0, 0.1), concept("precision_drop", 0.2, 0.1)],
+                vec![Data, Target, Concept],
+                Some(Immediate),
+            ),
+        ];
+        for (case, measured, drifted, severity) in cases {
+            let judgement = judge(&limits(Aggregate::Max), &measured, &[]);
+            assert_eq!((judgement.drifted, judgement.severity), (drifted.clone(), severity), "{case}");
+            let expected = if drifted.is_empty() { Verdict::Stable } else { Verdict::Drifted };
+            assert_eq!(judgement.verdict, expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn could_not_look_is_never_stable_and_never_hides_what_was_seen() {
+        for (measured, missing, verdict) in [
+            (vec![], missing(true), Verdict::Unknown),
+            (vec![psi(0.01, 0.01)], missing(true), Verdict::Unknown),
+            (vec![psi(0.9, 0.01)], missing(true), Verdict::Drifted),
+            (vec![psi(0.01, 0.01)], missing(false), Verdict::Stable),
+        ] {
+            assert_eq!(judge(&limits(Aggregate::Max), &measured, &missing).verdict, verdict);
+        }
+    }
+
+    #[test]
+    fn the_models_value_can_be_the_mean_or_the_share() {
+        let features = [psi(0.9, 0.01), psi(0.1, 0.01), psi(0.1, 0.01), psi(0.1, 0.01)];
+        let of = |aggregate| judge(&limits(aggregate), &features, &[]);
+        assert_eq!(of(Aggregate::Max).severity, Some(DriftSeverity::High));
+        let mean = of(Aggregate::Mean);
+        assert!((mean.data_drift.unwrap() - 0.3).abs() < 1e-12);
+        assert_eq!(of(Aggregate::ShareOfFeatures).drifted, []);
+        assert_eq!(of(Aggregate::ShareOfFeatures).data_drift, Some(0.25));
+        let half = [psi(0.9, 0.01), psi(0.4, 0.01), psi(0.1, 0.01), psi(0.1, 0.01)];
+        assert_eq!(judge(&limits(Aggregate::ShareOfFeatures), &half, &[]).severity, Some(DriftSeverity::Medium));
+    }
+
+    #[test]
+    fn a_run_of_drift_belongs_to_one_champion() {
+        let at = |hour| DateTime::UNIX_EPOCH + chrono::TimeDelta::hours(hour);
+        let drifted = |champion: &str| Previous {
+            verdict: Verdict::Drifted,
+            champion: Some(champion.into()),
+            since: Some(at(1)),
+            consecutive: 4,
+        };
+        assert_eq!(run_of(None, "v1", at(9)), (at(9), 1));
+        assert_eq!(run_of(Some(&drifted("v1")), "v1", at(9)), (at(1), 5));
+        assert_eq!(run_of(Some(&drifted("v0")), "v1", at(9)), (at(9), 1));
+        let stable = Previous { verdict: Verdict::Stable, since: None, consecutive: 0, ..drifted("v1") };
+        assert_eq!(run_of(Some(&stable), "v1", at(9)), (at(9), 1));
+    }
+}

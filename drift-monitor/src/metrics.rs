@@ -1,0 +1,57 @@
+//! Numbers the monitor exports.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+/// Checks by model and verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CheckLabels {
+    /// The model.
+    pub model: String,
+    /// `stable`, `drifted` or `unknown`.
+    pub verdict: String,
+}
+
+/// A metric of the newest check.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DriftLabels {
+    /// The model.
+    pub model: String,
+    /// `psi`, `fraud_rate_change`, `recall_drop` or `precision_drop`.
+    pub metric: String,
+    /// The feature, empty for target and concept.
+    pub feature: String,
+}
+
+/// What the monitor counts and shows.
+#[derive(Debug, Clone)]
+pub struct MonitorMetrics {
+    /// Checks by model and verdict.
+    pub checks: Family<CheckLabels, Counter>,
+    /// Values of the newest check.
+    pub drift: Family<DriftLabels, Gauge<f64, AtomicU64>>,
+    /// Duration of checks, seconds.
+    pub seconds: Histogram,
+}
+
+impl MonitorMetrics {
+    /// Registers everything with the service's registry.
+    pub fn register(metrics: &chassis::metrics::Metrics) -> Self {
+        let own = Self {
+            checks: Family::default(),
+            drift: Family::default(),
+            seconds: Histogram::new(exponential_buckets(0.005, 2.5, 10)),
+        };
+        metrics.register(|registry| {
+            registry.register("vigie_drift_checks", "Drift checks by model and verdict", own.checks.clone());
+            registry.register("vigie_drift_value", "Drift metrics of the newest check", own.drift.clone());
+            registry.register("vigie_drift_check_seconds", "Duration of drift checks", own.seconds.clone());
+        });
+        own
+    }
+}

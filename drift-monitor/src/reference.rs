@@ -1,0 +1,89 @@
+//! The champion's training window becomes bins and counts: what every check against it is compared with.
+
+use drift_stats::binning::FeatureBins;
+use drift_stats::profile::{Profile, Values};
+use drift_stats::proportion::Rate;
+use drift_stats::reference::ReferenceBuilder;
+use schemas::Window;
+use serde::{Deserialize, Serialize};
+use transactions::{Batch, Column, Request, SourceError, TransactionSource};
+
+use chrono::{DateTime, Utc};
+
+use crate::config::Config;
+
+/// Bins of the monitored features, their counts in the reference, and the reference's fraud rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Names of the features, in the order of `bins`.
+    pub features: Vec<String>,
+    /// Bins per feature.
+    pub bins: Vec<FeatureBins>,
+    /// The reference in these bins.
+    pub profile: Profile,
+    /// Rows of the reference whose label was known.
+    pub labelled: u64,
+    /// Frauds among them.
+    pub frauds: u64,
+}
+
+impl Reference {
+    /// The fraud rate of the reference.
+    pub fn fraud_rate(&self) -> Rate {
+        Rate { hits: self.frauds, of: self.labelled }
+    }
+}
+
+/// Reads the training window twice, in bounded memory: once for the edges of bins, once to count.
+pub async fn build(
+    source: &TransactionSource,
+    window: Window,
+    as_of: DateTime<Utc>,
+    config: &Config,
+) -> Result<Reference, SourceError> {
+    let request = Request::monitored(window, as_of);
+    let mut builder = ReferenceBuilder::new(config.bins.clone(), config.sample_rows_max);
+    let mut misfit = None;
+    source
+        .scan(&request, |batch| {
+            if let Err(error) = builder.add(&values_of(batch)) {
+                misfit = Some(error);
+            }
+        })
+        .await?;
+    let bins = builder.finish();
+    let mut profile = Profile::empty(&bins);
+    let (mut labelled, mut frauds) = (0, 0);
+    source
+        .scan(&Request { labels: true, ..request }, |batch| {
+            let (known, fraud) = batch.label_counts();
+            labelled += known;
+            frauds += fraud;
+            if let Err(error) = profile.add(&bins, &values_of(batch)) {
+                misfit = Some(error);
+            }
+        })
+        .await?;
+    if let Some(error) = misfit {
+        return Err(corrupt(source, format!("batches of the reference do not fit together: {}", error.word())));
+    }
+    let features = source.monitored().map(|feature| feature.name.clone()).collect();
+    Ok(Reference { features, bins, profile, labelled, frauds })
+}
+
+/// A batch's features as the statistics want them.
+pub fn values_of(batch: &Batch) -> Vec<Values<'_>> {
+    batch
+        .features
+        .iter()
+        .map(|column| match column {
+            Column::Numeric(numbers) => Values::Numbers(numbers),
+            Column::Category { codes, levels } => Values::Levels { codes, levels },
+        })
+        .collect()
+}
+
+/// What was counted does not fit together: the source changed underneath.
+pub fn corrupt(source: &TransactionSource, cause: String) -> SourceError {
+    SourceError::Corrupt { source_name: source.definition().source.to_string(), cause }
+}
