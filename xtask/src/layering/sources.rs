@@ -46,14 +46,19 @@ const BEFORE_TABLE: &[&str] = &[
 
 /// What is wrong in the files of a package.
 pub(super) fn violations(member: &Member) -> Vec<Violation> {
+    let has_sql = member
+        .dependencies
+        .iter()
+        .any(|dependency| dependency.package == "sqlx");
+    let sql_in_store_only = has_sql && !SQL_ANYWHERE.contains(&member.name.as_str());
     member
         .sources
         .iter()
-        .flat_map(|source| violations_in(&member.name, source))
+        .flat_map(|source| violations_in(&member.name, source, sql_in_store_only))
         .collect()
 }
 
-fn violations_in(member: &str, source: &Source) -> Vec<Violation> {
+fn violations_in(member: &str, source: &Source, sql_in_store_only: bool) -> Vec<Violation> {
     let name = source.path.rsplit('/').next().unwrap_or_default();
     let is_store = name == "store.rs" || source.path.contains("/store/");
     let is_service = SERVICES.contains(&member);
@@ -65,7 +70,7 @@ fn violations_in(member: &str, source: &Source) -> Vec<Violation> {
         });
     };
     for (index, line) in code_lines(source) {
-        if name.ends_with(".rs") && !is_store && !SQL_ANYWHERE.contains(&member) {
+        if name.ends_with(".rs") && !is_store && sql_in_store_only {
             let used = SQL
                 .iter()
                 .find(|word| line.contains(*word))
@@ -140,6 +145,7 @@ fn code_lines(source: &Source) -> impl Iterator<Item = (usize, String)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::workspace::{Dependency, Kind};
     use super::*;
 
     fn found(member: &str, file: &str, text: &str) -> Vec<String> {
@@ -150,8 +156,11 @@ mod tests {
         let member = Member {
             name: member.to_owned(),
             folder: member.to_owned(),
+            dependencies: vec![Dependency {
+                package: "sqlx".to_owned(),
+                kind: Kind::Normal,
+            }],
             sources,
-            ..Member::default()
         };
         violations(&member).iter().map(ToString::to_string).collect()
     }
