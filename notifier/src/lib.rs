@@ -24,4 +24,5 @@ mod service;
 pub mod store;
 pub mod text;
 
+pub use handle::KINDS as SUBSCRIPTION;
 pub use service::Notifier;

@@ -25,4 +25,5 @@ pub mod store;
 pub mod training;
 pub mod work;
 
+pub use handle::KINDS as SUBSCRIPTION;
 pub use service::TrainerBridge;

@@ -31,10 +31,11 @@ pub struct Mlflow {
 }
 
 impl Config {
-    /// Reads `[validation]`, `[models.*]` and `[transactions]`.
+    /// Reads `[validation]`, `[mlflow]`, `[models.*]` and `[transactions]`.
     pub fn read(reader: &Reader<'_>) -> Self {
         let section = reader.section("validation");
-        let token = section.optional_secret("mlflow_token");
+        let tracking = reader.section("mlflow");
+        let token = tracking.optional_secret("token");
         Self {
             gates: Gates {
                 recall_min: section.number("recall_min", 0.0..=1.0),
@@ -44,7 +45,7 @@ impl Config {
                 reported_tolerance: section.number("reported_tolerance", 0.0..=1.0),
             },
             confidence: section.number("confidence", 0.5..=0.999),
-            mlflow: section.optional_url("mlflow_tracking_uri", &["http", "https"]).map(|uri| Mlflow { uri, token }),
+            mlflow: tracking.optional_url("tracking_uri", &["http", "https"]).map(|uri| Mlflow { uri, token }),
             models: ModelDefinition::read_all(reader),
             sources: SourceSettings::read(reader),
         }

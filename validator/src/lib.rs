@@ -41,8 +41,8 @@ impl Service for Validator {
         aliases: &[
             Alias { name: "MIN_RECALL_THRESHOLD", key: "validation.recall_min" },
             Alias { name: "MIN_PRECISION_THRESHOLD", key: "validation.precision_min" },
-            Alias { name: "MLFLOW_TRACKING_URI", key: "validation.mlflow_tracking_uri" },
-            Alias { name: "MLFLOW_TRACKING_TOKEN", key: "validation.mlflow_token" },
+            Alias { name: "MLFLOW_TRACKING_URI", key: "mlflow.tracking_uri" },
+            Alias { name: "MLFLOW_TRACKING_TOKEN", key: "mlflow.token" },
         ],
         migrator: &MIGRATOR,
     };
