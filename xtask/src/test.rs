@@ -2,8 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::process::{become_command, cargo, root, run, works};
+use crate::process::{become_command, cargo, command, root, run, target, works};
 
 /// Packages whose tests start the services as processes, and so need their binaries.
 const SPAWNING: &[&str] = &["e2e", "vigie"];
@@ -23,6 +24,7 @@ pub(crate) fn run_tests(arguments: &[OsString]) -> anyhow::Result<()> {
     if builds_services(arguments) {
         eprintln!("xtask: building the services and the tests (several minutes the first time)");
         run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
+        fetch_servers()?;
     }
     let runner = if works(cargo().args(["nextest", "--version"])) {
         Runner::Nextest
@@ -36,6 +38,15 @@ pub(crate) fn run_tests(arguments: &[OsString]) -> anyhow::Result<()> {
         }
     }
     become_command(cargo().args(runner_arguments(runner, arguments)))
+}
+
+/// Starts the private servers once and stops them: what is missing is fetched now, in one place and visibly,
+/// and not by the first test of each binary.
+fn fetch_servers() -> anyhow::Result<()> {
+    eprintln!("xtask: looking for nats-server and PostgreSQL, fetching what is missing");
+    let program = target().join("debug").join("local-stack");
+    // It stops at the end of its input.
+    run(command(program).stdin(Stdio::null()).stdout(Stdio::null()))
 }
 
 fn runner_arguments(runner: Runner, arguments: &[OsString]) -> Vec<OsString> {
