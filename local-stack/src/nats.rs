@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::account::RunAs;
 use crate::process::{Launch, Server, remove_if_there};
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 /// TERM is nats-server's orderly shutdown.
 pub(crate) const GENTLE: Signal = Signal::TERM;
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -155,6 +155,7 @@ impl NatsServer {
             run_as: self.run_as,
             program: &self.program,
             arguments: &["-c".to_owned(), self.files.config.display().to_string()],
+            environment: &[],
             folder: &self.files.folder,
             pid_file: &self.files.pid_file,
             log: &self.files.log,

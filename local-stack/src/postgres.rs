@@ -22,7 +22,7 @@ const USER: &str = "vigie";
 const DATABASE: &str = "vigie";
 
 const READY_WITHIN: Duration = Duration::from_secs(90);
-const INITDB_WITHIN: Duration = Duration::from_secs(180);
+const INITDB_WITHIN: Duration = Duration::from_mins(3);
 /// How long a start is repeated while an old process still holds the port or the shared memory.
 const RETRY_WITHIN: Duration = Duration::from_secs(20);
 
@@ -250,6 +250,7 @@ impl PostgresServer {
             run_as: self.run_as,
             program: &self.bin.join("initdb"),
             arguments: &arguments,
+            environment: &[],
             folder: &self.files.folder,
             pid_file: &self.files.initdb_pid_file,
             log: &self.files.log,
@@ -362,6 +363,7 @@ impl PostgresServer {
             run_as: self.run_as,
             program: &self.bin.join("postgres"),
             arguments: &arguments,
+            environment: &[],
             folder: &self.files.folder,
             pid_file: &self.files.pid_file,
             log: &self.files.log,
@@ -439,7 +441,7 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("find a free loopback port")?;
     Ok(listener.local_addr()?.port())
 }

@@ -9,6 +9,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 use crate::account::RunAs;
@@ -28,6 +29,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) run_as: RunAs,
     pub(crate) program: &'a Path,
     pub(crate) arguments: &'a [String],
+    /// Variables besides our own.
+    pub(crate) environment: &'a [(&'static str, String)],
     /// Working directory; writable for `run_as`.
     pub(crate) folder: &'a Path,
     pub(crate) pid_file: &'a Path,
@@ -54,6 +57,7 @@ impl Launch<'_> {
             .arg(self.program)
             .args(self.arguments);
         command
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -122,8 +126,7 @@ impl Server {
             if let Some(status) = self.wait(Duration::ZERO)? {
                 return Ok(status);
             }
-            rustix::process::kill_process(Pid::from_child(&self.child), *signal)
-                .with_context(|| format!("send {signal:?} to {}", self.name))?;
+            self.signal(*signal)?;
             if let Some(status) = self.wait(*patience)? {
                 return Ok(status);
             }
@@ -133,10 +136,23 @@ impl Server {
 
     /// `kill -9`, and wait.
     pub(crate) fn kill(&mut self) -> anyhow::Result<ExitStatus> {
-        self.child.kill().with_context(|| format!("kill {}", self.name))?;
+        if let Some(status) = self.wait(Duration::ZERO)? {
+            return Ok(status);
+        }
+        self.signal(Signal::KILL)?;
         let status = self.child.wait()?;
         remove_if_there(&self.pid_file)?;
         Ok(status)
+    }
+
+    /// To the whole group: servers have helpers. Only for a process that has not been waited for yet, whose id is
+    /// still its own.
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        match rustix::process::kill_process_group(Pid::from_child(&self.child), signal) {
+            // The group is there from the child's first moment until we wait for it.
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("send {signal:?} to {}", self.name)),
+        }
     }
 
     fn wait(&mut self, bound: Duration) -> anyhow::Result<Option<ExitStatus>> {

@@ -288,7 +288,7 @@ impl Drop for Stack {
     }
 }
 
-fn temporary_folder() -> anyhow::Result<PathBuf> {
+pub(crate) fn temporary_folder() -> anyhow::Result<PathBuf> {
     let folder = tempfile::Builder::new()
         .prefix("vigie-")
         // Others may pass through to what they own in it, and see nothing else.
@@ -316,7 +316,7 @@ fn lock(folder: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn run_name() -> String {
+pub(crate) fn run_name() -> String {
     static STARTS: AtomicU64 = AtomicU64::new(0);
     let since_epoch = std::time::SystemTime::UNIX_EPOCH
         .elapsed()

@@ -89,7 +89,7 @@ pub(crate) fn await_former(folder: &Path, bound: Duration) -> anyhow::Result<()>
     for file in pid_files(folder)? {
         let alive = |pid: Pid| command_line(pid.as_raw_nonzero().get()).contains(&*name);
         if let Some(pid) = read_pid(&file).filter(|pid| alive(*pid)) {
-            let killed = rustix::process::kill_process(pid, Signal::KILL);
+            let killed = rustix::process::kill_process_group(pid, Signal::KILL);
             killed.with_context(|| format!("kill the leftover server {pid:?} of `{name}`"))?;
             while alive(pid) {
                 ensure!(

@@ -22,28 +22,19 @@ alive() {
     tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null | grep -qF -- "$folder"
 }
 
-# Sends signal $1 to every server of this run that is alive. Fails if there is none.
+# Sends signal $1 to every server of this run that is alive, and to its helpers: each server leads a process group.
+# `GENTLE` is the signal that ends it in order, 0 only looks. Fails if no server is alive.
 send_all() {
     found=1
     for file in "$folder"/*/*-"$run".pid; do
-        if [ -f "$file" ] && read -r pid <"$file" && alive "$pid"; then
-            found=0
-            kill -s "$1" "$pid" 2>/dev/null
-        fi
-    done
-    return $found
-}
-
-stop_gently() {
-    found=1
-    for file in "$folder"/*/*-"$run".pid; do
-        case ${file##*/} in
+        signal=$1
+        [ "$signal" = GENTLE ] && case ${file##*/} in
         postgres-*) signal=$postgres_signal ;;
         *) signal=TERM ;;
         esac
         if [ -f "$file" ] && read -r pid <"$file" && alive "$pid"; then
             found=0
-            kill -s "$signal" "$pid" 2>/dev/null
+            kill -s "$signal" -- "-$pid" 2>/dev/null
         fi
     done
     return $found
@@ -51,7 +42,7 @@ stop_gently() {
 
 # Twice: a server whose shell had not yet written its pid file at the first look.
 for _ in 1 2; do
-    if stop_gently; then
+    if send_all GENTLE; then
         tries=0
         while send_all 0 && [ $tries -lt 100 ]; do
             tries=$((tries + 1))

@@ -5,4 +5,7 @@
 
 pub mod databricks;
 mod http;
+pub mod mlflow;
+mod program;
 pub mod slack;
+pub mod smtp;

@@ -8,7 +8,7 @@ mod command;
 pub mod nats_server;
 mod npm;
 pub mod postgres;
-pub mod python;
+pub(crate) mod python;
 mod system_packages;
 
 use std::fs::File;
@@ -138,7 +138,7 @@ impl Tools {
         let partial = tempfile::Builder::new()
             .prefix(&format!(".{name}-"))
             .permissions(std::fs::Permissions::from_mode(0o755))
-            .tempdir_in(&folder)
+            .tempdir_in(folder)
             .with_context(|| format!("make a folder in `{}`", folder.display()))?;
         make(partial.path())?;
         let place = folder.join(name);

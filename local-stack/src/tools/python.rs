@@ -10,20 +10,79 @@ use anyhow::{Context as _, bail};
 
 use super::{Tools, command, path_folders, variable};
 
+/// `cp311` and the like: compiled packages fit one version of Python.
+const PRINT_TAG: &str = "import sys; print('cp%d%d' % sys.version_info[:2])";
+
+/// Whether a requirements file pins the content of the packages, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hashes {
+    Pinned,
+    None,
+}
+
+/// Installed packages and the Python they fit.
+#[derive(Debug, Clone)]
+pub(crate) struct PythonPackages {
+    pub(crate) python: PathBuf,
+    folder: PathBuf,
+}
+
+impl PythonPackages {
+    /// What the environment must hold for [`Self::python`] to find them, and nothing of the user's own.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("PYTHONPATH", self.folder.display().to_string()),
+            ("PYTHONNOUSERSITE", "1".to_owned()),
+            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+        ]
+    }
+}
+
 impl Tools {
     /// Installs exactly what the requirements file says, hashes checked, nothing else, into `place`.
     pub(crate) fn pip_install(&self, requirements: &str, place: &Path) -> anyhow::Result<()> {
-        self.run_pip(requirements, place, &["--require-hashes", "--no-deps"])
+        self.run_pip(
+            &self.python_with_pip()?,
+            requirements,
+            place,
+            &["--require-hashes", "--no-deps"],
+        )
     }
 
-    fn run_pip(&self, requirements: &str, place: &Path, options: &[&str]) -> anyhow::Result<()> {
+    /// The packages of a requirements file that names every one of them, and a Python that finds them. They are
+    /// installed on first use, once for each version of Python, as tool `name`.
+    pub(crate) fn python_packages(
+        &self,
+        name: &str,
+        requirements: &str,
+        hashes: Hashes,
+    ) -> anyhow::Result<PythonPackages> {
         let python = self.python_with_pip()?;
+        let tag = command::output(Command::new(&python).args(["-c", PRINT_TAG]))?;
+        let folder = self.provide(&format!("{name}-{}", tag.trim()), |place| {
+            self.progress().tell(&format!("installing {name} with pip"));
+            let options: &[&str] = match hashes {
+                Hashes::Pinned => &["--require-hashes", "--no-deps"],
+                Hashes::None => &["--no-deps"],
+            };
+            self.run_pip(&python, requirements, place, options)
+        })?;
+        Ok(PythonPackages { python, folder })
+    }
+
+    fn run_pip(
+        &self,
+        python: &Path,
+        requirements: &str,
+        place: &Path,
+        options: &[&str],
+    ) -> anyhow::Result<()> {
         let file = tempfile::Builder::new()
             .prefix("requirements-")
             .suffix(".txt")
             .tempfile()?;
         std::fs::write(file.path(), requirements)?;
-        let mut pip = Command::new(&python);
+        let mut pip = Command::new(python);
         pip.args([
             "-m",
             "pip",

@@ -1,8 +1,10 @@
 //! Against the real servers.
 
 mod databricks;
+mod mlflow;
 mod owner;
 mod slack;
+mod smtp;
 mod stack;
 mod support;
 mod test_env;

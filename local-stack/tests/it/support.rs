@@ -68,8 +68,13 @@ pub async fn stored_message(url: &str) -> Vec<u8> {
     stream.get_raw_message(1).await.unwrap().payload.to_vec()
 }
 
-pub fn http_client() -> reqwest::Client {
+/// Must come before the first TLS client of any kind.
+pub fn install_crypto() {
     // The second call fails, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+pub fn http_client() -> reqwest::Client {
+    install_crypto();
     reqwest::Client::new()
 }
