@@ -189,8 +189,8 @@ fn drift_detected(body: &DriftDetected, model: &ModelName) -> Draft {
 
 const HELD_BACK_BY_RULES: &str = "The retrain-decider decides next; it waits if the last training is too young or too few rows arrived since.";
 
-fn concept_facts(concept: &ConceptDrift) -> [Fact; 2] {
-    [
+fn concept_facts(concept: &ConceptDrift) -> Vec<Fact> {
+    let mut facts = vec![
         Fact::new(
             "Recall",
             format!(
@@ -209,7 +209,20 @@ fn concept_facts(concept: &ConceptDrift) -> [Fact; 2] {
                 concept.drop_high.get()
             ),
         ),
-    ]
+    ];
+    if let (Some(realised), Some(validated)) = (concept.realised_precision, concept.validated_precision) {
+        let stands_on = concept
+            .flagged
+            .map(|rows| format!(" on {} flagged rows", count(rows)))
+            .unwrap_or_default();
+        let text = format!(
+            "{}{stands_on}; {} at validation",
+            percent(realised.get()),
+            percent(validated.get())
+        );
+        facts.push(Fact::new("Precision", text));
+    }
+    facts
 }
 
 fn target_facts(target: &TargetDrift) -> [Fact; 1] {

@@ -1,5 +1,10 @@
-//! What people get to read, and what the outlets do with real and stubbed servers.
+//! What people get to read, and what the service and its outlets do with real servers.
 
 mod decisions;
+mod delivery;
 mod rendering;
+mod running;
 mod samples;
+mod settings;
+mod silent_webhook;
+mod smtp;

@@ -85,6 +85,9 @@ pub fn drift_detected(severity: DriftSeverity) -> DriftDetected {
             drop_low: finite(0.08),
             drop_high: finite(0.22),
             frauds: 1_284,
+            validated_precision: Some(share(0.79)),
+            realised_precision: Some(share(0.613)),
+            flagged: Some(1_487),
         }),
     }
 }
