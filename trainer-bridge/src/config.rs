@@ -107,12 +107,25 @@ pub struct DatabricksAccess {
     pub what: What,
     /// Experiment that it logs to.
     pub experiment: String,
+    /// Where it logs to.
+    pub tracking: Tracking,
     /// First pause between looks.
     pub poll_first: Duration,
     /// Longest pause.
     pub poll_longest: Duration,
     /// Longest wait for an answer.
     pub timeout: Duration,
+}
+
+/// Where a notebook logs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tracking {
+    /// The server that models are registered in, else the workspace.
+    AsRegistry,
+    /// The workspace's own.
+    Workspace,
+    /// This server, without credentials.
+    At(Url),
 }
 
 impl BridgeSettings {
@@ -324,6 +337,13 @@ impl DatabricksAccess {
         if needed && !section.is_set("token") {
             section.problem("token", "a token, because `training.backend` is `databricks`");
         }
+        let tracking = match section.optional_text("tracking_uri").as_deref() {
+            None => Tracking::AsRegistry,
+            Some("workspace") => Tracking::Workspace,
+            Some(_) => section
+                .optional_url("tracking_uri", &["https", "http"])
+                .map_or(Tracking::Workspace, Tracking::At),
+        };
         let host = section.optional_url("host", &["https", "http"])?;
         refuse_plain(&section, "host", &host);
         let credentials = Credentials::Bearer(section.optional_secret("token")?);
@@ -332,6 +352,7 @@ impl DatabricksAccess {
             credentials,
             what: what?,
             experiment,
+            tracking,
             poll_first,
             poll_longest,
             timeout,

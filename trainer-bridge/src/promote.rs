@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use chassis::service::Context;
-use chassis::{Cause, Tx, outbox, telemetry};
+use chassis::{Tx, outbox, telemetry};
 use schemas::events::{ModelPromoted, PromotionKind};
 use schemas::{ModelVersion, Share};
 use tracing::Instrument as _;
@@ -20,7 +20,7 @@ use crate::registry::{Promoting, RegistryError};
 use crate::store::promotion::{Champion, Intent};
 use crate::store::version::StoredVersion;
 use crate::store::{self, TaskRow};
-use crate::work::Bridge;
+use crate::work::{Bridge, announcement};
 
 /// Pause when nothing is due.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -210,14 +210,10 @@ async fn finish(
         registry: bridge.registry.name().to_owned(),
         registry_version: version.registration.registry_version.clone(),
     };
-    let cause = Cause::Event {
-        id: intent.origin.event_id,
-        correlation_id: intent.origin.correlation_id,
-    };
     outbox::append(
         &mut tx,
         context.service,
-        outbox::Draft::new(&intent.model, cause, body),
+        announcement(&intent.model, &intent.origin, body),
     )
     .await?;
     let task = TaskRow {

@@ -17,9 +17,10 @@ use crate::artifacts::ArtifactStore;
 use crate::backend::databricks::{Client, Databricks, DatabricksSettings};
 use crate::backend::local::{Loader, Local};
 use crate::backend::{Backend, Pace};
-use crate::config::{ALIASES, BridgeSettings, DatabricksAccess};
+use crate::config::{ALIASES, BridgeSettings, DatabricksAccess, Tracking};
 use crate::decide::Policy;
 use crate::handle::{BridgeHandler, KINDS};
+use crate::http::Credentials;
 use crate::metrics::BridgeMetrics;
 use crate::promote;
 use crate::registry::embedded::Embedded;
@@ -148,14 +149,15 @@ fn databricks(
 ) -> anyhow::Result<Databricks> {
     let client = Client::new(access.host.clone(), access.credentials.clone(), access.timeout)
         .context("make the Databricks client")?;
-    // The notebook logs to the tracking server that everyone uses, else to the workspace's own.
-    let tracking = match &settings.mlflow {
-        Some(mlflow) => {
-            mlflow_client::Client::new(mlflow.uri.clone(), mlflow.credentials.clone(), mlflow.timeout)
-        }
-        None => mlflow_client::Client::new(access.host.clone(), access.credentials.clone(), access.timeout),
-    }
-    .context("make the MLflow client")?;
+    let workspace = || (access.host.clone(), access.credentials.clone());
+    let (uri, credentials) = match (&access.tracking, &settings.mlflow) {
+        (Tracking::At(uri), Some(mlflow)) if *uri == mlflow.uri => (uri.clone(), mlflow.credentials.clone()),
+        (Tracking::At(uri), _) => (uri.clone(), Credentials::None),
+        (Tracking::AsRegistry, Some(mlflow)) => (mlflow.uri.clone(), mlflow.credentials.clone()),
+        (Tracking::AsRegistry, None) | (Tracking::Workspace, _) => workspace(),
+    };
+    let tracking =
+        mlflow_client::Client::new(uri, credentials, access.timeout).context("make the MLflow client")?;
     let own = DatabricksSettings {
         what: access.what.clone(),
         experiment: access.experiment.clone(),

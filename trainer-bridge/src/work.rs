@@ -9,17 +9,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chassis::service::Context;
 use chassis::{Cause, Tx, outbox, telemetry};
-use schemas::Finite;
 use schemas::events::{ModelTrained, TrainingFailed, TrainingFailure, TrainingStarted};
+use schemas::{EventBody, Finite, ModelName};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::artifacts::ArtifactStore;
-use crate::backend::local::Loader;
+use crate::backend::local::{LoadError, Loader};
 use crate::backend::{Backend, BackendError, Observation};
 use crate::decide::{self, Move, Policy, Step};
-use crate::job::{Candidate, Failure, Job, JobState};
+use crate::job::{Candidate, Failure, Job, JobState, Origin};
 use crate::metrics::BridgeMetrics;
 use crate::registry::{Registering, Registration, Registry, RegistryError};
 use crate::store::job::Pause;
@@ -29,6 +29,9 @@ use crate::store::{self, TaskRow};
 const AT_ONCE: usize = 4;
 /// Pause when nothing is due.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Longest wait for a source to say where its history begins; then it is asked again.
+const ASK_SOURCE_MAX: Duration = Duration::from_secs(30);
 
 /// What workers share.
 #[derive(Debug)]
@@ -133,7 +136,15 @@ async fn work_on(context: Context, bridge: Arc<Bridge>, job: Job) {
 async fn step(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Result<()> {
     match job.state {
         JobState::Accepted => {
-            let oldest = bridge.loader.oldest(&job.order.model).await;
+            let asking = bridge.loader.oldest(&job.order.model);
+            let oldest = tokio::time::timeout(ASK_SOURCE_MAX, asking)
+                .await
+                .unwrap_or_else(|_| {
+                    let seconds = ASK_SOURCE_MAX.as_secs();
+                    Err(LoadError::Transient(format!(
+                        "the source did not answer within {seconds} s"
+                    )))
+                });
             apply(
                 context,
                 bridge,
@@ -247,7 +258,7 @@ async fn apply(
             run_id: (job.backend != crate::job::BackendKind::Local).then(|| run.run_id.clone()),
             run_url: run.url.clone(),
         };
-        let mut draft = outbox::Draft::new(model, cause(job), body);
+        let mut draft = announcement(model, &job.origin, body);
         draft.discriminator = format!("attempt {}", job.attempt);
         outbox::append(&mut tx, context.service, draft).await?;
     }
@@ -269,11 +280,21 @@ async fn apply(
     Ok(())
 }
 
-fn cause(job: &Job) -> Cause {
-    Cause::Event {
-        id: job.origin.event_id,
-        correlation_id: job.origin.correlation_id,
-    }
+/// An event that follows from what is kept in a row, and goes on with its trace.
+pub(crate) fn announcement(model: &ModelName, origin: &Origin, body: impl EventBody) -> outbox::Draft {
+    let cause = Cause::Event {
+        id: origin.event_id,
+        correlation_id: origin.correlation_id,
+    };
+    let mut draft = outbox::Draft::new(model, cause, body);
+    let current = telemetry::current_trace();
+    // Without telemetry there is no current span; the loop's trace must not break off all the same.
+    draft.trace = Some(if current.parent.is_some() {
+        current
+    } else {
+        origin.trace.clone()
+    });
+    draft
 }
 
 fn task_name(job: &Job) -> &'static str {
@@ -361,7 +382,7 @@ async fn announce_candidate(
     outbox::append(
         &mut tx,
         context.service,
-        outbox::Draft::new(&order.model, cause(job), body),
+        announcement(&order.model, &job.origin, body),
     )
     .await?;
     if let Some(seconds) = candidate.stages.load_seconds {
@@ -417,7 +438,7 @@ async fn announce_failure(context: &Context, bridge: &Bridge, job: &Job) -> anyh
     outbox::append(
         &mut tx,
         context.service,
-        outbox::Draft::new(&job.order.model, cause(job), body),
+        announcement(&job.order.model, &job.origin, body),
     )
     .await?;
     tx.commit().await.context("announce the failure")?;

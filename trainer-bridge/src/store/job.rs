@@ -35,7 +35,8 @@ pub struct Accepted<'a> {
 /// Database errors.
 pub async fn accept(tx: &mut Tx, job: &Accepted<'_>) -> sqlx::Result<bool> {
     let order = job.order;
-    // Locks the model's row: decisions of one model get their fences one after the other.
+    // Locks the model's row: jobs of one model get their fences one after the other. The decider asks for the next
+    // training of a model only when the one before has ended, so this is the order of the decisions.
     let (fence,): (i64,) = sqlx::query_as(
         "insert into model (model, last_fence) values ($1, 1) \
          on conflict (model) do update set last_fence = model.last_fence + 1 returning last_fence",

@@ -1,0 +1,218 @@
+//! Promotions: once, never over a newer one, and only the bytes that were validated.
+
+use schemas::events::ValidationVerdict;
+
+use crate::scene::{QUICK, Scene, day, validated, with_other_digest};
+
+#[tokio::test]
+async fn a_validation_said_twice_promotes_once() {
+    let scene = Scene::new(QUICK).await;
+    let replica = scene.start().await;
+    scene.request("one", day(30)).await;
+    let trained = scene.trained(1).await;
+    for again in 0..3 {
+        // Fresh event ids: the inbox does not see that they are the same.
+        let id = scene
+            .publish(
+                &format!("validated {again}"),
+                validated(&trained, ValidationVerdict::Passed),
+            )
+            .await;
+        scene.handled(id).await;
+    }
+    scene.promoted(1).await;
+    scene
+        .until("select state from trainer_bridge.promotion", "promoted")
+        .await;
+    assert_eq!(
+        scene.count("select count(*) from trainer_bridge.promotion").await,
+        1
+    );
+    assert_eq!(scene.said(schemas::EventKind::ModelPromoted).await.len(), 1);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn champions_follow_each_other_and_a_stale_one_is_refused() {
+    let scene = Scene::new(QUICK).await;
+    let replica = scene.start().await;
+    for (decision, as_of) in [("one", 28), ("two", 30), ("three", 32)] {
+        // One after the other: the order of acceptance is the order of the fences.
+        let request = scene.request(decision, day(as_of)).await;
+        scene.handled(request).await;
+    }
+    let mut by_day = Vec::new();
+    for count in 1..=3 {
+        by_day.push(scene.trained(count).await);
+    }
+    by_day.sort_by_key(|trained| trained.as_of);
+    let [first, second, third] = &by_day[..] else {
+        panic!("three candidates")
+    };
+
+    scene
+        .publish("first", validated(first, ValidationVerdict::Passed))
+        .await;
+    assert_eq!(scene.promoted(1).await.version, first.version);
+    scene
+        .publish("third", validated(third, ValidationVerdict::Passed))
+        .await;
+    let promoted = scene.promoted(2).await;
+    assert_eq!(
+        (promoted.version, promoted.previous),
+        (third.version.clone(), Some(first.version.clone()))
+    );
+    assert!(promoted.fence > 1);
+    let champions =
+        "select string_agg(version, ',') from public.model_versions where deployment_status = 'production'";
+    assert_eq!(
+        scene.text(champions).await.as_deref(),
+        Some(third.version.as_str())
+    );
+
+    // The validation of an older decision arrives last.
+    scene
+        .publish("second", validated(second, ValidationVerdict::Passed))
+        .await;
+    let refused = "select reason from trainer_bridge.promotion where state = 'refused'";
+    crate::scene::eventually("the refusal", || async { scene.text(refused).await }).await;
+    let reason = scene.text(refused).await.unwrap();
+    assert!(
+        reason.contains("stale") && reason.contains(third.version.as_str()),
+        "{reason}"
+    );
+    assert_eq!(
+        scene.text(champions).await.as_deref(),
+        Some(third.version.as_str())
+    );
+    assert_eq!(scene.said(schemas::EventKind::ModelPromoted).await.len(), 2);
+    let retired = "select count(*) from public.model_versions where deployment_status = 'retired' and retired_at is not null";
+    assert_eq!(scene.count(retired).await, 2);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn one_byte_swapped_between_validation_and_promotion_is_refused() {
+    let scene = Scene::new(QUICK).await;
+    let replica = scene.start().await;
+    scene.request("one", day(30)).await;
+    let trained = scene.trained(1).await;
+    let path = url::Url::parse(&trained.artifact.uri)
+        .unwrap()
+        .to_file_path()
+        .unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last_digit = bytes.iter().rposition(u8::is_ascii_digit).unwrap();
+    bytes[last_digit] = if bytes[last_digit] == b'1' { b'2' } else { b'1' };
+    std::fs::write(&path, &bytes).unwrap();
+
+    scene
+        .publish("validated", validated(&trained, ValidationVerdict::Passed))
+        .await;
+    scene
+        .until("select state from trainer_bridge.promotion", "refused")
+        .await;
+    let reason = scene
+        .text("select reason from trainer_bridge.promotion")
+        .await
+        .unwrap();
+    assert!(reason.contains(trained.artifact.sha256.as_str()), "{reason}");
+    assert!(reason.contains(scoring::digest_of(&bytes).as_str()), "{reason}");
+    assert_eq!(scene.said(schemas::EventKind::ModelPromoted).await.len(), 0);
+    scene
+        .until("select deployment_status from public.model_versions", "retired")
+        .await;
+    let task = "select status from public.airflow_task_metrics where task_id = 'register'";
+    assert_eq!(scene.text(task).await.as_deref(), Some("failed"));
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_validation_of_other_bytes_promotes_nothing() {
+    let scene = Scene::new(QUICK).await;
+    let replica = scene.start().await;
+    scene.request("one", day(30)).await;
+    let trained = scene.trained(1).await;
+    let mut other = validated(&trained, ValidationVerdict::Passed);
+    other.artifact = with_other_digest(&trained.artifact);
+    scene.publish("validated", other).await;
+    scene
+        .until("select state from trainer_bridge.promotion", "refused")
+        .await;
+    let reason = scene
+        .text("select reason from trainer_bridge.promotion")
+        .await
+        .unwrap();
+    assert!(
+        reason.contains("trained were") && reason.contains(trained.artifact.sha256.as_str()),
+        "{reason}"
+    );
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_candidate_is_retired_with_its_figures_and_reasons() {
+    let scene = Scene::new(QUICK).await;
+    let replica = scene.start().await;
+    scene.request("one", day(30)).await;
+    let trained = scene.trained(1).await;
+    let id = scene
+        .publish("validated", validated(&trained, ValidationVerdict::Failed))
+        .await;
+    scene.handled(id).await;
+    let row = "select concat_ws('|', deployment_status, notes, recall) from public.model_versions";
+    assert_eq!(
+        scene.text(row).await.as_deref(),
+        Some("retired|recall 0.41 is below 0.80|0.875")
+    );
+    assert_eq!(
+        scene.count("select count(*) from trainer_bridge.promotion").await,
+        0
+    );
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn an_intent_left_by_a_crash_is_resolved_by_whoever_comes_next() {
+    let scene = Scene::new(QUICK).await;
+    let first = scene.start().await;
+    scene.request("one", day(30)).await;
+    let trained = scene.trained(1).await;
+    first.kill().await;
+    // As a process left it that died while it held the lease.
+    let body = serde_json::to_value(validated(&trained, ValidationVerdict::Passed)).unwrap();
+    sqlx::query(
+        "insert into trainer_bridge.promotion (promotion_id, model, version, decision_id, fence, validated, deadline, \
+         owner, lease_until, next_try_at, cause_event_id, correlation_id) \
+         select gen_random_uuid(), model, version, decision_id, fence, $1, clock_timestamp() + interval '1 hour', \
+         gen_random_uuid(), clock_timestamp() + interval '2 seconds', clock_timestamp(), gen_random_uuid(), \
+         gen_random_uuid() from trainer_bridge.model_version",
+    )
+    .bind(body)
+    .execute(&scene.pool)
+    .await
+    .unwrap();
+    let second = scene.start().await;
+    assert_eq!(scene.promoted(1).await.version, trained.version);
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_validation_of_an_unknown_version_is_parked() {
+    let scene = Scene::new(QUICK).await;
+    let replica = scene.start().await;
+    scene.request("one", day(30)).await;
+    let mut unknown = validated(&scene.trained(1).await, ValidationVerdict::Passed);
+    unknown.version = crate::scene::version("never-trained");
+    scene.publish("validated", unknown).await;
+    let letter = "select reason from trainer_bridge.dead_letter";
+    crate::scene::eventually("the dead letter", || async { scene.text(letter).await }).await;
+    assert!(
+        scene
+            .text(letter)
+            .await
+            .unwrap()
+            .contains("no version `never-trained`")
+    );
+    replica.stop().await;
+}
