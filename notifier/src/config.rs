@@ -81,7 +81,7 @@ impl NotifySettings {
     /// Reads `[notify]`; mistakes are collected by the reader.
     pub fn read(reader: &Reader<'_>) -> Self {
         let section = reader.section("notify");
-        let timeout = section.duration("timeout", Duration::from_secs(1)..=Duration::from_secs(120));
+        let timeout = section.duration("timeout", Duration::from_secs(1)..=Duration::from_mins(2));
         let mail = mail_route(&section, &reader.section("notify.smtp"), timeout);
         let slack = section.optional_url("slack_webhook", &["https", "http"]);
         if slack
@@ -93,7 +93,7 @@ impl NotifySettings {
                 "an `https://` URL; `http://` only to a loopback address",
             );
         }
-        let mut recipients: Vec<Recipient> = addresses(&section, &mail)
+        let mut recipients: Vec<Recipient> = addresses(&section, mail.as_ref())
             .into_iter()
             .map(Recipient::Email)
             .collect();
@@ -102,12 +102,9 @@ impl NotifySettings {
         recipients.dedup();
         let backoff_first = section.duration(
             "backoff_first",
-            Duration::from_millis(100)..=Duration::from_secs(3_600),
+            Duration::from_millis(100)..=Duration::from_hours(1),
         );
-        let backoff_max = section.duration(
-            "backoff_max",
-            Duration::from_secs(1)..=Duration::from_secs(86_400),
-        );
+        let backoff_max = section.duration("backoff_max", Duration::from_secs(1)..=Duration::from_hours(24));
         if backoff_max < backoff_first {
             section.problem(
                 "backoff_max",
@@ -141,7 +138,7 @@ fn placeholder_sender() -> Mailbox {
     Mailbox::new(None, address)
 }
 
-fn addresses(section: &Section<'_>, mail: &Option<MailRoute>) -> Vec<Address> {
+fn addresses(section: &Section<'_>, mail: Option<&MailRoute>) -> Vec<Address> {
     let named = section.list("recipients");
     let mut addresses = Vec::new();
     for text in &named {

@@ -10,7 +10,7 @@ use super::{SendError, chain};
 use crate::text::line;
 
 /// Longest wait that a webhook may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 /// Wait when it asks for one and does not say how long; Slack allows about one message a second.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 

@@ -111,9 +111,9 @@ fn escape(text: &str, max: usize) -> String {
             return escaped;
         }
         if entity.is_empty() {
-            escaped.push(character)
+            escaped.push(character);
         } else {
-            escaped.push_str(entity)
+            escaped.push_str(entity);
         }
     }
     escaped

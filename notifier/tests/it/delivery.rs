@@ -24,8 +24,7 @@ fn mails(scene: &Scene) -> Vec<String> {
 
 fn slack_settings(url: &str) -> String {
     format!(
-        "slack_webhook = {:?}\nattempts_max = 3\nbackoff_first = \"100ms\"\nbackoff_max = \"1s\"\ntimeout = \"2s\"",
-        url
+        "slack_webhook = {url:?}\nattempts_max = 3\nbackoff_first = \"100ms\"\nbackoff_max = \"1s\"\ntimeout = \"2s\""
     )
 }
 

@@ -153,7 +153,7 @@ fn hostile(name: &str) -> Alert {
     // What the types let through sits in the name; the rest arrives in free text.
     let model = name.replace(['\r', '\n'], " ");
     let mut drift = samples::drift_detected(DriftSeverity::Immediate);
-    drift.features[0].feature = name.to_owned();
+    name.clone_into(&mut drift.features[0].feature);
     let event: Event = drift.into();
     match decide(&event, &samples::attributes(&event, &model)) {
         Decision::Tell(alert) => *alert,

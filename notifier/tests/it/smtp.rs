@@ -1,6 +1,6 @@
 //! Mail through a real SMTP server: encryption, login, refusals.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use chassis::Secret;
@@ -206,7 +206,7 @@ async fn the_service_retries_a_busy_server_and_gives_up_on_a_dead_address() {
         server.port(Security::StartTls),
         server.user(),
         server.password(),
-        path(server.authority_file()),
+        path(&server.authority_file()),
     ))
     .await;
     let running = scene.start().await;
@@ -246,6 +246,6 @@ async fn the_service_retries_a_busy_server_and_gives_up_on_a_dead_address() {
     running.stop().await;
 }
 
-fn path(path: PathBuf) -> String {
+fn path(path: &Path) -> String {
     path.display().to_string()
 }
