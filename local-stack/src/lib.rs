@@ -5,8 +5,8 @@
 //! - [`TestEnv`] gives each test its own empty database on one PostgreSQL per test process, and its own broker.
 //! - [`peers`] are the other ends that tests need: MLflow, a mail server, Slack, Databricks.
 //!
-//! Nothing outlives its starter: [`Stack::stop`] and `Drop` stop both servers, and a [watchdog](mod@watchdog) does
-//! it when the process ends without either (`kill -9`, or the end of a test binary, which drops no statics).
+//! Nothing outlives its starter: [`Stack::stop`] and `Drop` stop both servers, and a watchdog does it
+//! when the process ends without either (`kill -9`, or the end of a test binary, which drops no statics).
 //! Linux only.
 
 mod account;

@@ -143,7 +143,8 @@ impl NatsServer {
     }
 
     fn launch(&self, state: &mut State) -> anyhow::Result<()> {
-        std::fs::write(&self.files.config, self.configuration(state))?;
+        std::fs::write(&self.files.config, self.configuration(state))
+            .with_context(|| format!("write `{}`", self.files.config.display()))?;
         for entry in self.files.ports.read_dir()? {
             remove_if_there(&entry?.path())?;
         }

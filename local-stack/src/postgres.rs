@@ -250,7 +250,8 @@ impl PostgresServer {
             run_as: self.run_as,
             program: &self.bin.join("initdb"),
             arguments: &arguments,
-            environment: &[],
+            // Its messages are searched and quoted.
+            environment: &[("LC_ALL", "C".to_owned())],
             folder: &self.files.folder,
             pid_file: &self.files.initdb_pid_file,
             log: &self.files.log,
@@ -363,7 +364,8 @@ impl PostgresServer {
             run_as: self.run_as,
             program: &self.bin.join("postgres"),
             arguments: &arguments,
-            environment: &[],
+            // Its messages are searched and quoted.
+            environment: &[("LC_ALL", "C".to_owned())],
             folder: &self.files.folder,
             pid_file: &self.files.pid_file,
             log: &self.files.log,

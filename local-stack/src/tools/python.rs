@@ -41,7 +41,7 @@ impl PythonPackages {
 impl Tools {
     /// Installs exactly what the requirements file says, hashes checked, nothing else, into `place`.
     pub(crate) fn pip_install(&self, requirements: &str, place: &Path) -> anyhow::Result<()> {
-        self.run_pip(
+        run_pip(
             &self.python_with_pip()?,
             requirements,
             place,
@@ -65,49 +65,9 @@ impl Tools {
                 Hashes::Pinned => &["--require-hashes", "--no-deps"],
                 Hashes::None => &["--no-deps"],
             };
-            self.run_pip(&python, requirements, place, options)
+            run_pip(&python, requirements, place, options)
         })?;
         Ok(PythonPackages { python, folder })
-    }
-
-    fn run_pip(
-        &self,
-        python: &Path,
-        requirements: &str,
-        place: &Path,
-        options: &[&str],
-    ) -> anyhow::Result<()> {
-        let file = tempfile::Builder::new()
-            .prefix("requirements-")
-            .suffix(".txt")
-            .tempfile()?;
-        std::fs::write(file.path(), requirements)?;
-        let mut pip = Command::new(python);
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-input",
-            "--only-binary",
-            ":all:",
-        ]);
-        pip.args(options)
-            .arg("--target")
-            .arg(place)
-            .arg("-r")
-            .arg(file.path());
-        // A person's own settings that would contradict ours.
-        pip.envs([
-            ("PIP_USER", "0"),
-            ("PIP_REQUIRE_VIRTUALENV", "0"),
-            ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
-            ("PIP_ROOT_USER_ACTION", "ignore"),
-        ]);
-        pip.env_remove("PIP_TARGET").env_remove("PIP_PREFIX");
-        command::output(&mut pip)
-            .with_context(|| format!("install Python packages with `{}`", python.display()))?;
-        Ok(())
     }
 
     /// A Python whose `-m pip` works.
@@ -171,4 +131,38 @@ fn pythons() -> Vec<PathBuf> {
 
 fn has_pip(python: &Path) -> bool {
     command::succeeds(Command::new(python).args(["-m", "pip", "--version"]))
+}
+
+fn run_pip(python: &Path, requirements: &str, place: &Path, options: &[&str]) -> anyhow::Result<()> {
+    let file = tempfile::Builder::new()
+        .prefix("requirements-")
+        .suffix(".txt")
+        .tempfile()?;
+    std::fs::write(file.path(), requirements)?;
+    let mut pip = Command::new(python);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        "--only-binary",
+        ":all:",
+    ]);
+    pip.args(options)
+        .arg("--target")
+        .arg(place)
+        .arg("-r")
+        .arg(file.path());
+    // A person's own settings that would contradict ours.
+    pip.envs([
+        ("PIP_USER", "0"),
+        ("PIP_REQUIRE_VIRTUALENV", "0"),
+        ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
+        ("PIP_ROOT_USER_ACTION", "ignore"),
+    ]);
+    pip.env_remove("PIP_TARGET").env_remove("PIP_PREFIX");
+    command::output(&mut pip)
+        .with_context(|| format!("install Python packages with `{}`", python.display()))?;
+    Ok(())
 }

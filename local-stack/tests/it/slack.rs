@@ -104,7 +104,11 @@ async fn answers_follow_the_script() {
         .send()
         .await;
     assert!(lost.is_err(), "no byte of an answer: {lost:?}");
-    assert_eq!(slack.shown(), [message.clone()], "and yet people see it");
+    assert_eq!(
+        slack.shown(),
+        std::slice::from_ref(&message),
+        "and yet people see it"
+    );
 
     assert_eq!(post(&slack.webhook_url(), &message).await.0, 200);
     slack.otherwise(Answer::ServerError);

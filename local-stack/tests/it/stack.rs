@@ -108,6 +108,36 @@ async fn a_kept_folder_keeps_its_data() {
 }
 
 #[tokio::test]
+async fn a_folder_of_another_postgres_version_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("data");
+    let options = || StackOptions {
+        folder: Some(folder.clone()),
+        ..quick()
+    };
+    Stack::start(options()).await.unwrap().stop().await.unwrap();
+    std::fs::write(folder.join("postgres/data/PG_VERSION"), "9\n").unwrap();
+    let refusal = format!("{:#}", Stack::start(options()).await.unwrap_err());
+    assert!(
+        refusal.contains("was made by PostgreSQL 9") && refusal.contains("set VIGIE_PG_BIN"),
+        "{refusal}"
+    );
+    assert!(!runs_below(&folder), "the broker was stopped again");
+}
+
+#[tokio::test]
+async fn an_interrupted_initdb_is_begun_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("data");
+    std::fs::create_dir_all(folder.join("postgres/data/base")).unwrap();
+    let options = StackOptions {
+        folder: Some(folder),
+        ..quick()
+    };
+    Stack::start(options).await.unwrap().stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_folder_that_only_we_may_enter_will_do() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("private");
