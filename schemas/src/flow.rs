@@ -50,10 +50,9 @@ impl EventKind {
         match self {
             Self::DriftCheckRequested => &[DRIFT_MONITOR],
             Self::DriftChecked => &[NOTIFIER],
-            Self::DriftDetected => &[RETRAIN_DECIDER, NOTIFIER],
+            Self::DriftDetected | Self::TrainingFailed => &[RETRAIN_DECIDER, NOTIFIER],
             Self::RetrainAsked | Self::TrainingStarted => &[RETRAIN_DECIDER],
             Self::RetrainRequested => &[TRAINER_BRIDGE, NOTIFIER],
-            Self::TrainingFailed => &[RETRAIN_DECIDER, NOTIFIER],
             Self::ModelTrained => &[VALIDATOR, RETRAIN_DECIDER],
             Self::ModelValidated => &[TRAINER_BRIDGE, RETRAIN_DECIDER, NOTIFIER],
             Self::ModelPromoted => &[DRIFT_MONITOR, RETRAIN_DECIDER, NOTIFIER],

@@ -221,10 +221,11 @@ pub(super) fn document() -> Value {
 }
 
 fn description() -> String {
-    let parties: String = PARTIES
+    let parties: Vec<String> = PARTIES
         .iter()
-        .map(|(name, about)| format!("* `{name}`: {about}\n"))
+        .map(|(name, about)| format!("* `{name}`: {about}"))
         .collect();
+    let parties = parties.join("\n");
     format!(
         "Every event is a CloudEvent {SPEC_VERSION} in the NATS binding, binary mode: attributes are `ce-…` headers, the body is JSON. \
          Subscribe with any client, e.g. `nats sub drift.detected`. The subject names the event, never the model; \
