@@ -1,10 +1,12 @@
 //! Who may import whom, and where SQL, clocks and other services' tables may be used.
 //!
-//! The rules are tables in [`imports`] and [`sources`]; a violation names the rule and the file.
+//! The rules are tables in [`imports`] and [`sources`], and `schemas/src/flow.rs` for [`subscriptions`];
+//! a violation names the rule and the file.
 
 mod imports;
 mod lock;
 mod sources;
+mod subscriptions;
 mod workspace;
 
 use std::fmt;
@@ -48,6 +50,7 @@ fn violations(workspace: &Workspace) -> Vec<Violation> {
     for member in &workspace.members {
         found.extend(imports::violations(member));
         found.extend(sources::violations(member));
+        found.extend(subscriptions::violations(member));
     }
     found.sort();
     found

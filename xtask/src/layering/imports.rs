@@ -139,9 +139,7 @@ fn rule_broken_by(member: &str, dependency: &Dependency) -> Option<String> {
 }
 
 fn broken_between_ours(member: &str, package: &str, kind: Kind) -> Option<String> {
-    let Some(allowed) = may_import(member) else {
-        return None;
-    };
+    let allowed = may_import(member)?;
     if allowed.contains(&package) || (kind == Kind::Dev && may_test_with(member).contains(&package)) {
         return None;
     }

@@ -70,7 +70,7 @@ fn violations_in(member: &str, source: &Source, sql_in_store_only: bool) -> Vec<
         });
     };
     for (index, line) in code_lines(source) {
-        if name.ends_with(".rs") && !is_store && sql_in_store_only {
+        if !source.is_sql() && !is_store && sql_in_store_only {
             let used = SQL
                 .iter()
                 .find(|word| line.contains(*word))
@@ -136,7 +136,7 @@ fn foreign_schema(member: &str, line: &str) -> Option<&'static str> {
 
 /// The lines without comments, numbered from 0.
 fn code_lines(source: &Source) -> impl Iterator<Item = (usize, String)> {
-    let comment = if source.path.ends_with(".sql") { "--" } else { "//" };
+    let comment = if source.is_sql() { "--" } else { "//" };
     source.text.lines().enumerate().map(move |(index, line)| {
         let starts = line.trim_start().starts_with(comment);
         (index, if starts { String::new() } else { line.to_owned() })

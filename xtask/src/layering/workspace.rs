@@ -46,6 +46,14 @@ pub(crate) struct Source {
     pub(crate) text: String,
 }
 
+impl Source {
+    pub(crate) fn is_sql(&self) -> bool {
+        Path::new(&self.path)
+            .extension()
+            .is_some_and(|extension| extension == "sql")
+    }
+}
+
 impl Workspace {
     /// Reads the workspace in `root`.
     ///
