@@ -95,8 +95,10 @@ impl Bus {
             && !url.username().is_empty()
         {
             let plain = |text: &str| percent_decoded(text);
-            options = options
-                .user_and_password(plain(url.username())?, plain(url.password().unwrap_or_default())?);
+            options = match url.password() {
+                Some(password) => options.user_and_password(plain(url.username())?, plain(password)?),
+                None => options.token(plain(url.username())?),
+            };
         }
         if let Some(path) = &settings.credentials {
             let text = std::fs::read_to_string(path)

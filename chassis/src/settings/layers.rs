@@ -144,10 +144,15 @@ impl Settings {
             .collect()
     }
 
+    /// The value of a key whose names hold no dots.
     pub(super) fn value(&self, key: &str) -> Option<&Value> {
-        let mut parts = key.split('.');
-        let mut value = self.root.get(parts.next()?)?;
-        for part in parts {
+        self.value_at(key.split('.'))
+    }
+
+    pub(super) fn value_at<'k>(&self, path: impl IntoIterator<Item = &'k str>) -> Option<&Value> {
+        let mut path = path.into_iter();
+        let mut value = self.root.get(path.next()?)?;
+        for part in path {
             match &value.kind {
                 ValueKind::Table(table) => value = table.get(part)?,
                 _ => return None,

@@ -27,17 +27,44 @@ pub(super) fn shown(key: &str, value: &Value) -> String {
     }
 }
 
-/// Hides the password inside a URL.
+/// Hides what may be a password or token inside a URL, also inside what was meant to be one.
 pub(crate) fn mask_userinfo(text: &str) -> String {
-    match url::Url::parse(text) {
-        Ok(mut url) if url.password().is_some() => {
-            if url.set_password(Some(MASK)).is_err() {
-                return MASK.to_owned();
-            }
-            url.to_string()
+    let masked = match url::Url::parse(text) {
+        Ok(mut url) if url.has_host() && !url.username().is_empty() => {
+            // A broker's token stands where a user's name would.
+            let token = url.password().is_none() && ["nats", "tls"].contains(&url.scheme());
+            let done = if url.password().is_some() {
+                url.set_password(Some(MASK))
+            } else if token {
+                url.set_username(MASK)
+            } else {
+                return mask_parameters(text);
+            };
+            if done.is_ok() { url.to_string() } else { MASK.to_owned() }
         }
-        _ => text.to_owned(),
+        Ok(url) if url.has_host() => text.to_owned(),
+        _ => match text.rsplit_once('@') {
+            // A slip of the pen makes no URL, and still holds a password.
+            Some((before, after)) if before.contains(':') => format!("{MASK}@{after}"),
+            _ => text.to_owned(),
+        },
+    };
+    mask_parameters(&masked)
+}
+
+/// Hides the value of `password=…` and its kin, wherever they stand.
+fn mask_parameters(text: &str) -> String {
+    let mut masked = text.to_owned();
+    for name in ["password=", "passwd=", "token=", "secret=", "api_key="] {
+        let mut from = 0;
+        while let Some(found) = masked.to_ascii_lowercase()[from..].find(name) {
+            let start = from + found + name.len();
+            let end = masked[start..].find(['&', ' ', '#', ';']).map_or(masked.len(), |length| start + length);
+            masked.replace_range(start..end, MASK);
+            from = start + MASK.len();
+        }
     }
+    masked
 }
 
 fn toml_literal(key: &str, value: &Value) -> String {

@@ -25,9 +25,9 @@ impl<'a> Reader<'a> {
         Self { settings, problems: RefCell::new(settings.problems.clone()) }
     }
 
-    /// A section such as `policy`.
+    /// A section such as `policy` or `drift.bins`.
     pub fn section(&self, name: &str) -> Section<'_> {
-        Section { reader: self, prefix: name.to_owned() }
+        Section { reader: self, path: name.split('.').map(str::to_owned).collect() }
     }
 
     /// Records a mistake that spans keys, e.g. two limits that contradict each other.
@@ -50,31 +50,34 @@ impl<'a> Reader<'a> {
 #[derive(Debug, Clone)]
 pub struct Section<'a> {
     reader: &'a Reader<'a>,
-    prefix: String,
+    /// Names from the root; those given by users may hold dots themselves.
+    path: Vec<String>,
 }
 
 impl<'a> Section<'a> {
     /// The full key of a setting in this section.
     pub fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.prefix)
+        format!("{}.{name}", self.path.join("."))
     }
 
     /// Tables directly below this section, by the user's names, e.g. each `[models.x]`.
     pub fn tables(&self) -> Vec<(String, Section<'a>)> {
-        let Some(value) = self.reader.settings.value(&self.prefix) else { return Vec::new() };
-        let ValueKind::Table(table) = &value.kind else { return Vec::new() };
+        let Some(Value { kind: ValueKind::Table(table), .. }) = self.own_value() else { return Vec::new() };
         let mut names: Vec<&String> =
             table.iter().filter(|(_, value)| matches!(value.kind, ValueKind::Table(_))).map(|(name, _)| name).collect();
         names.sort();
         names
             .into_iter()
-            .map(|name| (name.clone(), Section { reader: self.reader, prefix: self.key(name) }))
+            .map(|name| {
+                let path = self.path.iter().chain([name]).cloned().collect();
+                (name.clone(), Section { reader: self.reader, path })
+            })
             .collect()
     }
 
     /// Reports every key of this section that is not among `names` (for sections named by the user).
     pub fn expect_only(&self, names: &[&str]) {
-        let Some(Value { kind: ValueKind::Table(table), .. }) = self.lookup_prefix() else { return };
+        let Some(Value { kind: ValueKind::Table(table), .. }) = self.own_value() else { return };
         let known: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         for (name, value) in table {
             if !names.contains(&name.as_str()) {
@@ -85,8 +88,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn lookup_prefix(&self) -> Option<&'a Value> {
-        self.reader.settings.value(&self.prefix)
+    fn own_value(&self) -> Option<&'a Value> {
+        self.reader.settings.value_at(self.path.iter().map(String::as_str))
     }
 
     /// Whether the setting has a value other than the empty string.
@@ -95,8 +98,7 @@ impl<'a> Section<'a> {
     }
 
     fn lookup(&self, name: &str) -> Option<&'a Value> {
-        // Names given by users may hold dots, so walk from the section's own table.
-        let ValueKind::Table(table) = &self.lookup_prefix()?.kind else { return None };
+        let ValueKind::Table(table) = &self.own_value()?.kind else { return None };
         table.get(name).filter(|value| match &value.kind {
             ValueKind::String(text) => !text.is_empty(),
             ValueKind::Nil => false,
