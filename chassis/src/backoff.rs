@@ -16,7 +16,7 @@ pub fn redelivery_delay(deliveries: i64) -> Duration {
     Duration::from_secs(STEPS[step])
 }
 
-/// Deliveries after which a message is parked, whatever the reason.
+/// The delivery at which a message is parked before any handler sees it; seven attempts went before.
 pub const DELIVERIES_MAX: i64 = 8;
 
 /// A duration changed by up to 20 % in either direction.

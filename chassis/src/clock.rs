@@ -101,7 +101,7 @@ impl Ticker {
     /// Waits up to `longest`, or until a replay sets a new instant.
     pub async fn wait(&mut self, longest: Duration) {
         if self.clock == Clock::Replay && self.listener.is_none() {
-            match self.listen().await {
+            match crate::db::listen(&self.pool, REPLAY_CHANNEL).await {
                 Ok(listener) => self.listener = Some(listener),
                 Err(error) => tracing::debug!("replay clock is polled: {error}"),
             }
@@ -115,11 +115,5 @@ impl Ticker {
             }
             None => tokio::time::sleep(longest).await,
         }
-    }
-
-    async fn listen(&self) -> sqlx::Result<PgListener> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen(REPLAY_CHANNEL).await?;
-        Ok(listener)
     }
 }

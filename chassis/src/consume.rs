@@ -5,13 +5,14 @@
 //! purpose: load, decide, save, append.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{AckKind, Message};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use schemas::{EventKind, Received};
 use tracing::Instrument as _;
 
@@ -72,8 +73,8 @@ impl From<anyhow::Error> for HandleError {
     }
 }
 
-/// Deliveries a service works on at once, per replica.
-const WORKERS: usize = 4;
+/// Most deliveries a service works on at once, per replica.
+const WORKERS_MAX: u32 = 4;
 const FETCH_EXPIRES: Duration = Duration::from_secs(5);
 /// Immediate repetitions when transactions of ours collide.
 const COLLISION_RETRIES: u32 = 3;
@@ -84,7 +85,10 @@ const COLLISION_RETRIES: u32 = 3;
 /// Never for a broker or database that is away: it waits and goes on.
 pub async fn run<H: Handler>(context: Context, kinds: &'static [EventKind], handler: Arc<H>) -> anyhow::Result<()> {
     let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..WORKERS {
+    // A handler holds a transaction and may read with a second connection; with more workers than half of the pool,
+    // each could hold one and wait for another.
+    let count = (context.pool.options().get_max_connections() / 2).clamp(1, WORKERS_MAX);
+    for _ in 0..count {
         workers.spawn(work(context.clone(), kinds, Arc::clone(&handler)));
     }
     while let Some(finished) = workers.join_next().await {
@@ -239,10 +243,18 @@ async fn decide_fate<H: Handler>(
             return park(context, message, &parked).await;
         }
     };
-    // Counted before the handler runs, so that a message that kills the process is parked too.
-    if deliveries > DELIVERIES_MAX {
-        let reason = format!("delivered {deliveries} times without success");
-        return park(context, message, &parked_of(context, &received, Class::DeliveriesExhausted, &reason, deliveries)).await;
+    // Counted before the handler runs, so that a message that kills the process is parked too. What is done and lost
+    // only its acks goes the way of duplicates.
+    if deliveries >= DELIVERIES_MAX {
+        match is_known(context, &received).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let reason = format!("delivered {deliveries} times without success");
+                let parked = parked_of(context, &received, Class::DeliveriesExhausted, &reason, deliveries);
+                return park(context, message, &parked).await;
+            }
+            Err(error) => return Verdict::Again(error.into()),
+        }
     }
     let mut collisions = 0;
     loop {
@@ -258,6 +270,11 @@ async fn decide_fate<H: Handler>(
             Ok(false) => return Verdict::Duplicate,
         }
     }
+}
+
+async fn is_known(context: &Context, received: &Received) -> sqlx::Result<bool> {
+    let mut tx = context.pool.begin().await?;
+    inbox::is_known(&mut tx, context.service, received.attributes.id).await
 }
 
 fn parked_of<'a>(
@@ -288,7 +305,10 @@ async fn attempt<H: Handler>(context: &Context, received: &Received, handler: &H
     let id = received.attributes.id;
     let first = inbox::first_time(&mut tx, context.service, id).await.map_err(classify)?;
     if first {
-        if let Err(error) = handler.handle(&mut tx, received).await {
+        // A panic is a defect of the handler, and still no reason to stop the other events.
+        let handled = AssertUnwindSafe(handler.handle(&mut tx, received)).catch_unwind().await;
+        let handled = handled.unwrap_or_else(|panic| Err(HandleError::Transient(panicked(&*panic))));
+        if let Err(error) = handled {
             return Err(match error {
                 HandleError::Transient(error) if is_collision(&error) => Failure::Collision(error),
                 other => Failure::Handle(other),
@@ -303,6 +323,11 @@ async fn attempt<H: Handler>(context: &Context, received: &Received, handler: &H
         Err(error @ sqlx::Error::Database(_)) => Err(classify(error)),
         Err(error) => Err(Failure::CommitUnknown(error.into())),
     }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    anyhow::anyhow!("the handler panicked: {}", text.unwrap_or("without a word"))
 }
 
 fn classify(error: sqlx::Error) -> Failure {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 
 use crate::settings::{Reader, Secret};
@@ -36,7 +36,9 @@ impl DatabaseSettings {
     pub fn read(reader: &Reader<'_>) -> Self {
         let section = reader.section("database");
         let url = section.text("url", "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`");
-        if !url.is_empty() && PgConnectOptions::from_str(&url).is_err() {
+        // The driver itself would take any scheme.
+        let scheme = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
+        if !url.is_empty() && (!scheme || PgConnectOptions::from_str(&url).is_err()) {
             section.problem("url", "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`");
         }
         Self {
@@ -68,6 +70,20 @@ pub async fn connect(settings: &DatabaseSettings, service: &str, schema: &str) -
         bail!("PostgreSQL {major} is too old; Vigie needs {POSTGRES_MAJOR_MIN} or newer");
     }
     Ok(pool)
+}
+
+/// Listens on a connection of its own: a listener never gives its connection back, so the pool must not lend it one.
+///
+/// # Errors
+/// When the database cannot be reached.
+pub(crate) async fn listen(pool: &PgPool, channel: &str) -> sqlx::Result<PgListener> {
+    let own = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(pool.options().get_acquire_timeout())
+        .connect_lazy_with((*pool.connect_options()).clone());
+    let mut listener = PgListener::connect_with(&own).await?;
+    listener.listen(channel).await?;
+    Ok(listener)
 }
 
 /// The URL without its password.
@@ -105,7 +121,8 @@ async fn migrate_locked(connection: &mut sqlx::PgConnection, schema: &str, own: 
 async fn task_view(connection: &mut sqlx::PgConnection) -> anyhow::Result<String> {
     let schemas: Vec<(String,)> = sqlx::query_as(
         "select quote_ident(n.nspname) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-         where c.relname = 'task_run' and c.relkind = 'r' order by 1",
+         where c.relname = 'task_run' and c.relkind = 'r' \
+         and exists (select from pg_class m where m.relnamespace = n.oid and m.relname = '_chassis_migrations') order by 1",
     )
     .fetch_all(&mut *connection)
     .await?;

@@ -1,6 +1,9 @@
 //! Messages that no retry can help are parked: kept whole, with class and reason, for people to look at.
 
+use std::collections::BTreeMap;
+
 use async_nats::jetstream::Message;
+use async_nats::{HeaderMap, HeaderValue};
 use schemas::{Attributes, EventId, EventKind, ModelName, TraceContext};
 use serde_json::{Map, Value};
 
@@ -72,6 +75,10 @@ pub struct Parked<'a> {
 
 /// Largest part of an undecodable body that is kept, in bytes.
 const KEPT_BYTES_MAX: usize = 262_144;
+/// Largest part of the headers that is kept, in bytes of names and values; the broker takes 64 KiB, and some are added.
+const KEPT_HEADER_BYTES_MAX: usize = 32_768;
+/// Longest reason that is kept, in characters.
+const REASON_MAX: usize = 1_000;
 
 /// Writes the dead letter, the receipt and the `dead.<consumer>.<class>` message in one transaction.
 ///
@@ -97,7 +104,7 @@ pub async fn park(tx: &mut Tx, service: &str, message: &Message, parked: &Parked
     .bind(&headers)
     .bind(data)
     .bind(parked.class.as_str())
-    .bind(parked.reason)
+    .bind(storable(parked.reason))
     .bind(deliveries)
     .execute(&mut **tx)
     .await?;
@@ -131,12 +138,7 @@ async fn announce(
     };
     let mut headers = Map::new();
     if let Value::Object(fields) = original {
-        for (name, value) in fields {
-            // What the broker interprets must not travel along.
-            if !name.to_ascii_lowercase().starts_with("nats-") {
-                headers.insert(name.clone(), value.clone());
-            }
-        }
+        headers.extend(fields.clone());
     }
     headers.insert("vigie-dead-consumer".to_owned(), Value::String(parked.consumer.to_owned()));
     headers.insert("vigie-dead-class".to_owned(), Value::String(parked.class.as_str().to_owned()));
@@ -146,28 +148,59 @@ async fn announce(
     crate::outbox::insert(tx, &attributes, &subject, "vigie.dead", headers, data).await
 }
 
+/// PostgreSQL's text cannot hold NUL, and a reason may quote a hostile message.
+fn storable(text: &str) -> String {
+    text.chars().map(|c| if c == '\0' { '\u{fffd}' } else { c }).take(REASON_MAX).collect()
+}
+
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(400).collect()
 }
 
 fn header_object(message: &Message) -> Value {
     let mut fields = Map::new();
-    if let Some(headers) = &message.headers {
-        for (name, values) in headers.iter() {
-            if let Some(value) = values.first() {
-                // PostgreSQL's jsonb cannot hold NUL.
-                fields.insert(name.to_string().replace('\0', ""), Value::String(value.as_str().replace('\0', "")));
-            }
+    let mut bytes = 0;
+    let mut headers: Vec<_> = own_headers(message).into_iter().collect();
+    // Those that say what the message is come first, in case not all can be kept.
+    headers.sort_by_key(|(name, _)| !name.to_ascii_lowercase().starts_with("ce-"));
+    for (name, values) in headers {
+        let Some(value) = values.first() else { continue };
+        bytes += name.len() + value.as_str().len();
+        // A letter whose headers alone fill a message could never be announced.
+        if bytes > KEPT_HEADER_BYTES_MAX {
+            fields.insert("vigie-dead-headers".to_owned(), Value::String("incomplete".to_owned()));
+            break;
         }
+        // PostgreSQL's jsonb cannot hold NUL.
+        fields.insert(name.replace('\0', ""), Value::String(value.as_str().replace('\0', "")));
     }
     Value::Object(fields)
 }
 
+/// An id made from subject, headers and body. A `ce-id` of a message that cannot be decoded is not believed: it could
+/// name a good event, which would then pass for parked.
 fn derived_id(message: &Message) -> EventId {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
-    hash.update(message.subject.as_bytes());
-    hash.update([0]);
-    hash.update(&message.payload);
+    let mut part = |bytes: &[u8]| {
+        hash.update(bytes.len().to_be_bytes());
+        hash.update(bytes);
+    };
+    part(message.subject.as_bytes());
+    for (name, values) in own_headers(message) {
+        part(name.as_bytes());
+        for value in values {
+            part(value.as_str().as_bytes());
+        }
+    }
+    part(&message.payload);
     EventId::of_key(&format!("undecodable/{}", hex::encode(hash.finalize())))
+}
+
+/// Headers by name, without those that the broker interprets or adds.
+fn own_headers(message: &Message) -> BTreeMap<String, &Vec<HeaderValue>> {
+    let all = message.headers.iter().flat_map(HeaderMap::iter);
+    all.map(|(name, values)| (name.to_string(), values))
+        .filter(|(name, _)| !name.to_ascii_lowercase().starts_with("nats-"))
+        .collect()
 }

@@ -21,6 +21,20 @@ pub async fn first_time(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Re
     Ok(inserted.rows_affected() == 1)
 }
 
+/// Whether the event has its receipt already.
+///
+/// # Errors
+/// Database errors.
+pub async fn is_known(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Result<bool> {
+    let (known,): (bool,) =
+        sqlx::query_as("select exists (select from inbox where consumer = $1 and event_id = $2)")
+            .bind(consumer)
+            .bind(event.uuid())
+            .fetch_one(&mut **tx)
+            .await?;
+    Ok(known)
+}
+
 /// Counts a duplicate delivery, for people who look.
 ///
 /// # Errors

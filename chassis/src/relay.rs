@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::HeaderMap;
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -47,6 +49,13 @@ pub async fn run(pool: PgPool, bus: Bus, schema: &str, metrics: Metrics, stop: C
     let mut listener = None;
     loop {
         metrics.beat("relay");
+        if !bus.is_connected() {
+            // Rows keep their turn; the client connects again by itself.
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => continue,
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
         match publish_batch(&pool, &bus, &metrics).await {
             // A full batch: there may be more.
             Ok(published) if published == BATCH as usize => {}
@@ -74,7 +83,7 @@ pub async fn run(pool: PgPool, bus: Bus, schema: &str, metrics: Metrics, stop: C
 /// Waits for a wake-up, or half a second: notifications are hints that may be lost.
 async fn wait(pool: &PgPool, schema: &str, listener: &mut Option<PgListener>, stop: &CancellationToken) {
     if listener.is_none() {
-        match listen(pool, schema).await {
+        match crate::db::listen(pool, &crate::outbox::wake_channel(schema)).await {
             Ok(fresh) => *listener = Some(fresh),
             Err(error) => tracing::debug!("outbox relay polls: {error}"),
         }
@@ -93,12 +102,6 @@ async fn wait(pool: &PgPool, schema: &str, listener: &mut Option<PgListener>, st
     if lost {
         *listener = None;
     }
-}
-
-async fn listen(pool: &PgPool, schema: &str) -> sqlx::Result<PgListener> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(&crate::outbox::wake_channel(schema)).await?;
-    Ok(listener)
 }
 
 /// Publishes one batch; returns how many rows were looked at.
@@ -121,12 +124,14 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
         tx.commit().await?;
         return Ok(0);
     }
+    // One deadline for the whole batch: timeouts one after the other would outlive the transaction's patience.
+    let deadline = Instant::now() + ACK_TIMEOUT;
     let mut pending = Vec::with_capacity(rows.len());
     for row in &rows {
-        pending.push(start_publish(bus, row).await);
+        pending.push(start_publish(bus, row, deadline).await);
     }
     for (row, publish) in rows.iter().zip(pending) {
-        match finish_publish(publish).await {
+        match finish_publish(publish, deadline).await {
             Outcome::Published { stream_seq } => {
                 metrics.published.inc();
                 sqlx::query(
@@ -165,38 +170,47 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
 
 type Started = Result<async_nats::jetstream::context::PublishAckFuture, Outcome>;
 
-async fn start_publish(bus: &Bus, row: &Row) -> Started {
+async fn start_publish(bus: &Bus, row: &Row, deadline: Instant) -> Started {
     let headers = match headers_of(row) {
         Ok(headers) => headers,
         Err(reason) => return Err(Outcome::Never { reason }),
     };
-    bus.jetstream()
-        .publish_with_headers(row.subject.clone(), headers, row.data.clone().into())
-        .await
-        .map_err(|error| outcome_of(error.kind(), &error.to_string()))
+    let publish = bus.jetstream().publish_with_headers(row.subject.clone(), headers, row.data.clone().into());
+    match tokio::time::timeout_at(deadline, publish).await {
+        Ok(started) => started.map_err(|error| outcome_of(&error)),
+        Err(_) => Err(no_ack()),
+    }
 }
 
-async fn finish_publish(started: Started) -> Outcome {
+async fn finish_publish(started: Started, deadline: Instant) -> Outcome {
     let ack = match started {
         Ok(ack) => ack,
         Err(outcome) => return outcome,
     };
-    match tokio::time::timeout(ACK_TIMEOUT, ack).await {
+    match tokio::time::timeout_at(deadline, ack).await {
         Ok(Ok(ack)) if ack.stream == STREAM || ack.stream == STREAM_DEAD => {
             Outcome::Published { stream_seq: ack.sequence }
         }
         Ok(Ok(ack)) => Outcome::Never { reason: format!("stored in stream `{}`, not in {STREAM}", ack.stream) },
-        Ok(Err(error)) => outcome_of(error.kind(), &error.to_string()),
-        Err(_) => Outcome::Again { reason: "no publish ack within 5 s".to_owned() },
+        Ok(Err(error)) => outcome_of(&error),
+        Err(_) => no_ack(),
     }
 }
 
-fn outcome_of(kind: PublishErrorKind, text: &str) -> Outcome {
-    match kind {
-        PublishErrorKind::MaxPayloadExceeded => Outcome::Never { reason: text.to_owned() },
-        // Everything else may heal: a stream that is missing is provisioned again, a full one is drained.
-        _ => Outcome::Again { reason: text.to_owned() },
-    }
+fn no_ack() -> Outcome {
+    Outcome::Again { reason: format!("no publish ack within {} s", ACK_TIMEOUT.as_secs()) }
+}
+
+fn outcome_of(error: &PublishError) -> Outcome {
+    let reason = error.to_string();
+    let code = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<async_nats::jetstream::Error>())
+        .map(async_nats::jetstream::Error::error_code);
+    let too_large = error.kind() == PublishErrorKind::MaxPayloadExceeded
+        || code == Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM)
+        || code == Some(ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM);
+    // Everything else may heal: a stream that is missing is provisioned again, a full one is drained.
+    if too_large { Outcome::Never { reason } } else { Outcome::Again { reason } }
 }
 
 fn headers_of(row: &Row) -> Result<HeaderMap, String> {

@@ -110,7 +110,7 @@ impl Tasks {
         let draining = async {
             while let Some(ended) = self.set.join_next().await {
                 let ended = describe(ended);
-                if first_failure.is_none() && ended.is_err() {
+                if ended.is_err() && !matches!(first_failure, Some(Err(_))) {
                     first_failure = Some(ended);
                 }
             }
