@@ -1,0 +1,18 @@
+//! The chassis against real servers: nothing lost, nothing done twice, whatever arrives.
+
+mod support;
+
+mod child;
+mod consumer;
+mod health;
+mod hostile;
+mod outbox;
+mod provisioning;
+mod relay;
+mod service;
+mod settings_checks;
+mod settings_layers;
+mod settings_secrets;
+mod slots;
+mod task_metrics;
+mod tracing_context;
