@@ -1,52 +1,43 @@
-//! Card payments, simulated: a stream whose frauds and drifts are known, from a seed.
+//! Card payments, simulated.
 //!
-//! The process is the one published in the *Fraud Detection Handbook* (Le Borgne, Siblini, Lebichot and Bontempi,
-//! 2022, chapter "Simulated data set"), written anew here; parameters are in [`population`] and [`process`]. What we
-//! added: planted drifts ([`PlantedDrift`]), a merchant category, windowed features in one pass ([`features`]), and
-//! a warm-up before the first day, so that the windows are full and the stream is steady until a drift is planted.
+//! Our own telling of the process that the Fraud Detection Handbook describes (Le Borgne, Siblini, Lebichot and
+//! Bontempi, "Reproducible Machine Learning for Credit Card Fraud Detection", 2022, chapter 3): customers and
+//! terminals live on a square; customers pay at terminals nearby, so often and so much as is their habit; fraud comes
+//! in three scenarios. Labels are known one day later, and window features count only what is known. Added to it: a
+//! merchant category, and drifts that can be planted.
 //!
-//! * [`Simulation`] – one [`Day`] after the other, rows in order of time.
-//! * [`write_parquet`] – all days to a file.
+//! Nothing happened before the first day: windows fill and frauds become common in the first five weeks, so a model
+//! of the first two weeks ages quickly.
 //!
-//! The same options give the same rows, for ever: a test holds a digest of them.
+//! * [`SimulateOptions`], [`Drift`] – what to simulate; checked, with errors that name the option and its range.
+//! * [`Simulator`] – an iterator of [`DayBatch`]; the same options give the same days, for ever.
+//! * [`simulate`] – the same into a Parquet file.
+//! * [`COLUMNS`], [`recommended`], [`NOT_MONITORED`] – the features, and which to use for what.
+//! * [`ReplayFile`] – days of payments from a Parquet file of somebody else's.
+//!
+//! Inside: `draw` (random numbers) → `population` → `payments` (a day's payments and frauds) → `features` (in one pass
+//! over `windows`) → `stream`.
 
+mod batch;
 mod columns;
-mod day;
+mod draw;
 mod drift;
 mod features;
-mod file;
 mod options;
+mod parquet_file;
+mod payments;
 mod population;
-mod process;
+mod replay_file;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod windows;
 
-pub use columns::{ColumnKind, Values};
-pub use day::{Day, Simulation};
-pub use drift::PlantedDrift;
-pub use file::write_parquet;
-pub use options::{SimulateOptions, demo_drifts};
-
-/// Seconds of a day.
-const DAY: i64 = 86_400;
-
-/// A generator that no other `(purpose, number)` of the same seed shares: what one part draws moves no other part,
-/// so a drift planted on day 40 leaves every earlier row, and every other draw, as it was.
-fn generator(seed: u64, purpose: Purpose, number: u32) -> rand_chacha::ChaCha8Rng {
-    let mut generator = <rand_chacha::ChaCha8Rng as rand::SeedableRng>::seed_from_u64(seed);
-    generator.set_stream((purpose as u64) << 32 | u64::from(number));
-    generator
-}
-
-/// What a generator is for. The numbers are part of what a seed means: never change one.
-#[derive(Debug, Clone, Copy)]
-enum Purpose {
-    /// Customers and terminals; number 0.
-    Population = 0,
-    /// The payments of a day; numbered by day, the first of the warm-up being 0.
-    Payments = 1,
-    /// What a planted drift picks once; numbered by its place in the list.
-    DriftChoice = 2,
-    /// What a planted drift draws each day; numbered by place × 10,000 + day.
-    DriftDay = 3,
-}
+pub use batch::{DayBatch, FeatureColumn, FeatureValues, Origins};
+pub use columns::{COLUMNS, ColumnInfo, NOT_MONITORED, recommended};
+pub use drift::{Drift, InvalidDrift};
+pub use options::{InvalidOptions, LABEL_DELAY, SimulateOptions};
+pub use parquet_file::{Progress, SimulateError, simulate};
+pub use payments::Scenario;
+pub use replay_file::{ReplayColumns, ReplayError, ReplayFile};
+pub use stream::Simulator;

@@ -1,101 +1,131 @@
 //! What to simulate.
 
-use anyhow::{Context as _, ensure};
-use chrono::NaiveDate;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 
-use super::PlantedDrift;
+use chrono::{NaiveDate, TimeDelta};
 
-/// What to simulate. The default is the demo's stream without its drifts ([`demo_drifts`]).
+use super::drift::{Drift, InvalidDrift};
+
+/// How long after a payment its label is known.
+pub const LABEL_DELAY: TimeDelta = TimeDelta::days(1);
+
+/// What to simulate. The same options give the same payments, for ever.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimulateOptions {
-    /// Days of payments, 1 to 3,650.
-    pub days: u32,
-    /// Cardholders, 1 to 50,000; each pays about twice a day.
-    pub customers: u32,
-    /// Terminals, 1 to 20,000.
-    pub terminals: u32,
-    /// The same seed gives the same payments, for ever.
+    /// Seed of everything random.
     pub seed: u64,
-    /// The first day, UTC; 1971 to 2200.
+    /// First day, UTC, 1970 to 2200.
     pub start: NaiveDate,
-    /// Changes planted into the stream; each within the days.
-    pub drifts: Vec<PlantedDrift>,
+    /// Days, 1 to 3650.
+    pub days: u32,
+    /// Cardholders, 10 to 200,000; each pays about twice a day.
+    pub customers: u32,
+    /// Terminals, 10 to 200,000; about twice as many as cardholders gives each about one payment a day.
+    pub terminals: u32,
+    /// Changes to plant, each beginning on one of the days.
+    pub drifts: Vec<Drift>,
 }
 
 impl Default for SimulateOptions {
+    /// 75 days of about 3,700 payments, without a planted drift.
     fn default() -> Self {
         Self {
-            days: 75,
-            customers: 1_800,
-            terminals: 3_600,
             seed: 42,
-            start: NaiveDate::from_ymd_opt(2026, 1, 1).unwrap_or_default(),
+            start: NaiveDate::from_ymd_opt(2025, 9, 1).unwrap_or_default(),
+            days: 75,
+            customers: 1_900,
+            terminals: 3_800,
             drifts: Vec::new(),
         }
     }
 }
 
-/// The drifts of the demo: prices rise, and later a new fraud pattern appears.
-pub fn demo_drifts() -> Vec<PlantedDrift> {
-    vec![
-        PlantedDrift::AmountShift { factor: 1.6, day: 40 },
-        PlantedDrift::NewFraud { cards: 3, day: 47 },
-    ]
+/// Options that cannot be simulated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOptions {
+    /// A number or a date out of range.
+    #[error("`{option}` is {found}; expected {range}")]
+    Range {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        found: String,
+        /// What is allowed.
+        range: String,
+    },
+    /// A drift that would begin after the last day: a mistake, not a wish.
+    #[error("drift `{drift}` begins after the last day; with {days} days `day` is 0 to {}", days - 1)]
+    Late {
+        /// The drift.
+        drift: String,
+        /// Days simulated.
+        days: u32,
+    },
+    /// A drift with a setting out of range.
+    #[error(transparent)]
+    Drift(#[from] InvalidDrift),
 }
 
 impl SimulateOptions {
-    /// The demo's stream: the default with this seed and, as far as its days reach, [`demo_drifts`].
-    pub fn demo(seed: u64, days: Option<u32>) -> Self {
-        let standard = Self::default();
-        let days = days.unwrap_or(standard.days);
-        let drifts = demo_drifts()
-            .into_iter()
-            .filter(|drift| drift.day() < days)
-            .collect();
-        Self {
-            days,
-            seed,
-            drifts,
-            ..standard
-        }
-    }
-
-    /// Checks the ranges.
+    /// Checks every value.
     ///
     /// # Errors
-    /// An option out of its range; the message names both.
-    pub fn check(&self) -> anyhow::Result<()> {
-        let range = |name: &str, value: u32, allowed: std::ops::RangeInclusive<u32>| {
-            let (low, high) = (allowed.start(), allowed.end());
-            ensure!(
-                allowed.contains(&value),
-                "{name} is {value}, allowed are {low} to {high}"
-            );
+    /// [`InvalidOptions`], naming the option and what is allowed.
+    pub fn check(&self) -> Result<(), InvalidOptions> {
+        within("days", self.days, &(1..=3_650))?;
+        within("customers", self.customers, &(10..=200_000))?;
+        within("terminals", self.terminals, &(10..=200_000))?;
+        let new_year = |year| NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or_default();
+        within("start", self.start, &(new_year(1970)..=new_year(2200)))?;
+        self.drifts.iter().try_for_each(|drift| {
+            drift.check()?;
+            if drift.day() >= self.days {
+                return Err(InvalidOptions::Late { drift: drift.to_string(), days: self.days });
+            }
             Ok(())
-        };
-        range("days", self.days, 1..=3_650)?;
-        range("customers", self.customers, 1..=50_000)?;
-        range("terminals", self.terminals, 1..=20_000)?;
-        let year = chrono::Datelike::year(&self.start);
-        ensure!(
-            (1971..=2200).contains(&year),
-            "start is {}, allowed are the years 1971 to 2200",
-            self.start
-        );
-        ensure!(
-            self.drifts.len() <= 100,
-            "{} drifts are planted, allowed are up to 100",
-            self.drifts.len()
-        );
-        for drift in &self.drifts {
-            drift.check().with_context(|| format!("drift `{drift}`"))?;
-            let last = self.days - 1;
-            ensure!(
-                drift.day() <= last,
-                "drift `{drift}` would begin after the last day; with {} days, allowed are the days 0 to {last}",
-                self.days
-            );
+        })
+    }
+}
+
+fn within<T: PartialOrd + Display>(
+    option: &'static str,
+    value: T,
+    range: &RangeInclusive<T>,
+) -> Result<(), InvalidOptions> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let range = format!("{} to {}", range.start(), range.end());
+    Err(InvalidOptions::Range { option, found: value.to_string(), range })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_out_of_range_are_named() {
+        let good = SimulateOptions::default();
+        assert_eq!(good.check(), Ok(()));
+        let planted = |drift| SimulateOptions { drifts: vec![drift], ..good.clone() };
+        let cases = [
+            (SimulateOptions { days: 0, ..good.clone() }, "`days` is 0; expected 1 to 3650"),
+            (SimulateOptions { customers: 9, ..good.clone() }, "`customers` is 9; expected 10 to 200000"),
+            (SimulateOptions { terminals: 200_001, ..good.clone() }, "`terminals` is 200001"),
+            (SimulateOptions { start: NaiveDate::MIN, ..good.clone() }, "`start`"),
+            (
+                planted(Drift::AmountShift { day: 75, factor: 2.0 }),
+                "drift `amount-shift:factor=2,day=75` begins after the last day; with 75 days `day` is 0 to 74",
+            ),
+            (
+                planted(Drift::CategoryChange { day: 1, share: 2.0 }),
+                "`share` is `2`; expected a number from 0 to 1",
+            ),
+        ];
+        for (options, expected) in cases {
+            let error = options.check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
-        Ok(())
     }
 }
