@@ -1,0 +1,1 @@
+"""The checks behind compose/check.py, one subject a file."""
