@@ -212,9 +212,13 @@ fn poll_delay(job: &Job, pace: Pace) -> Duration {
     delay.min(left.max(Duration::from_millis(1)))
 }
 
+/// Never sleeps past the deadline, however long a server asks us to wait.
 fn wait_after_error(job: &Job, detail: String, retry_after: Option<Duration>) -> Step {
+    let delay = retry_delay(job.retries, retry_after);
+    let left = (job.deadline - job.now).to_std().ok();
+    let after = left.map_or(delay.min(RETRY_LONGEST), |left| delay.min(left.max(RETRY_FIRST)));
     Step::Wait {
-        after: retry_delay(job.retries, retry_after),
+        after,
         error: Some(detail),
     }
 }
@@ -227,3 +231,6 @@ pub fn retry_delay(retries: u32, retry_after: Option<Duration>) -> Duration {
         .min(RETRY_LONGEST);
     retry_after.map_or(own, |asked| asked.max(RETRY_FIRST))
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,6 +91,14 @@ pub fn obstacle(intent: &Intent, version: &StoredVersion, champion: Option<&Cham
     if version.status == "retired" {
         return Some("the version was retired".to_owned());
     }
+    if let Some(missing) = ["recall", "precision"]
+        .into_iter()
+        .find(|name| metric(intent, name).is_none())
+    {
+        return Some(format!(
+            "the validation passed without a {missing}, and drift is measured against it"
+        ));
+    }
     match champion {
         Some(champion) if champion.fence >= intent.fence => Some(format!(
             "stale: the champion `{}` has fence {}, this promotion has {}",
@@ -98,6 +106,12 @@ pub fn obstacle(intent: &Intent, version: &StoredVersion, champion: Option<&Cham
         )),
         _ => None,
     }
+}
+
+/// A metric of the validation.
+fn metric(intent: &Intent, name: &str) -> Option<Share> {
+    let found = intent.validated.metrics.iter().find(|metric| metric.name == name);
+    found.and_then(|metric| metric.value)
 }
 
 async fn resolve(context: &Context, bridge: &Bridge, intent: &Intent) -> anyhow::Result<()> {
@@ -189,11 +203,11 @@ async fn finish(
     }
     store::version::enthrone(&mut tx, version).await?;
     let validated = &intent.validated;
-    let metric = |name: &str| {
-        let found = validated.metrics.iter().find(|metric| metric.name == name);
-        found.and_then(|metric| metric.value)
+    let (Some(validated_recall), Some(validated_precision)) =
+        (metric(intent, "recall"), metric(intent, "precision"))
+    else {
+        unreachable!("an obstacle, which was looked for before");
     };
-    let none = || Share::new(0.0).unwrap_or_else(|_| unreachable!("0 is a share"));
     let body = ModelPromoted {
         version: version.version.clone(),
         previous: champion.map(|champion| champion.version),
@@ -204,9 +218,9 @@ async fn finish(
         artifact: validated.artifact.clone(),
         training_window: version.plan.training,
         operating_threshold: validated.operating_threshold,
-        validated_recall: metric("recall").unwrap_or_else(none),
+        validated_recall,
         validated_frauds: validated.frauds,
-        validated_precision: metric("precision").unwrap_or_else(none),
+        validated_precision,
         registry: bridge.registry.name().to_owned(),
         registry_version: version.registration.registry_version.clone(),
     };

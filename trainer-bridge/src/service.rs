@@ -111,6 +111,7 @@ fn bridge(settings: &BridgeSettings, context: &Context) -> anyhow::Result<Bridge
         artifacts.clone(),
         LOCAL_PACE,
         settings.lease * 2 + Duration::from_secs(10),
+        context.stop.clone(),
     );
     let mut backends: Vec<Arc<dyn Backend>> = vec![Arc::new(local)];
     if let Some(access) = &settings.databricks {

@@ -96,6 +96,9 @@ pub async fn run(context: Context, bridge: Arc<Bridge>) -> anyhow::Result<()> {
     }
     // Each step is short or may be broken off: its row says what comes next.
     while steps.join_next().await.is_some() {}
+    if let Err(error) = store::job::release(&context.pool, bridge.owner).await {
+        tracing::debug!("leases were not released, others wait for their end: {error}");
+    }
     Ok(())
 }
 

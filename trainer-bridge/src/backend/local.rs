@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use schemas::events::{ReportedMetric, TrainingFailure};
 use schemas::{Finite, ModelName, Share};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{Answer, Backend, BackendError, Observation, Pace};
@@ -73,11 +74,13 @@ pub struct Local {
     turn: Arc<Semaphore>,
     runs: Mutex<HashMap<String, Arc<Run>>>,
     unobserved_max: Duration,
+    stop: CancellationToken,
 }
 
 #[derive(Debug)]
 struct Run {
     cancelled: AtomicBool,
+    stop: CancellationToken,
     seen: Mutex<Instant>,
     unobserved_max: Duration,
     phase: Mutex<Phase>,
@@ -92,13 +95,15 @@ enum Phase {
 }
 
 impl Local {
-    /// A backend that looks at its runs as `pace` says; a run that nobody looked at for `unobserved_max` stops.
+    /// A backend that is looked at as `pace` says. A run that nobody looked at for `unobserved_max` stops, and all do
+    /// when the process is to `stop`: the row remembers what is to be trained.
     pub fn new(
         loader: Arc<dyn Loader>,
         parameters: Parameters,
         artifacts: ArtifactStore,
         pace: Pace,
         unobserved_max: Duration,
+        stop: CancellationToken,
     ) -> Self {
         let (turn, runs) = (Arc::new(Semaphore::new(1)), Mutex::default());
         Self {
@@ -109,6 +114,7 @@ impl Local {
             turn,
             runs,
             unobserved_max,
+            stop,
         }
     }
 
@@ -121,6 +127,7 @@ impl Local {
         }
         let run = Arc::new(Run {
             cancelled: AtomicBool::new(false),
+            stop: self.stop.clone(),
             seen: Mutex::new(Instant::now()),
             unobserved_max: self.unobserved_max,
             phase: Mutex::new(Phase::Working("waiting for its turn".to_owned())),
@@ -228,7 +235,7 @@ async fn work(
             if run.cancelled.load(Ordering::Relaxed) {
                 Phase::Ended(Observation::Cancelled { detail })
             } else {
-                Phase::Stumbled("nobody looked at the run for too long".to_owned())
+                Phase::Stumbled("the run was left: this process stops, or lost the job".to_owned())
             }
         }
         Err(LoadError::Permanent { kind, detail }) => Phase::Ended(Observation::Failed {
@@ -389,7 +396,9 @@ fn failure(error: &TrainingError) -> LoadError {
 impl Run {
     fn cancelled(&self) -> bool {
         // Nobody looks: this process lost the job, and someone else has it.
-        self.cancelled.load(Ordering::Relaxed) || lock(&self.seen).elapsed() > self.unobserved_max
+        self.cancelled.load(Ordering::Relaxed)
+            || self.stop.is_cancelled()
+            || lock(&self.seen).elapsed() > self.unobserved_max
     }
 }
 
@@ -425,3 +434,6 @@ impl Watch for Meter {
         self.run.cancelled()
     }
 }
+
+#[cfg(test)]
+mod tests;

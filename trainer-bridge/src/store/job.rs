@@ -194,6 +194,21 @@ pub async fn renew(pool: &PgPool, job: &Job, lease: Duration) -> sqlx::Result<bo
     Ok(renewed.rows_affected() == 1)
 }
 
+/// Lets go of every job of this process, so that others need not wait for its leases.
+///
+/// # Errors
+/// Database errors.
+pub async fn release(pool: &PgPool, owner: Uuid) -> sqlx::Result<()> {
+    sqlx::query(
+        "update training_job set lease_until = null, next_poll_at = least(next_poll_at, clock_timestamp()) \
+         where owner = $1 and state <> 'reported'",
+    )
+    .bind(owner)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 /// Why and how long a job waits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pause<'a> {

@@ -1,0 +1,95 @@
+//! What a call makes of odd answers.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use serde_json::Value;
+use trainer_bridge::http::{CallError, Credentials, Endpoint};
+
+async fn endpoint() -> Endpoint {
+    chassis::install_crypto();
+    let router = Router::new()
+        .route(
+            "/base/moved",
+            get(|| async { (StatusCode::FOUND, [(header::LOCATION, "/base/fine")]) }),
+        )
+        .route("/base/fine", get(|| async { "{}" }))
+        .route(
+            "/base/huge",
+            get(|| async { format!("\"{}\"", "x".repeat(9 * 1024 * 1024)) }),
+        )
+        .route(
+            "/base/slow",
+            get(|| async { (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "7")], "") }),
+        )
+        .route(
+            "/base/odd",
+            get(|| async {
+                (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    [(header::RETRY_AFTER, "Wed, 21 Oct 2026")],
+                    "",
+                )
+            }),
+        )
+        .route(
+            "/base/limit",
+            get(|| async {
+                let body = r#"{"error_code":"REQUEST_LIMIT_EXCEEDED","message":"later"}"#;
+                (StatusCode::BAD_REQUEST, body).into_response()
+            }),
+        );
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let base = format!("http://{}/base/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    Endpoint::new(base.parse().unwrap(), Credentials::None, Duration::from_secs(10)).unwrap()
+}
+
+#[tokio::test]
+async fn answers_are_fine_or_worth_another_try_or_not() {
+    let endpoint = endpoint().await;
+    let get = async |path: &str| endpoint.get::<Value>(path, &[]).await;
+    assert!(get("/fine").await.is_ok(), "the base path is kept");
+    // A redirect would carry the token elsewhere.
+    assert!(matches!(
+        get("/moved").await,
+        Err(CallError::Refused { status: 302, .. })
+    ));
+    assert!(matches!(
+        get("/nowhere").await,
+        Err(CallError::Refused { status: 404, .. })
+    ));
+    let huge = get("/huge").await.unwrap_err();
+    assert!(
+        !huge.is_transient() && huge.to_string().contains("more than 8388608 bytes"),
+        "{huge}"
+    );
+    assert_eq!(
+        get("/slow").await.unwrap_err().retry_after(),
+        Some(Duration::from_secs(7))
+    );
+    let odd = get("/odd").await.unwrap_err();
+    assert!(odd.is_transient() && odd.retry_after().is_none(), "{odd}");
+    assert!(
+        get("/limit").await.unwrap_err().is_transient(),
+        "the code says more than the status"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_worth_another_try_and_hides_the_password() {
+    chassis::install_crypto();
+    let closed = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let base = format!("http://user:hunter2@{closed}/").parse().unwrap();
+    let endpoint = Endpoint::new(base, Credentials::None, Duration::from_secs(5)).unwrap();
+    let error = endpoint.get::<Value>("/x", &[]).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+}
