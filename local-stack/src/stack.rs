@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustix::process::Signal;
 
 use crate::nats::{NatsOptions, NatsServer};
 use crate::postgres::{self, PostgresOptions, PostgresServer};
@@ -136,28 +137,29 @@ impl Stack {
             .postgres_bin
             .clone()
             .map_or_else(|| options.tools.postgres(), Ok)?;
+        // Part of the names of this start's pid files: the slow watchdog of a former owner must not find our servers.
+        let run = run_name();
+        let signal = postgres::gentle(options.durability);
         let temporary = options.folder.is_none();
-        let folder = match &options.folder {
-            None => temporary_folder()?,
-            Some(folder) => {
-                std::fs::create_dir_all(folder).with_context(|| format!("create `{}`", folder.display()))?;
-                folder.canonicalize()?
-            }
+        let (folder, lock, watchdog) = if let Some(folder) = &options.folder {
+            std::fs::create_dir_all(folder).with_context(|| format!("create `{}`", folder.display()))?;
+            let folder = folder.canonicalize()?;
+            let lock = lock(&folder)?;
+            await_former(&folder, FORMER_OWNER_WITHIN)?;
+            let watchdog = Watchdog::start(&folder, false, &run, signal)?;
+            (folder, lock, watchdog)
+        } else {
+            let (folder, watchdog) = temporary_folder(&run, signal)?;
+            let lock = lock(&folder)?;
+            (folder, lock, watchdog)
         };
-        let lock = lock(&folder)?;
-        let folders = [folder.join("nats"), folder.join("postgres")];
-        for folder in &folders {
+        let [nats_folder, postgres_folder] = ["nats", "postgres"].map(|name| folder.join(name));
+        for folder in [&nats_folder, &postgres_folder] {
             std::fs::create_dir_all(folder).with_context(|| format!("create `{}`", folder.display()))?;
         }
-        let [nats_folder, postgres_folder] = folders;
-        await_former(&folder, FORMER_OWNER_WITHIN)?;
-
-        // Names of this start alone: the slow watchdog of a former owner must not find our servers under its own.
-        let run = run_name();
         let nats_pid_file = nats_folder.join(format!("nats-server-{run}.pid"));
         let postgres_pid_file = postgres_folder.join(format!("postgres-{run}.pid"));
         let initdb_pid_file = postgres_folder.join(format!("initdb-{run}.pid"));
-        let watchdog = Watchdog::start(&folder, temporary, &run, postgres::gentle(options.durability))?;
 
         let nats_options = NatsOptions {
             program: nats_program.clone(),
@@ -288,14 +290,19 @@ impl Drop for Stack {
     }
 }
 
-pub(crate) fn temporary_folder() -> anyhow::Result<PathBuf> {
-    let folder = tempfile::Builder::new()
-        .prefix("vigie-")
-        // Others may pass through to what they own in it, and see nothing else.
-        .permissions(std::fs::Permissions::from_mode(0o711))
-        .tempdir()
-        .with_context(|| format!("make a folder in `{}`", std::env::temp_dir().display()))?;
-    Ok(folder.keep().canonicalize()?)
+/// A folder of this run, and the watchdog that removes it. The watchdog comes first, so that there is no moment at which
+/// nobody would.
+pub(crate) fn temporary_folder(run: &str, postgres_signal: Signal) -> anyhow::Result<(PathBuf, Watchdog)> {
+    let parent = std::env::temp_dir();
+    let parent = parent
+        .canonicalize()
+        .with_context(|| format!("the folder `{}`", parent.display()))?;
+    let folder = parent.join(format!("vigie-{run}"));
+    let watchdog = Watchdog::start(&folder, true, run, postgres_signal)?;
+    std::fs::create_dir(&folder).with_context(|| format!("create `{}`", folder.display()))?;
+    // Others may pass through to what they own in it, and see nothing else; whatever the umask.
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o711))?;
+    Ok((folder, watchdog))
 }
 
 fn lock(folder: &Path) -> anyhow::Result<File> {

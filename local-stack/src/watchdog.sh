@@ -27,21 +27,29 @@ alive() {
 send_all() {
     found=1
     for file in "$folder"/*/*-"$run".pid; do
-        signal=$1
-        [ "$signal" = GENTLE ] && case ${file##*/} in
-        postgres-*) signal=$postgres_signal ;;
-        *) signal=TERM ;;
+        [ -f "$file" ] && read -r pid <"$file" && alive "$pid" || continue
+        found=0
+        case $1-${file##*/} in
+        GENTLE-postgres-*) kill -s "$postgres_signal" -- "-$pid" ;;
+        # Its helpers end by themselves then, and free their shared memory, which a signal would keep them from.
+        GENTLE-initdb-*) kill -s TERM -- "$pid" ;;
+        GENTLE-*) kill -s TERM -- "-$pid" ;;
+        *) kill -s "$1" -- "-$pid" ;;
         esac
-        if [ -f "$file" ] && read -r pid <"$file" && alive "$pid"; then
-            found=0
-            kill -s "$signal" -- "-$pid" 2>/dev/null
-        fi
-    done
+    done 2>/dev/null
     return $found
 }
 
-# Twice: a server whose shell had not yet written its pid file at the first look.
-for _ in 1 2; do
+# What a killed PostgreSQL leaves: a small System V segment, whose id is in line 7.
+free_shared_memory() {
+    line=$(sed -n 7p "$folder/postgres/data/postmaster.pid" 2>/dev/null)
+    [ -n "$line" ] && ipcrm -m "${line##* }" 2>/dev/null
+}
+
+# More than once: a server whose shell had not yet written its pid file at the first look, a helper that still writes.
+rounds=0
+while [ $rounds -lt 10 ]; do
+    rounds=$((rounds + 1))
     if send_all GENTLE; then
         tries=0
         while send_all 0 && [ $tries -lt 100 ]; do
@@ -51,7 +59,12 @@ for _ in 1 2; do
         send_all KILL
     fi
     rm -f -- "$folder"/*/*-"$run".pid
-    [ "$lifetime" = temporary ] && rm -rf -- "$folder" 2>/dev/null
-    [ -d "$folder" ] || exit 0
+    if [ "$lifetime" = temporary ]; then
+        free_shared_memory
+        rm -rf -- "$folder" 2>/dev/null
+    elif [ $rounds -ge 2 ]; then
+        exit 0
+    fi
     sleep 0.2
+    [ -d "$folder" ] || exit 0
 done

@@ -33,10 +33,9 @@ pub(crate) struct Program {
 impl Program {
     /// Prepares a folder; nothing runs yet.
     pub(crate) fn prepare(name: &'static str, packages: PythonPackages) -> anyhow::Result<Self> {
-        let root = temporary_folder()?;
         let run = run_name();
-        // From here on the watchdog removes the folder if nobody else does.
-        let watchdog = Watchdog::start(&root, true, &run, Signal::TERM)?;
+        // The signal is for PostgreSQL, which is not here.
+        let (root, watchdog) = temporary_folder(&run, Signal::QUIT)?;
         let folder = root.join(name);
         std::fs::create_dir(&folder).with_context(|| format!("create `{}`", folder.display()))?;
         Ok(Self {

@@ -81,8 +81,10 @@ async fn several_stacks_start_at_once() {
 async fn a_kept_folder_keeps_its_data() {
     let parent = tempfile::tempdir().unwrap();
     std::fs::set_permissions(parent.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    // A path that no unix socket would fit in.
-    let folder = parent.path().join("deep".repeat(40));
+    // A path that no unix socket would fit in, with what shells and settings files stumble over.
+    let folder = parent
+        .path()
+        .join(format!("{}it's a \"$folder\"", "deep ".repeat(30)));
 
     let stack = Stack::start(StackOptions::kept_in(&folder)).await.unwrap();
     store_message(&stack.nats_url()).await;
