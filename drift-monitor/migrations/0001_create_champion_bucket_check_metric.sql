@@ -1,8 +1,9 @@
--- Whom to compare with: every champion of a model, with the reference that checks against it use.
+-- Whom to compare with: every promotion of a model, roll-backs included. The champion as of an instant is the
+-- promotion with the largest fence among those promoted as of it or earlier.
 create table champion (
     model               text             not null,
-    version             text             not null,
     fence               bigint           not null,
+    version             text             not null,
     promoted_as_of      timestamptz      not null,
     training_start      timestamptz      not null,
     training_end        timestamptz      not null,
@@ -10,13 +11,20 @@ create table champion (
     validated_recall    double precision not null,
     validated_precision double precision not null,
     validated_frauds    bigint           not null,
-    reference           jsonb,           -- drift_monitor::reference::Reference, read only by store.rs; null until it could be built
-    constraint champion_key primary key (model, version)
+    constraint champion_key primary key (model, fence)
 );
-create index champion_as_of on champion (model, promoted_as_of desc, fence desc);
 
--- Hours reduced to counts in a champion's bins. Profiles are stored once, when the hour is complete; outcomes once their
--- labels have ripened.
+-- What checks against a version compare with: drift_monitor::reference::Reference, read only by store.rs. Built at the
+-- promotion, or by the first check that can.
+create table reference (
+    model     text        not null,
+    version   text        not null,
+    reference jsonb       not null,
+    built_at  timestamptz not null default clock_timestamp(),
+    constraint reference_key primary key (model, version)
+);
+
+-- Hours reduced to counts in a version's bins, stored once they are complete.
 create table hour_profile (
     model   text        not null,
     version text        not null,
@@ -24,11 +32,15 @@ create table hour_profile (
     profile jsonb       not null,
     constraint hour_profile_key primary key (model, version, hour)
 );
+
+-- Hours reduced to scores and labels, stored once every label is known; `known_at` is the check that saw it, and a
+-- check as of an earlier instant must not know them.
 create table hour_outcome (
-    model   text        not null,
-    version text        not null,
-    hour    timestamptz not null,
-    outcome jsonb       not null,
+    model    text        not null,
+    version  text        not null,
+    hour     timestamptz not null,
+    known_at timestamptz not null,
+    outcome  jsonb       not null,
     constraint hour_outcome_key primary key (model, version, hour)
 );
 
@@ -49,7 +61,7 @@ create table check_run (
 
 create table drift_metric (
     drift_metric_id    bigint           generated always as identity constraint drift_metric_key primary key,
-    check_id           uuid             not null constraint drift_metric_of_check references check_run,
+    check_id           uuid             not null constraint drift_metric_of_check references check_run on delete cascade,
     model              text             not null,
     detected_at        timestamptz      not null, -- the check's as_of
     metric_type        text             not null,
@@ -82,3 +94,18 @@ select drift_metric_id as id,
        model           as model_name,
        check_id
 from drift_metric;
+
+-- Every check, also those that found nothing or could not look.
+create view public.drift_checks as
+select check_id,
+       model                       as model_name,
+       as_of,
+       champion,
+       verdict,
+       severity,
+       since,
+       consecutive,
+       (report ->> 'rows')::bigint as window_rows,
+       report -> 'not_measured'    as not_measured,
+       recorded_at
+from check_run;

@@ -7,6 +7,40 @@ use chrono::{DateTime, Utc};
 use schemas::Finite;
 use schemas::events::{DriftKind, DriftSeverity, Metric, NotMeasured, Verdict};
 
+/// What is measured. A new metric is a variant here, and its threshold in [`Limits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricName {
+    /// Population stability index of a feature.
+    Psi,
+    /// Relative change of the fraud rate.
+    FraudRateChange,
+    /// Validated recall less realised recall.
+    RecallDrop,
+    /// Validated precision less realised precision.
+    PrecisionDrop,
+}
+
+impl MetricName {
+    /// The word used in events, tables and texts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Psi => "psi",
+            Self::FraudRateChange => "fraud_rate_change",
+            Self::RecallDrop => "recall_drop",
+            Self::PrecisionDrop => "precision_drop",
+        }
+    }
+
+    /// The kind of drift it tells of.
+    pub const fn kind(self) -> DriftKind {
+        match self {
+            Self::Psi => DriftKind::Data,
+            Self::FraudRateChange => DriftKind::Target,
+            Self::RecallDrop | Self::PrecisionDrop => DriftKind::Concept,
+        }
+    }
+}
+
 /// Thresholds, and how much evidence they need.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
@@ -48,16 +82,14 @@ pub enum Aggregate {
 /// A number before it is judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
-    /// What it measures.
-    pub kind: DriftKind,
-    /// Stable name.
-    pub name: &'static str,
+    /// What was measured.
+    pub name: MetricName,
     /// The feature it is about.
     pub feature: Option<String>,
     /// The value.
-    pub value: f64,
-    /// What the sample size alone explains, same scale as the value's distance from no drift.
-    pub noise: f64,
+    pub value: Finite,
+    /// What the sample size alone explains, in the direction of the value; same scale, 0 or more.
+    pub noise: Finite,
 }
 
 /// What a check concludes.
@@ -78,7 +110,7 @@ pub struct Judgement {
 
 /// Judges what was measured and what was not.
 pub fn judge(limits: &Limits, measured: &[Measured], not_measured: &[NotMeasured]) -> Judgement {
-    let metrics: Vec<Metric> = measured.iter().filter_map(|metric| weigh(limits, metric)).collect();
+    let metrics: Vec<Metric> = measured.iter().map(|metric| weigh(limits, metric)).collect();
     let psi: Vec<&Metric> = metrics.iter().filter(|metric| metric.kind == DriftKind::Data).collect();
     let data = data_drift(limits, &psi);
     let exceeded = |kind| metrics.iter().any(|metric| metric.kind == kind && metric.exceeded);
@@ -108,24 +140,32 @@ pub fn judge(limits: &Limits, measured: &[Measured], not_measured: &[NotMeasured
     }
 }
 
-fn weigh(limits: &Limits, metric: &Measured) -> Option<Metric> {
-    let threshold = match metric.name {
-        "psi" => limits.data_threshold,
-        "fraud_rate_change" => limits.target_threshold,
-        "precision_drop" => limits.precision_threshold,
-        _ => limits.recall_threshold,
-    };
+impl Limits {
+    const fn threshold(&self, name: MetricName) -> f64 {
+        match name {
+            MetricName::Psi => self.data_threshold,
+            MetricName::FraudRateChange => self.target_threshold,
+            MetricName::RecallDrop => self.recall_threshold,
+            MetricName::PrecisionDrop => self.precision_threshold,
+        }
+    }
+}
+
+fn weigh(limits: &Limits, metric: &Measured) -> Metric {
+    let (value, noise, threshold) = (metric.value.get(), metric.noise.get(), limits.threshold(metric.name));
+    let kind = metric.name.kind();
     // A falling fraud rate is target drift too; a rising recall is no concept drift.
-    let size = if metric.kind == DriftKind::Target { metric.value.abs() } else { metric.value };
-    Some(Metric {
-        kind: metric.kind,
-        name: metric.name.to_owned(),
+    let size = if kind == DriftKind::Target { value.abs() } else { value };
+    Metric {
+        kind,
+        name: metric.name.as_str().to_owned(),
         feature: metric.feature.clone(),
-        value: Finite::new(metric.value).ok()?,
-        threshold: Finite::new(threshold).ok()?,
-        noise: Finite::new(metric.noise).ok(),
-        exceeded: size > threshold && size > metric.noise,
-    })
+        value: metric.value,
+        // Settings hold finite numbers only.
+        threshold: Finite::new(threshold).unwrap_or(Finite::ZERO),
+        noise: Some(metric.noise),
+        exceeded: size > threshold && size > noise,
+    }
 }
 
 struct DataDrift {
@@ -235,16 +275,25 @@ mod tests {
         }
     }
 
+    fn measured(name: MetricName, value: f64, noise: f64) -> Measured {
+        let feature = (name == MetricName::Psi).then(|| "amount".to_owned());
+        Measured { name, feature, value: Finite::new(value).unwrap(), noise: Finite::new(noise).unwrap() }
+    }
+
     fn psi(value: f64, noise: f64) -> Measured {
-        Measured { kind: DriftKind::Data, name: "psi", feature: Some("amount".into()), value, noise }
+        measured(MetricName::Psi, value, noise)
     }
 
     fn target(value: f64, noise: f64) -> Measured {
-        Measured { kind: DriftKind::Target, name: "fraud_rate_change", feature: None, value, noise }
+        measured(MetricName::FraudRateChange, value, noise)
     }
 
-    fn concept(name: &'static str, value: f64, noise: f64) -> Measured {
-        Measured { kind: DriftKind::Concept, name, feature: None, value, noise }
+    fn recall(value: f64, noise: f64) -> Measured {
+        measured(MetricName::RecallDrop, value, noise)
+    }
+
+    fn precision(value: f64, noise: f64) -> Measured {
+        measured(MetricName::PrecisionDrop, value, noise)
     }
 
     fn missing(blocks_verdict: bool) -> Vec<NotMeasured> {
@@ -260,7 +309,7 @@ mod tests {
     fn thresholds_and_noise_must_both_be_exceeded() {
         use DriftKind::{Concept, Data, Target};
         use DriftSeverity::{AlertOnly, High, Immediate, Medium};
-        let cases: [(&str, Vec<Measured>, Vec<DriftKind>, Option<DriftSeverity>); 14] = [
+        let cases: [(&str, Vec<Measured>, Vec<DriftKind>, Option<DriftSeverity>); 16] = [
             ("nothing moved", vec![psi(0.02, 0.01)], vec![], None),
             ("the threshold itself is no drift", vec![psi(0.3, 0.01)], vec![], None),
             ("a hair above", vec![psi(0.300_001, 0.01)], vec![Data], Some(Medium)),
@@ -271,12 +320,14 @@ mod tests {
             ("fraud rate up", vec![target(0.6, 0.2)], vec![Target], Some(AlertOnly)),
             ("fraud rate down counts alike", vec![target(-0.6, 0.2)], vec![Target], Some(AlertOnly)),
             ("a change that few frauds explain", vec![target(0.6, 0.7)], vec![], None),
-            ("recall dropped", vec![concept("recall_drop", 0.06, 0.04)], vec![Concept], Some(Immediate)),
-            ("recall rose", vec![concept("recall_drop", -0.2, 0.04)], vec![], None),
-            ("a drop within the interval", vec![concept("recall_drop", 0.06, 0.07)], vec![], None),
+            ("recall dropped", vec![recall(0.06, 0.04)], vec![Concept], Some(Immediate)),
+            ("recall rose", vec![recall(-0.2, 0.04)], vec![], None),
+            ("precision has a threshold of its own", vec![precision(0.09, 0.04)], vec![], None),
+            ("precision dropped", vec![precision(0.11, 0.04)], vec![Concept], Some(Immediate)),
+            ("a drop within the interval", vec![recall(0.06, 0.07)], vec![], None),
             (
                 "everything at once is immediate",
-                vec![psi(0.9, 0.1), target(2.0, 0.1), concept("precision_drop", 0.2, 0.1)],
+                vec![psi(0.9, 0.1), target(2.0, 0.1), precision(0.2, 0.1)],
                 vec![Data, Target, Concept],
                 Some(Immediate),
             ),

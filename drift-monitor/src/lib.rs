@@ -5,15 +5,19 @@
 //! * `reference` – the champion's training window becomes bins and counts.
 //! * `window` – hours become counts; the sum of stored hours and the newest rows is the window.
 //! * `measure` – counts become metrics; a metric that cannot be measured says why.
-//! * `handle` – the shell: champion, window, metrics, verdict, one transaction.
+//! * `look` – champion, reference, windows and metrics of one check.
+//! * `report` – what was found becomes the bodies of events.
+//! * `handle` – the shell: look, judge, record, announce, in one transaction.
 //! * `store` – the only file with SQL.
 
 pub mod config;
 mod handle;
 pub mod judge;
+mod look;
 mod measure;
 mod metrics;
 mod reference;
+mod report;
 mod store;
 mod window;
 
@@ -51,6 +55,7 @@ impl Service for DriftMonitor {
     }
 
     async fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Result<()> {
-        handle::start(config, context, tasks).await
+        handle::start(config, context, tasks).await;
+        Ok(())
     }
 }

@@ -1,18 +1,18 @@
-//! Counts become metrics; a metric that cannot be measured says why, and whether that blocks the verdict.
+//! Counts become metrics; what cannot be measured says why, and whether that blocks the verdict.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use drift_stats::null::{Sizes, per_test, psi_critical};
 use drift_stats::profile::{Outcome, Profile};
-use drift_stats::proportion::{Rate, difference, relative_change, relative_rise_noise, two_rates};
-use drift_stats::{DETECTORS, Unusable};
+use drift_stats::proportion::{Difference, difference, relative_change, relative_noise, two_rates};
+use drift_stats::{Detector as _, Histogram, Unusable, psi};
 use schemas::events::{ConceptDrift, DriftKind, NotMeasured, TargetDrift};
 use schemas::{Finite, Share, Window};
 
-use crate::judge::{Limits, Measured};
+use crate::judge::{Limits, Measured, MetricName};
 use crate::reference::Reference;
 use crate::store::Champion;
 
-/// What one kind of drift gave.
+/// What a check found.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// Metrics.
@@ -25,10 +25,32 @@ pub struct Findings {
     pub concept: Option<ConceptDrift>,
 }
 
+/// Every kind of drift, in the order of reports.
+pub const KINDS: [DriftKind; 3] = [DriftKind::Data, DriftKind::Target, DriftKind::Concept];
+
 impl Findings {
-    /// Says that a kind could not be measured.
-    pub fn miss(&mut self, kind: DriftKind, reason: &str, detail: String, blocks_verdict: bool) {
+    /// Nothing could be looked at.
+    pub fn blind(reason: &str, detail: &str) -> Self {
+        let mut findings = Self::default();
+        for kind in KINDS {
+            findings.miss(kind, reason, detail.to_owned(), true);
+        }
+        findings
+    }
+
+    fn miss(&mut self, kind: DriftKind, reason: &str, detail: String, blocks_verdict: bool) {
         self.not_measured.push(NotMeasured { kind, reason: reason.to_owned(), detail, blocks_verdict });
+    }
+
+    fn find(&mut self, name: MetricName, feature: Option<&str>, value: f64, noise: f64) {
+        match (Finite::new(value), Finite::new(noise)) {
+            (Ok(value), Ok(noise)) => {
+                self.measured.push(Measured { name, feature: feature.map(str::to_owned), value, noise });
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                self.miss(name.kind(), "not_a_number", format!("{}: {error}", name.as_str()), true);
+            }
+        }
     }
 }
 
@@ -42,142 +64,139 @@ pub fn data(limits: &Limits, reference: &Reference, window: &Profile, findings: 
     }
     let alpha = per_test(limits.false_alarm_rate, reference.features.len());
     for (at, feature) in reference.features.iter().enumerate() {
-        for detector in DETECTORS {
-            let scored = feature_histograms(reference, window, at)
-                .and_then(|(before, now)| Ok((detector.score(&before, &now)?, before.values(), now.values())));
-            match scored {
-                Ok((score, before, now)) => findings.measured.push(Measured {
-                    kind: DriftKind::Data,
-                    name: detector.name(),
-                    feature: Some(feature.clone()),
-                    value: score.value,
-                    noise: psi_critical(score.bins, Sizes { reference: before, current: now }, alpha),
-                }),
-                Err(why) => {
-                    findings.miss(DriftKind::Data, why.word(), format!("feature `{feature}`: {}", why.word()), true);
-                }
+        let scored = histograms(reference, window, at).and_then(|(before, now)| {
+            let sizes = Sizes { reference: before.values(), current: now.values() };
+            Ok((psi::Psi.score(&before, &now)?, sizes))
+        });
+        match scored {
+            Ok((score, sizes)) => {
+                let noise = psi_critical(score.bins, sizes, alpha);
+                findings.find(MetricName::Psi, Some(feature), score.value, noise);
             }
+            Err(why) => findings.miss(DriftKind::Data, why.word(), format!("feature `{feature}`: {why}"), true),
         }
     }
 }
 
-fn feature_histograms(
-    reference: &Reference,
-    window: &Profile,
-    at: usize,
-) -> Result<(drift_stats::Histogram, drift_stats::Histogram), Unusable> {
-    let bins = &reference.bins[at];
+fn histograms(reference: &Reference, window: &Profile, at: usize) -> Result<(Histogram, Histogram), Unusable> {
+    let bins = reference.bins.get(at).ok_or(Unusable::BinsDiffer)?;
     Ok((reference.profile.histogram(at, bins)?, window.histogram(at, bins)?))
 }
 
 /// Change of the fraud rate, on labels that are known.
 pub fn target(limits: &Limits, reference: &Reference, window: &Outcome, findings: &mut Findings) {
-    let current = window.fraud_rate();
-    if current.of < limits.rows_min {
-        let detail = format!("{} labelled rows in the window, {} are needed", current.of, limits.rows_min);
-        findings.miss(DriftKind::Target, "too_few_labels", detail, true);
+    let (before, now) = (reference.fraud_rate(), window.fraud_rate());
+    if now.of < limits.rows_min {
+        let reason = if window.rows() < limits.rows_min { "too_few_rows" } else { "labels_overdue" };
+        let detail = format!(
+            "{} known labels among {} rows old enough to have one, {} are needed",
+            now.of,
+            window.rows(),
+            limits.rows_min
+        );
+        findings.miss(DriftKind::Target, reason, detail, true);
         return;
     }
-    let before = reference.fraud_rate();
-    let (change, test) = match (relative_change(before, current), two_rates(before, current)) {
-        (Ok(change), Ok(test)) => (change, test),
-        (Err(why), _) | (_, Err(why)) => {
-            let detail = format!("the reference has {} frauds in {} labelled rows", before.hits, before.of);
+    let measured = relative_change(before, now).and_then(|change| Ok((change, two_rates(before, now)?)));
+    let (change, test) = match measured {
+        Ok(measured) => measured,
+        Err(why) => {
+            let detail = format!("{why} ({} frauds in {} labelled rows of the reference)", before.hits, before.of);
             findings.miss(DriftKind::Target, why.word(), detail, true);
             return;
         }
     };
-    // The noise is the change whose p-value is just the allowed false-alarm rate; what is not significant is noise itself.
-    let rise = relative_rise_noise(before, current.of, limits.false_alarm_rate);
-    let noise = if test.p_value_exact < limits.false_alarm_rate {
-        rise.unwrap_or(0.0).min(change.abs() * (1.0 - 1e-9))
-    } else {
-        rise.unwrap_or(0.0).max(change.abs())
+    let Some(noise) = relative_noise(before, now.of, limits.false_alarm_rate) else {
+        findings.miss(DriftKind::Target, "no_noise_limit", "the reference has no frauds".to_owned(), true);
+        return;
     };
-    findings.measured.push(Measured {
-        kind: DriftKind::Target,
-        name: "fraud_rate_change",
-        feature: None,
-        value: change,
-        noise,
-    });
+    let noise = if change < 0.0 { noise.fall } else { noise.rise };
+    findings.find(MetricName::FraudRateChange, None, change, noise);
     if let (Some(reference_rate), Some(current_rate), Ok(p_value)) =
-        (Share::of(before.hits, before.of), Share::of(current.hits, current.of), Share::new(test.p_value_exact))
+        (Share::of(before.hits, before.of), Share::of(now.hits, now.of), Share::new(test.p_value_exact))
     {
         let relative_change = Finite::new(change).ok();
         findings.target = Some(TargetDrift { reference_rate, current_rate, relative_change, p_value });
     }
 }
 
-/// When the labels of a champion's own rows can be expected.
-#[derive(Debug, Clone, Copy)]
-pub struct Ripeness {
+/// What concept drift is measured on.
+#[derive(Debug)]
+pub struct Realised<'a> {
     /// The instant of the check.
     pub as_of: DateTime<Utc>,
     /// How long labels take.
     pub label_delay: TimeDelta,
-    /// Length of the concept window.
-    pub window: TimeDelta,
+    /// Whether the model has a column with scores.
+    pub has_scores: bool,
+    /// Rows that the champion scored and whose labels can be expected; none right after a promotion.
+    pub rows: Option<(Window, &'a Outcome)>,
+}
+
+impl Realised<'_> {
+    /// Labels and scores that are missing this long after a promotion are missing for good.
+    fn overdue(&self, champion: &Champion) -> bool {
+        self.as_of > champion.promoted_as_of + self.label_delay * 2 + TimeDelta::hours(24)
+    }
 }
 
 /// Drop of realised recall and precision against what validation found.
-pub fn concept(
-    limits: &Limits,
-    champion: &Champion,
-    window: Option<(Window, &Outcome)>,
-    ripeness: Ripeness,
-    findings: &mut Findings,
-) {
-    let Some((span, outcome)) = window.filter(|(_, outcome)| outcome.labelled() > 0) else {
-        // Right after a promotion nothing has ripened; that is a wait, until it is overdue.
-        let expected = champion.promoted_as_of + ripeness.label_delay + TimeDelta::hours(24).min(ripeness.window);
-        let overdue = ripeness.as_of > expected + ripeness.label_delay;
-        let detail = format!("no label of a row scored by {} is known yet", champion.version);
+pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, findings: &mut Findings) {
+    let version = &champion.version;
+    let overdue = realised.overdue(champion);
+    if !realised.has_scores {
+        let detail = "the model has no `score` column, so nobody knows what it predicted".to_owned();
+        findings.miss(DriftKind::Concept, "no_score_column", detail, false);
+        return;
+    }
+    let Some((span, outcome)) = realised.rows.filter(|(_, outcome)| outcome.rows() > 0) else {
+        let detail = format!("no row since the promotion of {version} is old enough to be labelled");
+        findings.miss(DriftKind::Concept, "labels_not_ripe", detail, false);
+        return;
+    };
+    let rows = outcome.rows();
+    if outcome.labelled() == 0 {
+        let detail = format!("none of {rows} rows in {span} has a known label");
         let reason = if overdue { "labels_overdue" } else { "labels_not_ripe" };
         findings.miss(DriftKind::Concept, reason, detail, overdue);
         return;
-    };
+    }
     if outcome.scored() == 0 {
-        let detail = "no row of the window has a score of the serving model".to_owned();
-        findings.miss(DriftKind::Concept, "no_scores", detail, false);
+        let detail = format!("none of {rows} rows in {span} has a score of the serving model");
+        findings.miss(DriftKind::Concept, "no_scores", detail, overdue && rows >= limits.rows_min);
         return;
     }
-    let confusion = outcome.confusion();
-    let recall = confusion.recall();
-    let precision = confusion.precision();
+    let (recall, precision) = (outcome.confusion().recall(), outcome.confusion().precision());
     let (validated_recall, validated_precision) = champion.validated();
-    let realised = [
-        ("recall_drop", "frauds", validated_recall, recall),
-        ("precision_drop", "flagged rows", validated_precision, precision),
-    ];
-    for (name, what, before, now) in realised {
+    for (name, what, before, now) in [
+        (MetricName::RecallDrop, "frauds", validated_recall, recall),
+        (MetricName::PrecisionDrop, "flagged rows", validated_precision, precision),
+    ] {
         if now.of < limits.frauds_min {
-            let detail = format!("{name}: {} {what} with known label in {span}, {} are needed", now.of, limits.frauds_min);
+            let detail = format!(
+                "{}: {} {what} with a known label in {span}, {} are needed",
+                name.as_str(),
+                now.of,
+                limits.frauds_min
+            );
             findings.miss(DriftKind::Concept, "too_few_ripened_labels", detail, false);
             continue;
         }
-        let Some(drop) = difference(before, now, limits.confidence) else { continue };
-        findings.measured.push(Measured {
-            kind: DriftKind::Concept,
-            name,
-            feature: None,
-            value: drop.value,
-            // The drop lies outside its interval around zero when it is larger than its lower half-width.
-            noise: drop.value - drop.interval.low,
-        });
-        if name == "recall_drop" {
-            findings.concept = concept_drift(champion, span, recall, precision, &drop);
+        match difference(before, now, limits.confidence) {
+            // A drop is outside the noise when its whole interval is above zero: when it exceeds the lower half-width.
+            Some(drop) => findings.find(name, None, drop.value, drop.value - drop.interval.low),
+            None => {
+                let detail = format!("{}: validation of {version} saw no {what}", name.as_str());
+                findings.miss(DriftKind::Concept, "not_validated", detail, false);
+            }
         }
     }
+    findings.concept = difference(validated_recall, recall, limits.confidence)
+        .and_then(|drop| concept_drift(champion, span, outcome, &drop));
 }
 
-fn concept_drift(
-    champion: &Champion,
-    window: Window,
-    recall: Rate,
-    precision: Rate,
-    drop: &drift_stats::proportion::Difference,
-) -> Option<ConceptDrift> {
+fn concept_drift(champion: &Champion, window: Window, outcome: &Outcome, drop: &Difference) -> Option<ConceptDrift> {
+    let (recall, precision) = (outcome.confusion().recall(), outcome.confusion().precision());
     Some(ConceptDrift {
         window,
         validated_recall: Share::new(champion.validated_recall).ok()?,
@@ -190,4 +209,188 @@ fn concept_drift(
         realised_precision: Share::of(precision.hits, precision.of),
         flagged: Some(precision.of),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use drift_stats::binning::{BinSettings, FeatureBins, NumericBins};
+    use drift_stats::profile::{Known, Values};
+    use schemas::ModelVersion;
+
+    use super::*;
+    use crate::judge::Aggregate;
+
+    fn limits() -> Limits {
+        Limits {
+            data_threshold: 0.3,
+            data_threshold_high: 0.5,
+            aggregate: Aggregate::Max,
+            share_threshold: 0.5,
+            target_threshold: 0.5,
+            recall_threshold: 0.05,
+            precision_threshold: 0.10,
+            rows_min: 100,
+            frauds_min: 50,
+            false_alarm_rate: 0.01,
+            confidence: 0.98,
+        }
+    }
+
+    fn profile(bins: &[FeatureBins], values: &[f64]) -> Profile {
+        let mut profile = Profile::empty(bins);
+        profile.add(bins, &[Values::Numbers(values)]).unwrap();
+        profile
+    }
+
+    fn reference(labelled: u64, frauds: u64) -> Reference {
+        let values: Vec<f64> = (0..5_000).map(f64::from).collect();
+        let bins = vec![FeatureBins::Numeric(NumericBins::fit(&values, &BinSettings::default()))];
+        let profile = profile(&bins, &values);
+        Reference { features: vec!["amount".into()], bins, profile, labelled, frauds }
+    }
+
+    fn outcome(frauds_found: u32, frauds_missed: u32, false_alarms: u32, let_through: u32, unknown: u32) -> Outcome {
+        let mut outcome = Outcome::empty(0.5);
+        for (rows, score, label) in [
+            (frauds_found, 0.9, Known::Fraud),
+            (frauds_missed, 0.1, Known::Fraud),
+            (false_alarms, 0.9, Known::Genuine),
+            (let_through, 0.1, Known::Genuine),
+            (unknown, 0.1, Known::Unknown),
+        ] {
+            for _ in 0..rows {
+                outcome.add(score, label);
+            }
+        }
+        outcome
+    }
+
+    fn at(hour: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::hours(hour)
+    }
+
+    fn champion() -> Champion {
+        Champion {
+            version: ModelVersion::new("v1").unwrap(),
+            promoted_as_of: at(0),
+            training_window: Window::new(at(-100), at(-1)).unwrap(),
+            operating_threshold: 0.5,
+            validated_recall: 0.9,
+            validated_precision: 0.9,
+            validated_frauds: 200,
+        }
+    }
+
+    fn realised(hour: i64, outcome: Option<&Outcome>) -> Realised<'_> {
+        Realised {
+            as_of: at(hour),
+            label_delay: TimeDelta::hours(24),
+            has_scores: true,
+            rows: outcome.map(|outcome| (Window::new(at(0), at(hour)).unwrap(), outcome)),
+        }
+    }
+
+    fn reasons(findings: &Findings) -> Vec<(&str, bool)> {
+        findings.not_measured.iter().map(|missing| (missing.reason.as_str(), missing.blocks_verdict)).collect()
+    }
+
+    #[test]
+    fn too_few_rows_block_the_verdict() {
+        let reference = reference(5_000, 50);
+        for (rows, reason) in [(0, "no_rows"), (99, "too_few_rows")] {
+            let mut findings = Findings::default();
+            data(&limits(), &reference, &profile(&reference.bins, &vec![1.0; rows]), &mut findings);
+            assert!(findings.measured.is_empty());
+            assert_eq!(reasons(&findings), [(reason, true)]);
+        }
+        let mut findings = Findings::default();
+        data(&limits(), &reference, &profile(&reference.bins, &[1.0; 100]), &mut findings);
+        assert_eq!((findings.measured.len(), findings.not_measured.len()), (1, 0));
+        assert!(findings.measured[0].value.get() > 3.0 && findings.measured[0].noise.get() < 1.0);
+    }
+
+    #[test]
+    fn bins_that_differ_are_a_reason_and_not_a_score() {
+        let reference = reference(5_000, 50);
+        let other = vec![FeatureBins::Numeric(NumericBins::fit(&[1.0, 2.0], &BinSettings::default()))];
+        let mut findings = Findings::default();
+        data(&limits(), &reference, &profile(&other, &[1.0; 500]), &mut findings);
+        assert_eq!(reasons(&findings), [("bins_differ", true)]);
+    }
+
+    #[test]
+    fn the_fraud_rate_is_compared_on_known_labels() {
+        let mut findings = Findings::default();
+        target(&limits(), &reference(100_000, 1_000), &outcome(150, 50, 0, 9_800, 500), &mut findings);
+        assert!((findings.measured[0].value.get() - 1.0).abs() < 1e-12, "twice the rate");
+        assert!(findings.measured[0].noise.get() < 0.4);
+        assert!(findings.target.as_ref().unwrap().p_value.get() < 1e-6);
+        let mut findings = Findings::default();
+        target(&limits(), &reference(100_000, 1_000), &outcome(0, 0, 0, 10_000, 0), &mut findings);
+        let fallen = &findings.measured[0];
+        assert_eq!(fallen.value.get(), -1.0);
+        assert!(fallen.noise.get() < 0.4, "a hundred frauds that stay away are no chance");
+    }
+
+    #[test]
+    fn a_rate_that_cannot_be_compared_says_why() {
+        let cases = [
+            (reference(5_000, 50), outcome(1, 0, 0, 50, 40), "too_few_rows"),
+            (reference(5_000, 50), outcome(1, 0, 0, 50, 400), "labels_overdue"),
+            (reference(5_000, 0), outcome(1, 0, 0, 500, 0), "reference_rate_zero"),
+            (reference(0, 0), outcome(1, 0, 0, 500, 0), "too_few_values"),
+        ];
+        for (reference, window, reason) in cases {
+            let mut findings = Findings::default();
+            target(&limits(), &reference, &window, &mut findings);
+            assert!(findings.measured.is_empty() && findings.target.is_none());
+            assert_eq!(reasons(&findings), [(reason, true)]);
+        }
+    }
+
+    #[test]
+    fn waiting_for_labels_is_no_alarm_until_they_are_overdue() {
+        let (unlabelled, unscored) = (outcome(0, 0, 0, 0, 500), {
+            let mut outcome = Outcome::empty(0.5);
+            (0..500).for_each(|_| outcome.add(f64::NAN, Known::Genuine));
+            outcome
+        });
+        let cases = [
+            (realised(20, None), "labels_not_ripe", false),
+            (realised(72, Some(&unlabelled)), "labels_not_ripe", false), // 24 h + twice the delay, inclusive
+            (realised(73, Some(&unlabelled)), "labels_overdue", true),
+            (realised(72, Some(&unscored)), "no_scores", false),
+            (realised(73, Some(&unscored)), "no_scores", true),
+            (Realised { has_scores: false, ..realised(1_000, Some(&unscored)) }, "no_score_column", false),
+        ];
+        for (realised, reason, blocks) in cases {
+            let mut findings = Findings::default();
+            concept(&limits(), &champion(), &realised, &mut findings);
+            assert_eq!(reasons(&findings), [(reason, blocks)], "{:?}", realised.as_of);
+        }
+    }
+
+    #[test]
+    fn recall_and_precision_are_compared_with_validation() {
+        let window = outcome(140, 60, 70, 9_000, 0);
+        let mut findings = Findings::default();
+        concept(&limits(), &champion(), &realised(100, Some(&window)), &mut findings);
+        let [recall, precision] = findings.measured.as_slice() else { panic!("{findings:?}") };
+        assert_eq!((recall.name, precision.name), (MetricName::RecallDrop, MetricName::PrecisionDrop));
+        assert!((recall.value.get() - 0.2).abs() < 1e-12 && recall.noise.get() < 0.12);
+        assert!((precision.value.get() - (0.9 - 140.0 / 210.0)).abs() < 1e-3);
+        let concept = findings.concept.unwrap();
+        assert_eq!((concept.frauds, concept.flagged), (200, Some(210)));
+        assert!(concept.drop_low.get() > 0.05);
+    }
+
+    #[test]
+    fn a_rate_on_few_frauds_is_not_judged() {
+        let window = outcome(30, 10, 20, 9_000, 0);
+        let mut findings = Findings::default();
+        concept(&limits(), &champion(), &realised(100, Some(&window)), &mut findings);
+        assert_eq!(findings.measured.len(), 1, "fifty flagged rows are enough for precision");
+        assert_eq!(reasons(&findings), [("too_few_ripened_labels", false)]);
+        assert!(findings.concept.is_some(), "what was seen is still told");
+    }
 }

@@ -28,6 +28,13 @@ pub struct DriftLabels {
     pub feature: String,
 }
 
+/// Numbers of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ModelLabels {
+    /// The model.
+    pub model: String,
+}
+
 /// What the monitor counts and shows.
 #[derive(Debug, Clone)]
 pub struct MonitorMetrics {
@@ -35,6 +42,10 @@ pub struct MonitorMetrics {
     pub checks: Family<CheckLabels, Counter>,
     /// Values of the newest check.
     pub drift: Family<DriftLabels, Gauge<f64, AtomicU64>>,
+    /// Rows in the window of the newest check.
+    pub rows: Family<ModelLabels, Gauge>,
+    /// Instant that the newest check looked at, seconds since 1970: stale when checks stop.
+    pub as_of: Family<ModelLabels, Gauge>,
     /// Duration of checks, seconds.
     pub seconds: Histogram,
 }
@@ -45,11 +56,19 @@ impl MonitorMetrics {
         let own = Self {
             checks: Family::default(),
             drift: Family::default(),
+            rows: Family::default(),
+            as_of: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.005, 2.5, 10)),
         };
         metrics.register(|registry| {
             registry.register("vigie_drift_checks", "Drift checks by model and verdict", own.checks.clone());
             registry.register("vigie_drift_value", "Drift metrics of the newest check", own.drift.clone());
+            registry.register("vigie_drift_window_rows", "Rows in the window of the newest check", own.rows.clone());
+            registry.register(
+                "vigie_drift_check_as_of_seconds",
+                "Instant that the newest check looked at, seconds since 1970",
+                own.as_of.clone(),
+            );
             registry.register("vigie_drift_check_seconds", "Duration of drift checks", own.seconds.clone());
         });
         own

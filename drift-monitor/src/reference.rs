@@ -65,7 +65,7 @@ pub async fn build(
         })
         .await?;
     if let Some(error) = misfit {
-        return Err(corrupt(source, format!("batches of the reference do not fit together: {}", error.word())));
+        return Err(corrupt(source, &format!("batches of the reference do not fit together: {error}")));
     }
     let features = source.monitored().map(|feature| feature.name.clone()).collect();
     Ok(Reference { features, bins, profile, labelled, frauds })
@@ -84,6 +84,6 @@ pub fn values_of(batch: &Batch) -> Vec<Values<'_>> {
 }
 
 /// What was counted does not fit together: the source changed underneath.
-pub fn corrupt(source: &TransactionSource, cause: String) -> SourceError {
-    SourceError::Corrupt { source_name: source.definition().source.to_string(), cause }
+pub fn corrupt(source: &TransactionSource, cause: &str) -> SourceError {
+    SourceError::Corrupt { source_name: source.definition().source.to_string(), cause: cause.to_owned() }
 }

@@ -9,13 +9,13 @@ use schemas::{CheckId, ModelName, ModelVersion, Window};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use sqlx::PgPool;
 
 use crate::judge::Previous;
 use crate::reference::Reference;
+use crate::report::Run;
 use crate::window::Counted;
 
-/// A champion, and the reference that checks against it use.
+/// A champion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Champion {
     /// Its version.
@@ -32,8 +32,6 @@ pub struct Champion {
     pub validated_precision: f64,
     /// Frauds that recall stands on.
     pub validated_frauds: u64,
-    /// The reference, once it could be built.
-    pub reference: Option<Reference>,
 }
 
 impl Champion {
@@ -51,14 +49,13 @@ impl Champion {
 /// Records a promotion; a repeated one changes nothing.
 pub async fn insert_champion(tx: &mut Tx, model: &ModelName, promoted: &ModelPromoted) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into champion (model, version, fence, promoted_as_of, training_start, training_end, \
+        "insert into champion (model, fence, version, promoted_as_of, training_start, training_end, \
          operating_threshold, validated_recall, validated_precision, validated_frauds) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (model, version) do update set \
-         fence = excluded.fence, promoted_as_of = excluded.promoted_as_of where champion.fence < excluded.fence",
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
     )
     .bind(model.as_str())
-    .bind(promoted.version.as_str())
     .bind(promoted.fence.cast_signed())
+    .bind(promoted.version.as_str())
     .bind(promoted.as_of)
     .bind(promoted.training_window.start())
     .bind(promoted.training_window.end())
@@ -71,138 +68,199 @@ pub async fn insert_champion(tx: &mut Tx, model: &ModelName, promoted: &ModelPro
     Ok(())
 }
 
-type ChampionRow = (String, DateTime<Utc>, DateTime<Utc>, DateTime<Utc>, f64, f64, f64, i64, Option<Value>);
+#[derive(sqlx::FromRow)]
+struct ChampionRow {
+    version: String,
+    promoted_as_of: DateTime<Utc>,
+    training_start: DateTime<Utc>,
+    training_end: DateTime<Utc>,
+    operating_threshold: f64,
+    validated_recall: f64,
+    validated_precision: f64,
+    validated_frauds: i64,
+}
+
+impl ChampionRow {
+    fn read(self) -> anyhow::Result<Champion> {
+        Ok(Champion {
+            version: ModelVersion::new(self.version)?,
+            promoted_as_of: self.promoted_as_of,
+            training_window: Window::new(self.training_start, self.training_end)?,
+            operating_threshold: self.operating_threshold,
+            validated_recall: self.validated_recall,
+            validated_precision: self.validated_precision,
+            validated_frauds: self.validated_frauds.unsigned_abs(),
+        })
+    }
+}
 
 /// The champion of a model as of an instant.
 pub async fn champion(tx: &mut Tx, model: &ModelName, as_of: DateTime<Utc>) -> anyhow::Result<Option<Champion>> {
     let row: Option<ChampionRow> = sqlx::query_as(
         "select version, promoted_as_of, training_start, training_end, operating_threshold, validated_recall, \
-         validated_precision, validated_frauds, reference from champion \
-         where model = $1 and promoted_as_of <= $2 order by promoted_as_of desc, fence desc limit 1",
+         validated_precision, validated_frauds from champion \
+         where model = $1 and promoted_as_of <= $2 order by fence desc limit 1",
     )
     .bind(model.as_str())
     .bind(as_of)
     .fetch_optional(&mut **tx)
     .await?;
-    let Some((version, promoted_as_of, start, end, threshold, recall, precision, frauds, reference)) = row else {
-        return Ok(None);
-    };
-    Ok(Some(Champion {
-        version: ModelVersion::new(version)?,
-        promoted_as_of,
-        training_window: Window::new(start, end)?,
-        operating_threshold: threshold,
-        validated_recall: recall,
-        validated_precision: precision,
-        validated_frauds: frauds.unsigned_abs(),
-        reference: reference.map(serde_json::from_value).transpose()?,
-    }))
+    row.map(ChampionRow::read).transpose()
 }
 
-/// Keeps a reference that was built.
+/// The champion that a promotion made.
+pub async fn champion_of_fence(tx: &mut Tx, model: &ModelName, fence: u64) -> anyhow::Result<Option<Champion>> {
+    let row: Option<ChampionRow> = sqlx::query_as(
+        "select version, promoted_as_of, training_start, training_end, operating_threshold, validated_recall, \
+         validated_precision, validated_frauds from champion where model = $1 and fence = $2",
+    )
+    .bind(model.as_str())
+    .bind(fence.cast_signed())
+    .fetch_optional(&mut **tx)
+    .await?;
+    row.map(ChampionRow::read).transpose()
+}
+
+/// The reference of a version, once it could be built.
+pub async fn reference(tx: &mut Tx, model: &ModelName, version: &ModelVersion) -> anyhow::Result<Option<Reference>> {
+    let text: Option<String> =
+        sqlx::query_scalar("select reference::text from reference where model = $1 and version = $2")
+            .bind(model.as_str())
+            .bind(version.as_str())
+            .fetch_optional(&mut **tx)
+            .await?;
+    Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+}
+
+/// Keeps a reference that was built; hours counted in the bins of an earlier one are dropped.
 pub async fn save_reference(
     tx: &mut Tx,
     model: &ModelName,
     version: &ModelVersion,
     reference: &Reference,
 ) -> anyhow::Result<()> {
-    sqlx::query("update champion set reference = $3 where model = $1 and version = $2")
+    sqlx::query("delete from hour_profile where model = $1 and version = $2")
         .bind(model.as_str())
         .bind(version.as_str())
-        .bind(serde_json::to_value(reference)?)
         .execute(&mut **tx)
         .await?;
+    sqlx::query(
+        "insert into reference (model, version, reference) values ($1, $2, $3) \
+         on conflict (model, version) do update set reference = excluded.reference, built_at = clock_timestamp()",
+    )
+    .bind(model.as_str())
+    .bind(version.as_str())
+    .bind(serde_json::to_value(reference)?)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 
-/// Stored hours of one kind.
+/// A span of hours of one version.
 #[derive(Debug, Clone, Copy)]
-pub enum Hours {
-    /// Features.
-    Profiles,
-    /// Scores and labels.
-    Outcomes,
+pub struct Span<'a> {
+    /// The model.
+    pub model: &'a ModelName,
+    /// The version whose bins or threshold the hours are counted with.
+    pub version: &'a ModelVersion,
+    /// First hour.
+    pub start: DateTime<Utc>,
+    /// First instant after.
+    pub end: DateTime<Utc>,
 }
 
-/// Profiles of hours `[start, end)` that are stored.
-pub async fn profiles(
-    tx: &mut Tx,
-    model: &ModelName,
-    version: &ModelVersion,
-    start: DateTime<Utc>,
-    end: DateTime<Utc>,
-) -> anyhow::Result<Counted<Profile>> {
-    stored(tx, Hours::Profiles, model, version, start, end).await
+/// Profiles of the span's hours that are stored.
+pub async fn profiles(tx: &mut Tx, span: Span<'_>) -> anyhow::Result<Counted<Profile>> {
+    let rows: Vec<(DateTime<Utc>, String)> = sqlx::query_as(
+        "select hour, profile::text from hour_profile where model = $1 and version = $2 and hour >= $3 and hour < $4",
+    )
+    .bind(span.model.as_str())
+    .bind(span.version.as_str())
+    .bind(span.start)
+    .bind(span.end)
+    .fetch_all(&mut **tx)
+    .await?;
+    parse(rows)
 }
 
-/// Outcomes of hours `[start, end)` that are stored.
-pub async fn outcomes(
-    tx: &mut Tx,
-    model: &ModelName,
-    version: &ModelVersion,
-    start: DateTime<Utc>,
-    end: DateTime<Utc>,
-) -> anyhow::Result<Counted<Outcome>> {
-    stored(tx, Hours::Outcomes, model, version, start, end).await
+/// Outcomes of the span's hours that are stored and were known at `as_of`.
+pub async fn outcomes(tx: &mut Tx, span: Span<'_>, as_of: DateTime<Utc>) -> anyhow::Result<Counted<Outcome>> {
+    let rows: Vec<(DateTime<Utc>, String)> = sqlx::query_as(
+        "select hour, outcome::text from hour_outcome \
+         where model = $1 and version = $2 and hour >= $3 and hour < $4 and known_at <= $5",
+    )
+    .bind(span.model.as_str())
+    .bind(span.version.as_str())
+    .bind(span.start)
+    .bind(span.end)
+    .bind(as_of)
+    .fetch_all(&mut **tx)
+    .await?;
+    parse(rows)
 }
 
-async fn stored<T: DeserializeOwned>(
-    tx: &mut Tx,
-    hours: Hours,
-    model: &ModelName,
-    version: &ModelVersion,
-    start: DateTime<Utc>,
-    end: DateTime<Utc>,
-) -> anyhow::Result<Counted<T>> {
-    let query = match hours {
-        Hours::Profiles => {
-            "select hour, profile::text from hour_profile where model = $1 and version = $2 and hour >= $3 and hour < $4"
-        }
-        Hours::Outcomes => {
-            "select hour, outcome::text from hour_outcome where model = $1 and version = $2 and hour >= $3 and hour < $4"
-        }
-    };
-    let rows: Vec<(DateTime<Utc>, String)> = sqlx::query_as(query)
-        .bind(model.as_str())
-        .bind(version.as_str())
-        .bind(start)
-        .bind(end)
-        .fetch_all(&mut **tx)
-        .await?;
+fn parse<T: DeserializeOwned>(rows: Vec<(DateTime<Utc>, String)>) -> anyhow::Result<Counted<T>> {
     rows.into_iter().map(|(hour, text)| Ok((hour, serde_json::from_str(&text)?))).collect()
 }
 
-/// Stores hours that will not change any more.
-pub async fn keep_hours<T: Serialize>(
+fn columns<T: Serialize>(counted: &[(DateTime<Utc>, &T)]) -> anyhow::Result<(Vec<DateTime<Utc>>, Vec<String>)> {
+    let texts = counted.iter().map(|(_, counts)| serde_json::to_string(counts)).collect::<Result<_, _>>()?;
+    Ok((counted.iter().map(|(hour, _)| *hour).collect(), texts))
+}
+
+/// Stores hours whose rows have all arrived.
+pub async fn keep_profiles(
     tx: &mut Tx,
-    hours: Hours,
     model: &ModelName,
     version: &ModelVersion,
-    counted: &[(DateTime<Utc>, &T)],
+    counted: &[(DateTime<Utc>, &Profile)],
 ) -> anyhow::Result<()> {
-    if counted.is_empty() {
-        return Ok(());
+    let (hours, texts) = columns(counted)?;
+    sqlx::query(
+        "insert into hour_profile (model, version, hour, profile) \
+         select $1, $2, h, p::jsonb from unnest($3::timestamptz[], $4::text[]) as t (h, p) on conflict do nothing",
+    )
+    .bind(model.as_str())
+    .bind(version.as_str())
+    .bind(hours)
+    .bind(texts)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Stores hours whose labels are all known at `known_at`.
+pub async fn keep_outcomes(
+    tx: &mut Tx,
+    model: &ModelName,
+    version: &ModelVersion,
+    known_at: DateTime<Utc>,
+    counted: &[(DateTime<Utc>, &Outcome)],
+) -> anyhow::Result<()> {
+    let (hours, texts) = columns(counted)?;
+    sqlx::query(
+        "insert into hour_outcome (model, version, hour, known_at, outcome) \
+         select $1, $2, h, $5, o::jsonb from unnest($3::timestamptz[], $4::text[]) as t (h, o) \
+         on conflict (model, version, hour) do update set known_at = least(hour_outcome.known_at, excluded.known_at)",
+    )
+    .bind(model.as_str())
+    .bind(version.as_str())
+    .bind(hours)
+    .bind(texts)
+    .bind(known_at)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Drops hours that no coming check looks at; a check of the past counts them again.
+pub async fn forget_hours(tx: &mut Tx, model: &ModelName, before: DateTime<Utc>) -> sqlx::Result<()> {
+    for query in [
+        "delete from hour_profile where model = $1 and hour < $2",
+        "delete from hour_outcome where model = $1 and hour < $2",
+    ] {
+        sqlx::query(query).bind(model.as_str()).bind(before).execute(&mut **tx).await?;
     }
-    let query = match hours {
-        Hours::Profiles => {
-            "insert into hour_profile (model, version, hour, profile) \
-             select $1, $2, h, p::jsonb from unnest($3::timestamptz[], $4::text[]) as t (h, p) on conflict do nothing"
-        }
-        Hours::Outcomes => {
-            "insert into hour_outcome (model, version, hour, outcome) \
-             select $1, $2, h, p::jsonb from unnest($3::timestamptz[], $4::text[]) as t (h, p) on conflict do nothing"
-        }
-    };
-    let instants: Vec<DateTime<Utc>> = counted.iter().map(|(hour, _)| *hour).collect();
-    let texts: Vec<String> =
-        counted.iter().map(|(_, counts)| serde_json::to_string(counts)).collect::<Result<_, _>>()?;
-    sqlx::query(query)
-        .bind(model.as_str())
-        .bind(version.as_str())
-        .bind(instants)
-        .bind(texts)
-        .execute(&mut **tx)
-        .await?;
     Ok(())
 }
 
@@ -237,13 +295,19 @@ pub async fn report(tx: &mut Tx, check_id: CheckId) -> anyhow::Result<Option<Dri
     Ok(row.map(|(report,)| serde_json::from_value(report)).transpose()?)
 }
 
+/// Takes back a check that could not look, so that it can be made again.
+pub async fn delete_check(tx: &mut Tx, check_id: CheckId) -> sqlx::Result<()> {
+    sqlx::query("delete from check_run where check_id = $1").bind(check_id.uuid()).execute(&mut **tx).await?;
+    Ok(())
+}
+
 /// Records a check and its metrics.
 pub async fn insert_check(
     tx: &mut Tx,
     model: &ModelName,
     checked: &DriftChecked,
     severity: Option<DriftSeverity>,
-    run: Option<(DateTime<Utc>, u32)>,
+    run: Option<Run>,
     word_of: impl Fn(&Metric) -> &'static str,
 ) -> anyhow::Result<()> {
     let verdict = match checked.verdict {
@@ -261,8 +325,8 @@ pub async fn insert_check(
     .bind(checked.champion.as_ref().map(ModelVersion::as_str))
     .bind(verdict)
     .bind(severity.map(DriftSeverity::as_str))
-    .bind(run.map(|(since, _)| since))
-    .bind(run.map_or(0, |(_, length)| i32::try_from(length).unwrap_or(i32::MAX)))
+    .bind(run.map(|run| run.since))
+    .bind(run.map_or(0, |run| i32::try_from(run.consecutive).unwrap_or(i32::MAX)))
     .bind(serde_json::to_value(checked)?)
     .execute(&mut **tx)
     .await?;
@@ -329,9 +393,4 @@ pub async fn lock(tx: &mut Tx, model: &ModelName) -> sqlx::Result<()> {
         .execute(&mut **tx)
         .await?;
     Ok(())
-}
-
-/// Whether the database answers at all: tells a source that is away from a monitor that is.
-pub async fn answers(pool: &PgPool) -> bool {
-    sqlx::query("select 1").execute(pool).await.is_ok()
 }

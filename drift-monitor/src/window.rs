@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, DurationRound as _, TimeDelta, Utc};
+use drift_stats::Unusable;
 use drift_stats::profile::{Known, Outcome, Profile};
 use schemas::Window;
 use transactions::{Batch, Column, Label, Request, SourceError, TransactionSource};
@@ -67,21 +68,20 @@ pub async fn count_profiles(
         })
         .await?;
     match misfit {
-        Some(error) => Err(corrupt(source, format!("features no longer have the kind of the reference: {}", error.word()))),
+        Some(error) => Err(corrupt(source, &format!("features no longer have the kind of the reference: {error}"))),
         None => Ok(counted),
     }
 }
 
-/// Counts scores and labels of every hour that is not stored, up to `end`, with labels known at `as_of`.
+/// Counts scores and labels of every hour that is not stored, up to `as_of`, with labels known at `as_of`.
 pub async fn count_outcomes(
     source: &TransactionSource,
     threshold: f64,
     hours: &[DateTime<Utc>],
     stored: &Counted<Outcome>,
-    end: DateTime<Utc>,
     as_of: DateTime<Utc>,
 ) -> Result<Counted<Outcome>, SourceError> {
-    let Some(window) = gap(hours, stored, end) else { return Ok(Counted::new()) };
+    let Some(window) = gap(hours, stored, as_of) else { return Ok(Counted::new()) };
     let mut counted: Counted<Outcome> = hours
         .iter()
         .filter(|hour| !stored.contains_key(*hour))
@@ -102,6 +102,38 @@ pub async fn count_outcomes(
         })
         .await?;
     Ok(counted)
+}
+
+/// Hours that ended at or before `settled` and that `is_final` says will not change any more.
+pub fn to_keep<T>(
+    counted: &Counted<T>,
+    settled: DateTime<Utc>,
+    is_final: impl Fn(&T) -> bool,
+) -> Vec<(DateTime<Utc>, &T)> {
+    let ended = |hour: DateTime<Utc>| hour + TimeDelta::hours(1) <= settled;
+    counted.iter().filter(|(hour, counts)| ended(**hour) && is_final(counts)).map(|(hour, counts)| (*hour, counts)).collect()
+}
+
+/// The sum of outcomes of the hours `[start, end)`.
+pub fn sum_outcomes(
+    threshold: f64,
+    parts: &[&Counted<Outcome>],
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+) -> Result<Outcome, Unusable> {
+    let mut sum = Outcome::empty(threshold);
+    // An empty span is no error: right after a promotion nothing has ripened.
+    let inside = |hour: DateTime<Utc>| start <= hour && hour < end;
+    for (_, part) in parts.iter().flat_map(|part| part.iter()).filter(|(hour, _)| inside(**hour)) {
+        sum.merge(part)?;
+    }
+    Ok(sum)
+}
+
+/// The first full hour at or after an instant.
+pub fn next_hour(at: DateTime<Utc>) -> DateTime<Utc> {
+    let hour = hour_of(at);
+    if hour == at { at } else { hour + TimeDelta::hours(1) }
 }
 
 fn hour_at(micros: i64) -> Option<DateTime<Utc>> {
@@ -163,5 +195,30 @@ mod tests {
         let whole: Counted<()> = all.iter().map(|hour| (*hour, ())).collect();
         assert_eq!(gap(&all, &whole, at(5, 0)), None);
         assert_eq!(gap(&hours(at(4, 0), at(5, 0)), &Counted::<()>::new(), at(4, 20)), Window::new(at(4, 0), at(4, 20)).ok());
+    }
+
+    #[test]
+    fn hours_are_kept_when_they_are_over_and_final() {
+        let counted: Counted<bool> = [(at(0, 0), true), (at(1, 0), false), (at(2, 0), true)].into();
+        let kept = |settled| to_keep(&counted, settled, |whole| *whole).iter().map(|(hour, _)| *hour).collect::<Vec<_>>();
+        assert_eq!(kept(at(3, 0)), [at(0, 0), at(2, 0)], "the end is inclusive");
+        assert_eq!(kept(at(2, 59)), [at(0, 0)]);
+        assert_eq!(next_hour(at(2, 0)), at(2, 0));
+        assert_eq!(next_hour(at(2, 1)), at(3, 0));
+    }
+
+    #[test]
+    fn outcomes_are_summed_over_the_span_only() {
+        let hour = |rows: u32| {
+            let mut outcome = Outcome::empty(0.5);
+            (0..rows).for_each(|_| outcome.add(0.1, Known::Genuine));
+            outcome
+        };
+        let stored: Counted<Outcome> = [(at(0, 0), hour(1)), (at(1, 0), hour(10))].into();
+        let fresh: Counted<Outcome> = [(at(2, 0), hour(100)), (at(3, 0), hour(1_000))].into();
+        let rows = |from, to| sum_outcomes(0.5, &[&stored, &fresh], at(from, 0), at(to, 0)).map(|sum| sum.rows());
+        assert_eq!(rows(1, 3), Ok(110));
+        assert_eq!(rows(3, 1), Ok(0));
+        assert_eq!(sum_outcomes(0.4, &[&stored], at(0, 0), at(1, 0)).map(|sum| sum.rows()), Err(Unusable::BinsDiffer));
     }
 }

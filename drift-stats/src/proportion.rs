@@ -111,28 +111,46 @@ pub fn relative_change(reference: Rate, current: Rate) -> Result<f64, Unusable> 
     if reference.hits == 0 { Err(Unusable::ReferenceRateZero) } else { Ok((c - r) / r) }
 }
 
-/// The smallest rise of the current rate, relative to the reference, whose exact p-value is below `alpha`.
-///
-/// `None` when no number of hits in a window of this size would be, or the reference has no hits.
-pub fn relative_rise_noise(reference: Rate, window: u64, alpha: f64) -> Option<f64> {
-    let expected = reference.value()? * window as f64;
-    let significant = |hits: u64| {
-        hits as f64 > expected && fisher_two_sided(reference, Rate { hits, of: window }) < alpha
-    };
-    if reference.hits == 0 || !significant(window) {
+/// The largest relative changes of a rate that chance explains; each 0 or more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RelativeNoise {
+    /// Largest rise that is not significant; what no window of this size can exceed when no rise would be.
+    pub rise: f64,
+    /// Largest fall that is not significant, as a positive number; 1 when even no hit at all would not be.
+    pub fall: f64,
+}
+
+/// How far the rate of a window of `window` rows may lie from the reference's, relative to it, without being
+/// significant at `alpha` by the exact test. `None` when the reference has no hits or the window no rows.
+pub fn relative_noise(reference: Rate, window: u64, alpha: f64) -> Option<RelativeNoise> {
+    if reference.hits == 0 || window == 0 {
         return None;
     }
-    // Above the expectation the p-value falls with the hits.
-    let (mut low, mut high) = (expected.floor() as u64, window);
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
+    let significant = |hits: u64| fisher_two_sided(reference, Rate { hits, of: window }) < alpha;
+    let change = |hits: u64| relative_change(reference, Rate { hits, of: window }).ok();
+    // On either side of the expectation the p-value falls with the distance from it.
+    let expected = reference.value()? * window as f64;
+    let (mut within, mut beyond) = (expected.floor() as u64, window + 1);
+    while beyond - within > 1 {
+        let middle = within + (beyond - within) / 2;
         if significant(middle) {
-            high = middle;
+            beyond = middle;
         } else {
-            low = middle;
+            within = middle;
         }
     }
-    relative_change(reference, Rate { hits: high, of: window }).ok()
+    let rise = change(within)?.max(0.0);
+    // `below` counts from the left: hits below it are significant.
+    let (mut below, mut not_below) = (0, (expected.ceil() as u64).min(window));
+    while below < not_below {
+        let middle = below + (not_below - below) / 2;
+        if significant(middle) {
+            below = middle + 1;
+        } else {
+            not_below = middle;
+        }
+    }
+    Some(RelativeNoise { rise, fall: (-change(not_below)?).max(0.0) })
 }
 
 /// Doubles the smaller tail of the hypergeometric law of the current hits given all hits.
@@ -260,14 +278,24 @@ mod tests {
     }
 
     #[test]
-    fn the_noise_of_a_rate_is_the_smallest_significant_rise() {
+    fn the_noise_of_a_rate_is_the_largest_change_that_is_not_significant() {
         let reference = rate(8_000, 1_000_000);
-        let noise = relative_rise_noise(reference, 9_600, 0.001).unwrap();
-        let hits = (0.008 * (1.0 + noise) * 9_600.0).round() as u64;
-        assert!(two_rates(reference, rate(hits, 9_600)).unwrap().p_value_exact < 0.001);
-        assert!(two_rates(reference, rate(hits - 1, 9_600)).unwrap().p_value_exact >= 0.001);
-        assert!(relative_rise_noise(reference, 100, 0.001).unwrap() > noise, "fewer rows explain more");
-        assert_eq!(relative_rise_noise(rate(0, 10), 100, 0.001), None);
-        assert_eq!(relative_rise_noise(rate(9, 10), 1, 0.001), None, "no window of one row is significant");
+        let noise = relative_noise(reference, 9_600, 0.001).unwrap();
+        let p = |hits: u64| two_rates(reference, rate(hits, 9_600)).unwrap().p_value_exact;
+        let most = (0.008 * (1.0 + noise.rise) * 9_600.0).round() as u64;
+        assert!(p(most) >= 0.001 && p(most + 1) < 0.001);
+        let least = (0.008 * (1.0 - noise.fall) * 9_600.0).round() as u64;
+        assert!(p(least) >= 0.001 && p(least - 1) < 0.001);
+        assert!(relative_noise(reference, 100, 0.001).unwrap().rise > noise.rise, "fewer rows explain more");
+    }
+
+    #[test]
+    fn where_no_change_could_be_significant_no_change_exceeds_the_noise() {
+        // 100 rows with 0.8 expected: none at all says nothing.
+        assert_eq!(relative_noise(rate(8_000, 1_000_000), 100, 0.001).unwrap().fall, 1.0);
+        let one_row = relative_noise(rate(9, 10), 1, 0.001).unwrap();
+        assert!(one_row.rise >= relative_change(rate(9, 10), rate(1, 1)).unwrap());
+        assert_eq!(relative_noise(rate(0, 10), 100, 0.001), None);
+        assert_eq!(relative_noise(rate(9, 10), 0, 0.001), None);
     }
 }

@@ -83,8 +83,8 @@ const KEYS: [&str; 12] = [
 ];
 /// Longest wait for labels that can be set.
 const LABEL_DELAY_MAX: Duration = Duration::from_secs(366 * 86_400);
-/// Most features of one model.
-const FEATURES_MAX: usize = 1_000;
+/// Most features of one model: all their metrics must fit into one event.
+const FEATURES_MAX: usize = 500;
 
 impl ModelDefinition {
     /// Reads every `[models.NAME]`; mistakes are collected by the reader.

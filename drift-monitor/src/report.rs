@@ -1,0 +1,105 @@
+//! What a check found becomes the bodies of `drift.checked` and `drift.detected`: pure.
+
+use chrono::{DateTime, Utc};
+use schemas::events::{DriftChecked, DriftDetected, DriftKind, DriftSeverity, FeatureDrift, Verdict};
+use schemas::{CheckId, Finite, Window};
+
+use crate::judge::Judgement;
+use crate::look::Looked;
+
+/// Where a drifted check stands in an unbroken run of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// First check of the run.
+    pub since: DateTime<Utc>,
+    /// Its length, this check included.
+    pub consecutive: u32,
+}
+
+/// The body of `drift.checked`.
+pub fn checked(
+    check_id: CheckId,
+    as_of: DateTime<Utc>,
+    window: Window,
+    looked: &Looked,
+    judgement: &Judgement,
+    previous_verdict: Option<Verdict>,
+) -> DriftChecked {
+    let champion = looked.champion.as_ref();
+    DriftChecked {
+        check_id,
+        as_of,
+        champion: champion.map(|champion| champion.version.clone()),
+        reference_window: champion.map(|champion| champion.training_window),
+        window,
+        rows: looked.rows,
+        labelled_rows: looked.labelled,
+        verdict: judgement.verdict,
+        previous_verdict,
+        drifted: judgement.drifted.clone(),
+        not_measured: looked.findings.not_measured.clone(),
+        metrics: judgement.metrics.clone(),
+    }
+}
+
+/// The body of `drift.detected`; `None` unless the verdict is `drifted`.
+pub fn detected(checked: &DriftChecked, judgement: &Judgement, looked: &Looked, run: Run) -> Option<DriftDetected> {
+    let mut features: Vec<FeatureDrift> = judgement
+        .metrics
+        .iter()
+        .filter(|metric| metric.kind == DriftKind::Data && metric.exceeded)
+        .filter_map(|metric| {
+            Some(FeatureDrift {
+                feature: metric.feature.clone()?,
+                psi: metric.value,
+                threshold: metric.threshold,
+                noise: metric.noise?,
+            })
+        })
+        .collect();
+    features.sort_by(|a, b| b.psi.get().total_cmp(&a.psi.get()));
+    let moved = |kind| judgement.drifted.contains(&kind);
+    Some(DriftDetected {
+        check_id: checked.check_id,
+        as_of: checked.as_of,
+        champion: checked.champion.clone()?,
+        window: checked.window,
+        rows: checked.rows,
+        kinds: judgement.drifted.clone(),
+        severity: judgement.severity?,
+        since: run.since,
+        consecutive: run.consecutive,
+        data_drift: judgement.data_drift.and_then(|value| Finite::new(value).ok()),
+        features,
+        target: looked.findings.target.clone().filter(|_| moved(DriftKind::Target)),
+        concept: looked.findings.concept.clone().filter(|_| moved(DriftKind::Concept)),
+    })
+}
+
+/// The task of the drift DAG that stands for what happens next.
+pub const fn next_task(verdict: Verdict, severity: Option<DriftSeverity>) -> &'static str {
+    match (verdict, severity) {
+        (Verdict::Drifted, Some(DriftSeverity::AlertOnly)) | (Verdict::Unknown, _) => "send_drift_alert",
+        (Verdict::Drifted, _) => "trigger_retraining_dag",
+        (Verdict::Stable, _) => "no_action",
+    }
+}
+
+/// One sentence for the log.
+pub fn summary(checked: &DriftChecked) -> String {
+    match checked.verdict {
+        Verdict::Stable => format!("stable, {} rows", checked.rows),
+        Verdict::Unknown => {
+            let blocking = checked.not_measured.iter().find(|missing| missing.blocks_verdict);
+            let why = blocking.map_or("", |missing| missing.detail.as_str());
+            format!("unknown: {why}")
+        }
+        Verdict::Drifted => {
+            let exceeded = checked.metrics.iter().filter(|metric| metric.exceeded).map(|metric| {
+                let feature = metric.feature.as_ref().map(|feature| format!(" of {feature}")).unwrap_or_default();
+                format!("{}{feature} {:.3} (threshold {:.3})", metric.name, metric.value.get(), metric.threshold.get())
+            });
+            format!("drifted: {}", exceeded.collect::<Vec<_>>().join(", "))
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! A monitor with its servers, a table of payments, and everybody else played by the test.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use chassis::Sources;
+use chrono::{DateTime, TimeDelta, Utc};
+use drift_monitor::DriftMonitor;
+use local_stack::TestEnv;
+use schemas::events::{Artifact, DriftCheckRequested, DriftChecked, DriftDetected, ModelPromoted, PromotionKind};
+use schemas::{
+    Attributes, DecisionId, Event, EventBody, EventId, ModelName, ModelVersion, Received, Sha256Digest, Share,
+    TraceContext, Window,
+};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool};
+use tokio_util::sync::CancellationToken;
+
+/// Longest wait for anything; reached only when a test fails.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Asks again and again until there is an answer.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Hour of the story; hour 0 is midnight of 2 March 2026.
+pub fn at(hour: i64) -> DateTime<Utc> {
+    "2026-03-02T00:00:00Z".parse::<DateTime<Utc>>().expect("an instant") + TimeDelta::hours(hour)
+}
+
+pub fn span(from: i64, to: i64) -> Window {
+    Window::new(at(from), at(to)).expect("a window")
+}
+
+pub fn model() -> ModelName {
+    ModelName::new("fraud-cards").expect("a name")
+}
+
+/// Settings of the model on the table, after `source` and `features`.
+const COLUMNS: &str = "time = \"tx_time\"\nlabel = \"is_fraud\"\nlabel_time = \"labelled_at\"\nlabel_delay = \"1d\"\n\
+                       score = \"score\"\nid = \"transaction_id\"\n";
+
+pub struct Scene {
+    env: TestEnv,
+    pub pool: PgPool,
+    nats: async_nats::Client,
+    model: String,
+}
+
+impl Scene {
+    /// Servers and payments, one a minute, of hours -600 to 400: amount, channel, a weekday that is not watched,
+    /// one fraud in twenty, labels after a day, and scores with recall 0.88 and precision 0.90 at 0.5.
+    pub async fn new() -> Self {
+        chassis::install_crypto();
+        let env = TestEnv::new().await;
+        let pool = PgPool::connect(&env.database_url).await.expect("connect to PostgreSQL");
+        let scene = Self {
+            nats: async_nats::connect(&env.nats_url).await.expect("connect to NATS"),
+            env,
+            pool,
+            model: format!(
+                "source = \"postgres\"\ntable = \"bank.payment\"\n{COLUMNS}\
+                 features = [\"amount\", \"channel\", \"weekday\"]\nnot_monitored = [\"weekday\"]\n"
+            ),
+        };
+        scene.run("create schema bank").await;
+        scene
+            .run(&format!(
+                "create table bank.payment as \
+                 with dice as (select setseed(0.42)), \
+                 rows as (select n, random() a, random() c, random() f, random() s from dice, generate_series(0, 59999) n) \
+                 select n as transaction_id, '{}'::timestamptz + make_interval(mins => n) as tx_time, \
+                 round((-50 * ln(1 - a))::numeric, 2) as amount, \
+                 case when c < 0.7 then 'chip' when c < 0.95 then 'online' else 'mail' end as channel, \
+                 extract(isodow from '{}'::timestamptz + make_interval(mins => n))::int as weekday, \
+                 f < 0.05 as is_fraud, '{}'::timestamptz + make_interval(mins => n + 1440) as labelled_at, \
+                 case when f < 0.05 then case when s < 0.88 then 0.9 else 0.1 end \
+                 else case when s < 0.005 then 0.9 else 0.1 end end::real as score from rows",
+                at(-600),
+                at(-600),
+                at(-600)
+            ))
+            .await;
+        scene.run("create index on bank.payment (tx_time)").await;
+        chassis::clock::create_replay_clock(&scene.pool).await.expect("the replay clock");
+        scene
+    }
+
+    /// Other `[models.fraud-cards]` settings, for replicas started from now on.
+    pub fn with_model(mut self, source_and_features: &str) -> Self {
+        self.model = format!("{COLUMNS}{source_and_features}\n");
+        self
+    }
+
+    pub async fn run(&self, sql: &str) {
+        self.pool.execute(AssertSqlSafe(sql.to_owned())).await.unwrap_or_else(|error| panic!("{error}\nin {sql}"));
+    }
+
+    /// Changes payments of hours `[from, to)`.
+    pub async fn change(&self, from: i64, to: i64, set: &str) {
+        self.run(&format!(
+            "update bank.payment set {set} where tx_time >= '{}' and tx_time < '{}'",
+            at(from),
+            at(to)
+        ))
+        .await;
+    }
+
+    fn sources(&self) -> Sources {
+        let text = format!(
+            "[database]\nurl = {:?}\n[nats]\nurl = {:?}\nstream_bytes_max = 16777216\n[http]\ndrift_monitor = \"\"\n\
+             [clock]\nsource = \"replay\"\n[drift]\nlateness = \"0s\"\n[models.fraud-cards]\n{}",
+            self.env.database_url, self.env.nats_url, self.model
+        );
+        Sources { overrides: vec![("the test".to_owned(), text)], ..Sources::default() }
+    }
+
+    /// Starts a replica inside this process.
+    pub async fn start(&self) -> Replica {
+        let stop = CancellationToken::new();
+        let (sources, token) = (self.sources(), stop.clone());
+        let task = tokio::spawn(async move { chassis::launch::<DriftMonitor>(&sources, token).await });
+        eventually("the monitor's table", || async {
+            sqlx::query("select 1 from drift_monitor.check_run").fetch_optional(&self.pool).await.ok()
+        })
+        .await;
+        let jetstream = async_nats::jetstream::new(self.nats.clone());
+        eventually("the stream of events", || async { jetstream.get_stream("VIGIE").await.ok() }).await;
+        Replica { stop, task }
+    }
+
+    pub async fn set_clock(&self, hour: i64) {
+        chassis::clock::set_replay_clock(&self.pool, at(hour)).await.expect("set the clock");
+    }
+
+    /// Publishes an event as another service would; the same name gives the same event id.
+    pub async fn publish(&self, name: &str, body: impl EventBody) -> EventId {
+        self.publish_about(name, &model(), body).await
+    }
+
+    pub async fn publish_about<B: EventBody>(&self, name: &str, model: &ModelName, body: B) -> EventId {
+        let id = EventId::of_key(name);
+        let attributes = Attributes {
+            id,
+            source: "/vigie/test".to_owned(),
+            kind: B::KIND,
+            time: at(0),
+            model: model.clone(),
+            correlation_id: id,
+            causation_id: None,
+            trace: TraceContext::default(),
+        };
+        let mut headers = async_nats::HeaderMap::new();
+        for (name, value) in attributes.to_headers() {
+            headers.insert(name, value.as_str());
+        }
+        // A duplicate is to reach the consumer, not to be caught by the broker.
+        headers.insert("Nats-Msg-Id", EventId::fresh().to_string().as_str());
+        let event: Event = body.into();
+        let jetstream = async_nats::jetstream::new(self.nats.clone());
+        let data = event.to_json().expect("JSON");
+        let ack = jetstream.publish_with_headers(B::KIND.subject(), headers, data.into()).await.expect("publish");
+        ack.await.expect("an ack");
+        id
+    }
+
+    /// Waits until the monitor has dealt with this event, one way or the other.
+    pub async fn handled(&self, id: EventId) {
+        eventually(&format!("a receipt for {id}"), || async {
+            sqlx::query("select 1 from drift_monitor.inbox where event_id = $1")
+                .bind(id.uuid())
+                .fetch_optional(&self.pool)
+                .await
+                .ok()
+                .flatten()
+        })
+        .await;
+    }
+
+    pub async fn promote(&self, promoted: ModelPromoted) {
+        let id = self.publish(&format!("promoted/{}", promoted.fence), promoted).await;
+        self.handled(id).await;
+    }
+
+    /// Asks for a check and waits for what the monitor says of it.
+    pub async fn check(&self, hour: i64) -> Checked {
+        self.check_at(at(hour), &format!("check/{hour}")).await
+    }
+
+    pub async fn check_at(&self, as_of: DateTime<Utc>, name: &str) -> Checked {
+        let asked = DriftCheckRequested { as_of, requested_by: "cli:ana".to_owned(), reason: String::new() };
+        let id = self.publish(name, asked).await;
+        self.handled(id).await;
+        let said = self.said().await;
+        let loop_of = |received: &&Received| received.attributes.correlation_id == id;
+        let mut answer = Checked { checked: None, detected: None };
+        for received in said.iter().filter(loop_of) {
+            match &received.event {
+                Event::DriftChecked(checked) => answer.checked = Some(checked.clone()),
+                Event::DriftDetected(detected) => answer.detected = Some(detected.clone()),
+                other => panic!("the monitor does not say {other:?}"),
+            }
+        }
+        answer
+    }
+
+    /// The events that the monitor has recorded so far, in order.
+    pub async fn said(&self) -> Vec<Received> {
+        let rows: Vec<(serde_json::Value, Vec<u8>)> = sqlx::query_as(
+            "select headers, data from drift_monitor.outbox where subject not like 'dead.%' order by seq",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .expect("the outbox");
+        rows.iter()
+            .map(|(headers, data)| {
+                let pairs = headers.as_object().expect("headers").iter();
+                schemas::decode(pairs.filter_map(|(n, v)| Some((n.as_str(), v.as_str()?))), data).expect("an event")
+            })
+            .collect()
+    }
+
+    /// Waits until so many checks are recorded, and returns instant, verdict and severity of each, oldest first.
+    pub async fn checks(&self, count: usize) -> Vec<(DateTime<Utc>, String, Option<String>)> {
+        eventually(&format!("{count} checks"), || async {
+            let rows: Vec<(DateTime<Utc>, String, Option<String>)> =
+                sqlx::query_as("select as_of, verdict, severity from drift_checks order by as_of")
+                    .fetch_all(&self.pool)
+                    .await
+                    .ok()?;
+            (rows.len() >= count).then_some(rows)
+        })
+        .await
+    }
+
+    pub async fn count(&self, query: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&self.pool).await.unwrap_or_else(|error| panic!("{error}\nin {query}"))
+    }
+}
+
+/// What the monitor said of one check.
+#[derive(Debug)]
+pub struct Checked {
+    checked: Option<DriftChecked>,
+    pub detected: Option<DriftDetected>,
+}
+
+impl Checked {
+    pub fn checked(&self) -> &DriftChecked {
+        self.checked.as_ref().expect("drift.checked was said")
+    }
+
+    pub fn detected(&self) -> &DriftDetected {
+        self.detected.as_ref().unwrap_or_else(|| panic!("drift.detected was not said: {:?}", self.checked))
+    }
+
+    /// Value of a metric.
+    pub fn metric(&self, name: &str, feature: Option<&str>) -> f64 {
+        let metrics = &self.checked().metrics;
+        let found = metrics.iter().find(|metric| metric.name == name && metric.feature.as_deref() == feature);
+        found.unwrap_or_else(|| panic!("no {name} of {feature:?} in {metrics:?}")).value.get()
+    }
+
+    /// Reason and effect on the verdict of what could not be measured.
+    pub fn reasons(&self) -> Vec<(String, bool)> {
+        let missing = self.checked().not_measured.iter();
+        missing.map(|missing| (missing.reason.clone(), missing.blocks_verdict)).collect()
+    }
+}
+
+pub struct Replica {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Replica {
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.expect("no panic").expect("a clean end");
+    }
+
+    /// Ends it wherever it is, as `kill -9` would.
+    pub async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.is_err(), "it had ended before");
+    }
+}
+
+fn share(value: f64) -> Share {
+    Share::new(value).expect("a share")
+}
+
+/// Version `name`, trained on the 400 hours that end five days before `hour`.
+pub fn promoted(name: &str, fence: u64, hour: i64) -> ModelPromoted {
+    ModelPromoted {
+        version: ModelVersion::new(name).expect("a version"),
+        previous: None,
+        decision_id: DecisionId::of_key(name),
+        as_of: at(hour),
+        kind: PromotionKind::Promotion,
+        fence,
+        artifact: Artifact {
+            uri: "file:///models/x.json".to_owned(),
+            sha256: Sha256Digest::new("ab".repeat(32)).expect("a digest"),
+            bytes: 10,
+            format: "vigie.model.v1".to_owned(),
+        },
+        training_window: span(hour - 520, hour - 120),
+        operating_threshold: share(0.5),
+        validated_recall: share(0.88),
+        validated_frauds: 300,
+        validated_precision: share(0.9),
+        registry: "embedded".to_owned(),
+        registry_version: None,
+    }
+}
