@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::bail;
 
 use crate::process::{cargo, command, lasting, root, run, works};
-use crate::{changelog, layering, schema_files};
+use crate::{changelog, docs, layering, schema_files};
 
 /// One check.
 struct Step {
@@ -30,6 +30,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "changelog",
         check: || changelog::check(&root()),
+    },
+    Step {
+        name: "documents",
+        check: || docs::check(&root()),
     },
     Step {
         name: "compose file",

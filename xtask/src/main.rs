@@ -8,6 +8,7 @@
 
 mod changelog;
 mod demo;
+mod docs;
 mod layering;
 mod lint;
 mod process;
@@ -51,7 +52,8 @@ enum Command {
     },
     /// Check everything that needs no running system, and say all that is wrong.
     ///
-    /// Formatting, layering, generated files, changelog, compose file, clippy with warnings denied.
+    /// Formatting, layering, generated files, changelog, documents (tests and files that they name exist),
+    /// compose file, clippy with warnings denied.
     Lint,
     /// Write the JSON Schemas and the AsyncAPI document from the event types.
     Schemas {
