@@ -56,9 +56,9 @@ pub(crate) fn run_steps() -> anyhow::Result<()> {
         let result = (step.check)();
         let time = lasting(started.elapsed());
         match result {
-            Ok(()) => eprintln!("lint: {} is fine ({time})", step.name),
+            Ok(()) => eprintln!("lint: {}: fine ({time})", step.name),
             Err(error) => {
-                eprintln!("lint: {} FAILED ({time})\n{error:#}", step.name);
+                eprintln!("lint: {}: FAILED ({time})\n{error:#}", step.name);
                 failed.push(step.name);
             }
         }
