@@ -240,7 +240,7 @@ fn parameters(reader: &Reader<'_>) -> Parameters {
 }
 
 fn answer_within(section: &Section<'_>) -> Duration {
-    section.duration("timeout", Duration::from_secs(1)..=Duration::from_secs(600))
+    section.duration("timeout", Duration::from_secs(1)..=Duration::from_mins(10))
 }
 
 impl MlflowSettings {
@@ -302,16 +302,17 @@ impl DatabricksAccess {
         ) {
             (None, None) => Compute::Serverless,
             (Some(cluster), None) => Compute::Existing(cluster),
-            (None, Some(text)) => match serde_json::from_str(&text) {
-                Ok(cluster @ serde_json::Value::Object(_)) => Compute::New(cluster),
-                _ => {
+            (None, Some(text)) => {
+                if let Ok(cluster @ serde_json::Value::Object(_)) = serde_json::from_str(&text) {
+                    Compute::New(cluster)
+                } else {
                     section.problem(
                         "new_cluster",
                         "a JSON object as the API takes it, e.g. `{\"num_workers\": 1, …}`",
                     );
                     Compute::Serverless
                 }
-            },
+            }
             (Some(_), Some(_)) => {
                 section.problem("new_cluster", "nothing, because `databricks.cluster_id` is set");
                 Compute::Serverless

@@ -70,7 +70,7 @@ pub enum Move {
 
 /// First and longest pause after transient errors.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LONGEST: Duration = Duration::from_secs(60);
+const RETRY_LONGEST: Duration = Duration::from_mins(1);
 
 /// An accepted job begins; `oldest` is when the model's first row happened.
 #[must_use]

@@ -16,7 +16,7 @@ use url::Url;
 /// Largest JSON answer read, in bytes (8 MiB).
 const JSON_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Longest pause a server may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
 /// Longest part of a server's message that is kept, in characters.
 const MESSAGE_MAX: usize = 500;
 

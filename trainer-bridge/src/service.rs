@@ -32,7 +32,7 @@ use crate::work::{self, Bridge};
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
 /// How long after the deadline a remote run may resist being cancelled.
-const CANCEL_GRACE: Duration = Duration::from_secs(600);
+const CANCEL_GRACE: Duration = Duration::from_mins(10);
 /// Pause between looks at a local run, which cost one query.
 const LOCAL_PACE: Pace = Pace {
     poll_first: Duration::from_millis(250),

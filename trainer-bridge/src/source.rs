@@ -112,6 +112,7 @@ impl Loader for Sources {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
 fn refusal(error: SourceError) -> LoadError {
     if error.is_transient() {
         LoadError::Transient(error.to_string())

@@ -271,7 +271,7 @@ async fn apply(
             tracing::info!(model.name = %model, "submits training of model `{model}`, attempt {attempt}");
         }
         Move::Run(run) => {
-            tracing::info!(model.name = %model, "training of model `{model}` runs as {}", run.run_id)
+            tracing::info!(model.name = %model, "training of model `{model}` runs as {}", run.run_id);
         }
         Move::Succeed(candidate) => {
             tracing::info!(model.name = %model, "trained model `{model}`: {} with sha256 {}", candidate.algorithm, candidate.artifact.sha256);

@@ -11,7 +11,7 @@ use crate::job::{BackendKind, JobState, Order, Origin, SplitLengths, Stages};
 
 const PACE: Pace = Pace {
     poll_first: Duration::from_secs(10),
-    poll_longest: Duration::from_secs(60),
+    poll_longest: Duration::from_mins(1),
     sticky: false,
 };
 
@@ -22,7 +22,7 @@ fn at(minute: i64) -> DateTime<Utc> {
 fn policy() -> Policy {
     Policy {
         attempts_max: 2,
-        cancel_grace: Duration::from_secs(600),
+        cancel_grace: Duration::from_mins(10),
         slice_min: TimeDelta::days(2),
     }
 }

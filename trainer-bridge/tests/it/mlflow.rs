@@ -19,7 +19,7 @@ use crate::scene::{QUICK, Scene, TRACE, day, eventually, validated};
 fn client(server: &Server) -> Client {
     chassis::install_crypto();
     let url = url::Url::parse(&server.url()).unwrap();
-    Client::new(url, Credentials::None, Duration::from_secs(60)).unwrap()
+    Client::new(url, Credentials::None, Duration::from_mins(1)).unwrap()
 }
 
 /// MLflow's answer, read without our client.

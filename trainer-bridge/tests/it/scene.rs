@@ -99,7 +99,7 @@ impl Scene {
              features = [\"tx_amount\", \"pace\", \"country\"]\n{settings}",
             env.database_url,
             env.nats_url,
-            folder.path().join("artifacts"),
+            folder.path().join("artifacts").to_str().expect("a plain path"),
         );
         Self {
             pool,

@@ -151,7 +151,7 @@ const FOR_EVER: usize = 100_000;
 
 #[tokio::test]
 async fn a_run_ends_with_its_candidate_and_says_so_again_when_asked_again() {
-    let bench = bench(10, 0, Duration::from_secs(60));
+    let bench = bench(10, 0, Duration::from_mins(1));
     let Ok(Observation::Finished(first)) = bench.ends().await else {
         panic!("no candidate")
     };
@@ -162,7 +162,7 @@ async fn a_run_ends_with_its_candidate_and_says_so_again_when_asked_again() {
 
 #[tokio::test]
 async fn a_cancelled_run_stops_between_groups_of_trees() {
-    let bench = bench(FOR_EVER, 0, Duration::from_secs(60));
+    let bench = bench(FOR_EVER, 0, Duration::from_mins(1));
     bench.grows().await;
     bench.local.cancel(&bench.run).await.unwrap();
     assert!(matches!(bench.ends().await, Ok(Observation::Cancelled { .. })));
@@ -181,7 +181,7 @@ async fn a_run_that_nobody_looks_at_stops_and_is_no_cancelled_one() {
 
 #[tokio::test]
 async fn a_process_that_stops_leaves_its_runs_to_others() {
-    let bench = bench(FOR_EVER, 0, Duration::from_secs(60));
+    let bench = bench(FOR_EVER, 0, Duration::from_mins(1));
     bench.grows().await;
     bench.stop.cancel();
     assert!(matches!(bench.ends().await, Err(BackendError::Transient { .. })));
@@ -189,7 +189,7 @@ async fn a_process_that_stops_leaves_its_runs_to_others() {
 
 #[tokio::test]
 async fn a_source_that_stumbles_is_asked_again() {
-    let bench = bench(10, 1, Duration::from_secs(60));
+    let bench = bench(10, 1, Duration::from_mins(1));
     assert!(
         matches!(bench.ends().await, Err(BackendError::Transient { detail, .. }) if detail == "the line is cut")
     );
