@@ -18,9 +18,10 @@ use tracing::Instrument as _;
 
 use crate::backoff::{DELIVERIES_MAX, redelivery_delay};
 use crate::db::Tx;
-use crate::dead_letter::{self, Class, Parked};
+use crate::dead_letter::{self, Class, Original, Parked};
 use crate::inbox;
 use crate::service::Context;
+use crate::unreadable::{self, Readable};
 
 /// Turns one event into effects, inside the transaction that also records its receipt.
 pub trait Handler: Send + Sync + 'static {
@@ -85,11 +86,12 @@ const COLLISION_RETRIES: u32 = 3;
 /// Never for a broker or database that is away: it waits and goes on.
 pub async fn run<H: Handler>(context: Context, kinds: &'static [EventKind], handler: Arc<H>) -> anyhow::Result<()> {
     let mut workers = tokio::task::JoinSet::new();
+    let readable = Readable::default();
     // A handler holds a transaction and may read with a second connection; with more workers than half of the pool,
     // each could hold one and wait for another.
     let count = (context.pool.options().get_max_connections() / 2).clamp(1, WORKERS_MAX);
     for _ in 0..count {
-        workers.spawn(work(context.clone(), kinds, Arc::clone(&handler)));
+        workers.spawn(work(context.clone(), kinds, Arc::clone(&handler), readable.clone()));
     }
     while let Some(finished) = workers.join_next().await {
         finished.context("a consumer worker panicked")??;
@@ -97,7 +99,12 @@ pub async fn run<H: Handler>(context: Context, kinds: &'static [EventKind], hand
     Ok(())
 }
 
-async fn work<H: Handler>(context: Context, kinds: &'static [EventKind], handler: Arc<H>) -> anyhow::Result<()> {
+async fn work<H: Handler>(
+    context: Context,
+    kinds: &'static [EventKind],
+    handler: Arc<H>,
+    readable: Readable,
+) -> anyhow::Result<()> {
     let durable = context.service;
     let mut consumer: Option<Consumer<pull::Config>> = None;
     while !context.stop.is_cancelled() {
@@ -106,12 +113,13 @@ async fn work<H: Handler>(context: Context, kinds: &'static [EventKind], handler
             if consumer.is_none() {
                 // Re-provisions what somebody deleted; the inbox absorbs the flood of old events.
                 crate::provision::streams(&context.bus, &context.nats).await?;
+                readable.forget().await;
                 consumer = Some(crate::provision::consumer(&context.bus, &context.nats, durable, kinds).await?);
             }
             // No database, no work: messages stay with the broker and their deliveries are not counted.
             sqlx::query("select 1").execute(&context.pool).await.context("reach PostgreSQL")?;
             let Some(active) = &consumer else { return Ok(()) };
-            fetch_and_process(&context, active, &*handler).await
+            fetch_and_process(&context, active, &*handler, &readable).await
         }
         .await;
         if let Err(error) = result {
@@ -130,6 +138,7 @@ async fn fetch_and_process<H: Handler>(
     context: &Context,
     consumer: &Consumer<pull::Config>,
     handler: &H,
+    known: &Readable,
 ) -> anyhow::Result<()> {
     let mut batch = consumer
         .batch()
@@ -143,15 +152,19 @@ async fn fetch_and_process<H: Handler>(
         // A message that arrives after this is offered again; nothing is lost by not waiting.
         () = context.stop.cancelled() => return Ok(()),
     };
-    context.metrics.fetch_answered();
     match next {
         Some(Ok(message)) => {
+            context.metrics.fetch_answered();
             process(context, &message, handler).await;
-            Ok(())
+            return Ok(());
         }
-        Some(Err(error)) => Err(anyhow::anyhow!("fetch: {error}")),
-        None => Ok(()),
+        Some(Err(error)) => tracing::debug!("fetch: {error}"),
+        None => {}
     }
+    // Nobody to fetch for, or a message that the client cannot read: the broker itself tells which.
+    unreadable::park(context, consumer, known).await?;
+    context.metrics.fetch_answered();
+    Ok(())
 }
 
 /// What became of a delivery.
@@ -346,7 +359,12 @@ fn is_collision(error: &anyhow::Error) -> bool {
 async fn park(context: &Context, message: &Message, parked: &Parked<'_>) -> Verdict {
     let result = async {
         let mut tx = context.pool.begin().await?;
-        dead_letter::park(&mut tx, context.service, message, parked).await?;
+        let original = Original {
+            subject: message.subject.as_str(),
+            headers: message.headers.as_ref(),
+            data: &message.payload,
+        };
+        dead_letter::park(&mut tx, context.service, &original, parked).await?;
         tx.commit().await
     }
     .await;

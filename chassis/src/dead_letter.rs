@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use async_nats::jetstream::Message;
 use async_nats::{HeaderMap, HeaderValue};
 use schemas::{Attributes, EventId, EventKind, ModelName, TraceContext};
 use serde_json::{Map, Value};
@@ -73,6 +72,17 @@ pub struct Parked<'a> {
     pub deliveries: i64,
 }
 
+/// A message as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Original<'a> {
+    /// NATS subject.
+    pub subject: &'a str,
+    /// Its headers.
+    pub headers: Option<&'a HeaderMap>,
+    /// Its body.
+    pub data: &'a [u8],
+}
+
 /// Largest part of an undecodable body that is kept, in bytes.
 const KEPT_BYTES_MAX: usize = 262_144;
 /// Largest part of the headers that is kept, in bytes of names and values; the broker takes 64 KiB, and some are added.
@@ -84,11 +94,11 @@ const REASON_MAX: usize = 1_000;
 ///
 /// # Errors
 /// Database errors; then the message is offered again later.
-pub async fn park(tx: &mut Tx, service: &str, message: &Message, parked: &Parked<'_>) -> sqlx::Result<EventId> {
+pub async fn park(tx: &mut Tx, service: &str, message: &Original<'_>, parked: &Parked<'_>) -> sqlx::Result<EventId> {
     let headers = header_object(message);
     // Without a readable id the bytes themselves are the identity: the same bytes are parked once.
     let event_id = parked.event_id.unwrap_or_else(|| derived_id(message));
-    let data = &message.payload[..message.payload.len().min(KEPT_BYTES_MAX)];
+    let data = &message.data[..message.data.len().min(KEPT_BYTES_MAX)];
     let letter_id = EventId::derived(event_id.uuid(), &format!("dead/{}", parked.consumer));
     let deliveries = i32::try_from(parked.deliveries).unwrap_or(i32::MAX);
     sqlx::query(
@@ -100,7 +110,7 @@ pub async fn park(tx: &mut Tx, service: &str, message: &Message, parked: &Parked
     .bind(letter_id.uuid())
     .bind(event_id.uuid())
     .bind(parked.consumer)
-    .bind(message.subject.as_str())
+    .bind(message.subject)
     .bind(&headers)
     .bind(data)
     .bind(parked.class.as_str())
@@ -117,7 +127,7 @@ pub async fn park(tx: &mut Tx, service: &str, message: &Message, parked: &Parked
 async fn announce(
     tx: &mut Tx,
     service: &str,
-    message: &Message,
+    message: &Original<'_>,
     parked: &Parked<'_>,
     event_id: EventId,
     letter_id: EventId,
@@ -157,7 +167,7 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(400).collect()
 }
 
-fn header_object(message: &Message) -> Value {
+fn header_object(message: &Original<'_>) -> Value {
     let mut fields = Map::new();
     let mut bytes = 0;
     let mut headers: Vec<_> = own_headers(message).into_iter().collect();
@@ -179,7 +189,7 @@ fn header_object(message: &Message) -> Value {
 
 /// An id made from subject, headers and body. A `ce-id` of a message that cannot be decoded is not believed: it could
 /// name a good event, which would then pass for parked.
-fn derived_id(message: &Message) -> EventId {
+fn derived_id(message: &Original<'_>) -> EventId {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -193,13 +203,13 @@ fn derived_id(message: &Message) -> EventId {
             part(value.as_str().as_bytes());
         }
     }
-    part(&message.payload);
+    part(message.data);
     EventId::of_key(&format!("undecodable/{}", hex::encode(hash.finalize())))
 }
 
 /// Headers by name, without those that the broker interprets or adds.
-fn own_headers(message: &Message) -> BTreeMap<String, &Vec<HeaderValue>> {
-    let all = message.headers.iter().flat_map(HeaderMap::iter);
+fn own_headers<'a>(message: &Original<'a>) -> BTreeMap<String, &'a Vec<HeaderValue>> {
+    let all = message.headers.into_iter().flat_map(HeaderMap::iter);
     all.map(|(name, values)| (name.to_string(), values))
         .filter(|(name, _)| !name.to_ascii_lowercase().starts_with("nats-"))
         .collect()

@@ -6,7 +6,8 @@
 //! * [`bus`], [`provision`] – the connection to NATS; streams and consumers, compared with what was asked.
 //! * [`outbox`], [`relay`] – a state change and its events are one transaction; the relay publishes.
 //! * [`inbox`], [`consume`] – a delivery becomes one transaction of effects, then an ack.
-//! * [`dead_letter`] – messages that no retry can help are parked with class and reason.
+//! * [`dead_letter`] – messages that no retry can help are parked with class and reason; `unreadable` finds those
+//!   that the client library drops.
 //! * [`slots`], [`clock`] – periodic work without a leader; time as an input.
 //! * [`tasks`] – rows of `airflow_task_metrics`, under the names people know.
 //! * [`telemetry`], [`metrics`], [`health`] – traces, counters, `/healthz`, `/readyz`, `/metrics`.
@@ -28,6 +29,7 @@ pub mod settings;
 pub mod slots;
 pub mod tasks;
 pub mod telemetry;
+mod unreadable;
 
 pub use consume::{HandleError, Handler};
 pub use db::Tx;

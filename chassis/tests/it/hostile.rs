@@ -162,18 +162,25 @@ async fn send_raw(nats_url: &str, header: &[u8], body: &[u8]) {
 async fn headers_that_no_client_can_read_are_parked_and_the_flow_goes_on() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;
+    // The consumer's client loses its connection over such messages; ours does not read them.
+    let witness = bench.replica().await;
     let consumer = Running::consumer(&toy, obliging());
-    let before = send_sample(&toy.bus).await;
+    let before = send_sample(&witness.bus).await;
     handled(&toy.pool, before).await;
-    let headers: [&[u8]; 4] = [
+    let headers: [&[u8]; 7] = [
         b"NATS/1.0\r\nce-id: \xff\xfe\r\n\r\n",
         b"NATS/1.0\r\nno colon here\r\n\r\n",
         b"NATS/1.0\r\nname with spaces: x\r\n\r\n",
         "NATS/1.0\r\nn\u{e4}me: x\r\n\r\n".as_bytes(),
+        // Words that only the broker says: nothing more to come, a heartbeat, nobody is there.
+        b"NATS/1.0 404 No Messages\r\n\r\n",
+        b"NATS/1.0 100 Idle Heartbeat\r\n\r\n",
+        b"NATS/1.0 503\r\nNats-Last-Consumer: 7\r\n\r\n",
     ];
     for (index, header) in headers.into_iter().enumerate() {
-        send_raw(&bench.env.nats_url, header, b"{}").await;
-        let good = send_sample(&toy.bus).await;
+        let body = format!("[{index}]").into_bytes();
+        send_raw(&bench.env.nats_url, header, &body).await;
+        let good = send_sample(&witness.bus).await;
         handled(&toy.pool, good).await;
         let letter = eventually(&format!("{:?} is parked", header.escape_ascii().to_string()), async || {
             let mut letters = dead_letters(&toy.pool).await;
@@ -181,11 +188,10 @@ async fn headers_that_no_client_can_read_are_parked_and_the_flow_goes_on() {
         })
         .await;
         assert_eq!(letter.reason_class, "undecodable");
-        assert_eq!(letter.data, b"{}");
-        assert!(letter.reason.contains("header"), "{}", letter.reason);
+        assert_eq!(letter.data, body);
     }
     // Nothing is left that would come again and again.
-    let stream = toy.bus.jetstream().get_stream(chassis::bus::STREAM).await.unwrap();
+    let stream = witness.bus.jetstream().get_stream(chassis::bus::STREAM).await.unwrap();
     eventually("everything is answered", async || {
         let info = stream.consumer_info("toy").await.unwrap();
         (info.num_ack_pending == 0 && info.num_pending == 0).then_some(())
