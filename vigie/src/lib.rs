@@ -1,1 +1,37 @@
-//! The operator's command: demo, dev, check, retrain, config, events, simulate.
+//! The operator's command.
+//!
+//! * [`cli`] – what it accepts; help that teaches.
+//! * `commands` – one file per verb.
+//! * [`host`] – all services in one process, or each as its own.
+//! * [`operator`] – how a person's wish becomes an event, and how the answer is awaited.
+//! * [`demo`] – the replay of months of payments through the real services.
+//! * [`simulator`] – card payments, simulated.
+
+pub mod cli;
+mod commands;
+pub mod demo;
+pub mod host;
+pub mod operator;
+mod output;
+pub mod simulator;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// The whole `main`.
+pub async fn run() -> ExitCode {
+    chassis::install_crypto();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no mistakes; clap knows the difference.
+            let code = if error.use_stderr() { chassis::service::EXIT_SETTINGS } else { 0 };
+            return match error.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+    };
+    commands::dispatch(cli).await
+}

@@ -1,2 +1,8 @@
-//! entry
-fn main() {}
+//! `vigie`: the operator's command.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    vigie::run().await
+}

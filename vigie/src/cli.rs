@@ -1,0 +1,209 @@
+//! What the command line accepts, and help that teaches.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use schemas::ModelName;
+
+/// Keeps a production fraud model healthy: watches for drift, decides on retraining, has the model trained,
+/// validates it, promotes it, and tells people.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vigie",
+    version,
+    max_term_width = 110,
+    after_help = "Start here:\n  \
+        vigie demo                          watch a model decay, be retrained and recover (no account, no network)\n  \
+        vigie dev --sample                  a private broker, database and all services, until Ctrl-C\n  \
+        vigie config check                  are my settings right?\n  \
+        vigie check fraud-cards             is my model drifting right now?\n\n\
+        Exit codes: 0 fine, 1 error, 2 drift found or decision declined, 3 could not look, 64 settings are wrong.\n\
+        Results go to standard output, progress and logs to standard error."
+)]
+pub struct Cli {
+    /// Settings file; else VIGIE_CONFIG, else ./vigie.toml if it exists.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How results are written.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// One JSON document (or one per line, for streams), for programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Replay months of card payments through the real services: a model decays, drift is found, it is retrained and recovers.
+    Demo(DemoArgs),
+    /// Run a private NATS and PostgreSQL and all five services in one process, until Ctrl-C.
+    Dev(DevArgs),
+    /// Check a model for drift now, or as of an instant, and show every metric.
+    Check(CheckArgs),
+    /// Ask for a retraining; the decider decides and says why.
+    Retrain(RetrainArgs),
+    /// Look at settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look at events.
+    #[command(subcommand)]
+    Events(EventsCommand),
+    /// Write simulated card payments to a Parquet file.
+    Simulate(SimulateArgs),
+}
+
+/// Arguments of `vigie demo`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    vigie demo\n  \
+    vigie demo --days 40 --seed 7\n  \
+    vigie demo --data transactions.parquet\n\n\
+    A file needs the columns of the Fraud Detection Handbook (TX_DATETIME, TX_FRAUD, TX_AMOUNT, …).\n\
+    Everything runs on this machine in a private folder; nothing is left running.")]
+pub struct DemoArgs {
+    /// Replay this Parquet file instead of simulated payments.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Days to replay; default: 75 simulated days, or the whole file.
+    #[arg(long, value_name = "DAYS")]
+    pub days: Option<u32>,
+    /// Seed of the simulated payments and of every training.
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Folder for data, mails and models; emptied first.
+    #[arg(long, value_name = "DIR", default_value = ".vigie/demo")]
+    pub folder: PathBuf,
+    /// Keep the servers running at the end, until Ctrl-C, to look around.
+    #[arg(long)]
+    pub stay: bool,
+    /// Run each service as a process of its own, as in production, instead of all in one.
+    #[arg(long)]
+    pub processes: bool,
+}
+
+/// Arguments of `vigie dev`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Reads [models] and everything else from vigie.toml, except that database and broker are the private ones.\n\
+    With --sample, four weeks of simulated payments that end now and a model `fraud-cards` over them are there to play with.")]
+pub struct DevArgs {
+    /// Folder of the private servers; kept, so that the next start finds everything again.
+    #[arg(long, value_name = "DIR", default_value = ".vigie/dev")]
+    pub folder: PathBuf,
+    /// Load simulated payments and watch a model over them.
+    #[arg(long)]
+    pub sample: bool,
+}
+
+/// Arguments of `vigie check`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Exit codes: 0 stable, 2 drifted, 3 unknown (could not look), 1 error.\n\n\
+    Examples:\n  \
+    vigie check fraud-cards\n  \
+    vigie check fraud-cards --as-of 2026-03-01T00:00:00Z --output json")]
+pub struct CheckArgs {
+    /// The model, as named in the settings.
+    pub model: ModelName,
+    /// Look as of this instant (RFC 3339, UTC): only rows before it and labels known at it count. Default: now.
+    #[arg(long, value_name = "INSTANT")]
+    pub as_of: Option<DateTime<Utc>>,
+    /// Why, for the record.
+    #[arg(long, default_value = "")]
+    pub reason: String,
+    /// How long to wait for the answer, seconds.
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+}
+
+/// Arguments of `vigie retrain`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Exit codes: 0 a training was requested, 2 the decider declined, 1 error.\n\n\
+    Examples:\n  \
+    vigie retrain fraud-cards --reason \"new terminals in the south\"\n  \
+    vigie retrain fraud-cards --reason \"incident 4711\" --force")]
+pub struct RetrainArgs {
+    /// The model, as named in the settings.
+    pub model: ModelName,
+    /// Why, for the record and for everyone who is told.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Skip the cooldown and the minimum of new rows. A training that is running still blocks.
+    #[arg(long)]
+    pub force: bool,
+    /// Decide as of this instant (RFC 3339, UTC). Default: now.
+    #[arg(long, value_name = "INSTANT")]
+    pub as_of: Option<DateTime<Utc>>,
+    /// How long to wait for the answer, seconds.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+}
+
+/// `vigie config …`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check the settings of all services: every mistake at once, with key, value, source and accepted range.
+    Check,
+    /// Show the settings in force and where each comes from; secrets are masked.
+    Show,
+}
+
+/// `vigie events …`.
+#[derive(Debug, Subcommand)]
+pub enum EventsCommand {
+    /// Follow events as they happen, one line each.
+    Tail(TailArgs),
+}
+
+/// Arguments of `vigie events tail`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    vigie events tail\n  \
+    vigie events tail --subject 'drift.>' --since 2026-03-01T00:00:00Z\n  \
+    vigie events tail --output json | jq .data.verdict")]
+pub struct TailArgs {
+    /// Only subjects that match this NATS pattern.
+    #[arg(long, default_value = ">", value_name = "PATTERN")]
+    pub subject: String,
+    /// Begin with events stored since this instant (RFC 3339, UTC); default: only new ones.
+    #[arg(long, value_name = "INSTANT")]
+    pub since: Option<DateTime<Utc>>,
+    /// Only events of this model.
+    #[arg(long)]
+    pub model: Option<ModelName>,
+    /// Stop after this many events.
+    #[arg(long, value_name = "COUNT")]
+    pub count: Option<u64>,
+}
+
+/// Arguments of `vigie simulate`.
+#[derive(Debug, Clone, Args)]
+pub struct SimulateArgs {
+    /// The file to write.
+    #[arg(long, value_name = "FILE.parquet")]
+    pub out: PathBuf,
+    /// Days of payments.
+    #[arg(long)]
+    pub days: Option<u32>,
+    /// Cardholders.
+    #[arg(long)]
+    pub customers: Option<u32>,
+    /// Terminals.
+    #[arg(long)]
+    pub terminals: Option<u32>,
+    /// The same seed gives the same payments, for ever.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Plant a drift, e.g. `amount-shift:factor=1.6,day=40`; may be repeated.
+    #[arg(long = "drift", value_name = "KIND:KEY=VALUE,…")]
+    pub drifts: Vec<String>,
+}

@@ -1,0 +1,68 @@
+//! `vigie check`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use chassis::Sources;
+use chrono::Utc;
+use schemas::events::{DriftCheckRequested, DriftChecked, Verdict};
+use schemas::{Event, EventKind, ModelName};
+
+use crate::cli::{CheckArgs, Output};
+use crate::operator::{Operator, who};
+use crate::output;
+
+/// Asks drift-monitor for a check and shows the answer.
+pub async fn run(output: Output, args: CheckArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
+    let operator = Operator::connect(sources).await?;
+    let body = DriftCheckRequested {
+        as_of: args.as_of.unwrap_or_else(Utc::now),
+        requested_by: who(),
+        reason: args.reason,
+    };
+    let timeout = Duration::from_secs(args.timeout);
+    let answer = operator.ask(&args.model, body, &[EventKind::DriftChecked], timeout).await?;
+    let Event::DriftChecked(checked) = answer.event else { bail!("expected drift.checked, got {}", answer.event.kind()) };
+    output::print(output, &checked, |checked| describe(&args.model, checked))?;
+    Ok(match checked.verdict {
+        Verdict::Stable => ExitCode::SUCCESS,
+        Verdict::Drifted => ExitCode::from(2),
+        Verdict::Unknown => ExitCode::from(3),
+    })
+}
+
+fn describe(model: &ModelName, checked: &DriftChecked) -> String {
+    let mut text = String::new();
+    let verdict = match checked.verdict {
+        Verdict::Stable => "stable",
+        Verdict::Drifted => "DRIFTED",
+        Verdict::Unknown => "UNKNOWN (could not look)",
+    };
+    let champion = checked.champion.as_ref().map_or("none", |version| version.as_str());
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "model {model} as of {}: {verdict}", checked.as_of.format("%Y-%m-%d %H:%M UTC"));
+    let _ = writeln!(text, "champion {champion}; window {} with {} rows, {} labelled", checked.window, checked.rows, checked.labelled_rows);
+    for missing in &checked.not_measured {
+        let _ = writeln!(text, "not measured: {} ({}): {}", missing.kind.metric_type(), missing.reason, missing.detail);
+    }
+    if !checked.metrics.is_empty() {
+        let _ = writeln!(text, "\n{:<14} {:<20} {:<34} {:>9} {:>9} {:>9}", "kind", "metric", "feature", "value", "threshold", "noise");
+        for metric in &checked.metrics {
+            let noise = metric.noise.map_or_else(String::new, |noise| format!("{:.4}", noise.get()));
+            let _ = writeln!(
+                text,
+                "{:<14} {:<20} {:<34} {:>9.4} {:>9.4} {:>9} {}",
+                metric.kind.metric_type(),
+                metric.name,
+                metric.feature.as_deref().unwrap_or("-"),
+                metric.value.get(),
+                metric.threshold.get(),
+                noise,
+                if metric.exceeded { "<- exceeded" } else { "" }
+            );
+        }
+    }
+    text
+}
