@@ -48,6 +48,8 @@ pub const ALIASES: &[Alias] = &[
     },
 ];
 
+/// A delivery takes a few of these; liveness must not take a slow mail server for a stuck loop.
+const TIMEOUT_MAX: Duration = Duration::from_secs(25);
 /// Who reads the mailbox folder when nobody is named.
 const MAILBOX_READER: &str = "operators@localhost";
 
@@ -81,7 +83,7 @@ impl NotifySettings {
     /// Reads `[notify]`; mistakes are collected by the reader.
     pub fn read(reader: &Reader<'_>) -> Self {
         let section = reader.section("notify");
-        let timeout = section.duration("timeout", Duration::from_secs(1)..=Duration::from_mins(2));
+        let timeout = section.duration("timeout", Duration::from_secs(1)..=TIMEOUT_MAX);
         let mail = mail_route(&section, &reader.section("notify.smtp"), timeout);
         let slack = section.optional_url("slack_webhook", &["https", "http"]);
         if slack

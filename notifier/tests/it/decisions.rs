@@ -2,11 +2,11 @@
 
 use notifier::alert::{Alert, FACTS_MAX, MOVEMENTS_MAX, Severity};
 use notifier::decide::{Decision, Silence, decide};
-use schemas::Event;
 use schemas::events::{
-    AlertSent, Channel, DriftCheckRequested, DriftSeverity, Priority, PromotionKind, ValidationVerdict,
-    Verdict,
+    AlertSent, Channel, DriftCheckRequested, DriftKind, DriftSeverity, Priority, PromotionKind,
+    ValidationVerdict, Verdict,
 };
+use schemas::{Event, Finite, Share};
 
 use crate::samples;
 
@@ -185,6 +185,46 @@ fn an_episode_is_one_occasion_until_its_severity_changes() {
     assert_ne!(
         told(&samples::drift_detected(DriftSeverity::Immediate).into()).occasion,
         first
+    );
+}
+
+/// The replaced pipeline's rule for a degraded model raised a `KeyError` instead of an alert.
+#[test]
+fn a_degraded_model_is_told_as_critical_though_nothing_else_moved() {
+    let mut drift = samples::drift_detected(DriftSeverity::Immediate);
+    drift.kinds = vec![DriftKind::Concept];
+    drift.features.clear();
+    drift.target = None;
+    drift.data_drift = None;
+    let alert = told(&drift.into());
+    assert_eq!(
+        alert.subject(),
+        "[CRITICAL] Fraud Detection Alert: concept drift in fraud-cards"
+    );
+    assert_eq!(
+        alert.facts[0].value,
+        "71.0 % on 1,284 known frauds; 86.0 % at validation"
+    );
+    assert!(alert.moved.is_empty());
+}
+
+/// It also graded a falling fraud rate as harmless, because it forgot the absolute value.
+#[test]
+fn a_falling_fraud_rate_is_told_with_its_sign() {
+    let mut drift = samples::drift_detected(DriftSeverity::AlertOnly);
+    if let Some(target) = &mut drift.target {
+        target.current_rate = Share::new(0.00164).unwrap();
+        target.relative_change = Some(Finite::new(-0.6).unwrap());
+    }
+    let alert = told(&drift.into());
+    assert_eq!(alert.severity, Severity::Medium);
+    assert!(
+        alert
+            .facts
+            .iter()
+            .any(|fact| fact.value == "0.16 % against 0.41 % in the reference (-60 %)"),
+        "{:?}",
+        alert.facts
     );
 }
 

@@ -310,7 +310,7 @@ async fn a_webhook_that_is_silent_does_not_delay_mails() {
     let stub = SilentWebhook::start(3).await;
     let scene = Scene::new(&format!(
         "mailbox = \"MAILBOX\"\n{}",
-        slack_settings(&stub.url).replace("2s", "30s")
+        slack_settings(&stub.url).replace("2s", "25s")
     ))
     .await;
     let running = scene.start().await;

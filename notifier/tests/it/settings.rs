@@ -69,6 +69,7 @@ fn what_cannot_work_is_refused_with_the_key_and_the_reason() {
         (smtp("username = \"u\""), "notify.smtp.password"),
         (smtp("password = \"p\""), "notify.smtp.username"),
         (smtp("port = 70000"), "between 1 and 65535"),
+        ("[notify]\ntimeout = \"1m\"".to_owned(), "notify.timeout"),
         (
             "[notify]\nslack_webhook = \"http://hooks.slack.com/x\"".to_owned(),
             "only to a loopback address",
