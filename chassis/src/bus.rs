@@ -48,9 +48,13 @@ impl NatsSettings {
             url: crate::Secret::new(section.url("url", &["nats", "tls"]).to_string()),
             credentials: section.optional_text("credentials").map(Into::into),
             replicas: usize::try_from(replicas).unwrap_or(1),
-            stream_bytes_max: section.integer("stream_bytes_max", 1 << 20..=1 << 40).cast_signed(),
-            stream_age_max: section
-                .duration("stream_age_max", Duration::from_secs(3600)..=Duration::from_secs(365 * 86_400)),
+            stream_bytes_max: section
+                .integer("stream_bytes_max", 1 << 20..=1 << 40)
+                .cast_signed(),
+            stream_age_max: section.duration(
+                "stream_age_max",
+                Duration::from_secs(3600)..=Duration::from_secs(365 * 86_400),
+            ),
             ack_wait: section.duration("ack_wait", Duration::from_secs(5)..=Duration::from_secs(3600)),
             ack_pending_max: section.integer("ack_pending_max", 1..=1000).cast_signed(),
         }
@@ -113,10 +117,16 @@ impl Bus {
         let info = client.server_info();
         check_version(&info.version)?;
         if !info.jetstream {
-            bail!("nats-server at {shown} runs without JetStream; start it with `jetstream {{ store_dir: … }}` or `-js`");
+            bail!(
+                "nats-server at {shown} runs without JetStream; start it with `jetstream {{ store_dir: … }}` or `-js`"
+            );
         }
         let jetstream = jetstream::new(client.clone());
-        Ok(Self { client, jetstream, connected })
+        Ok(Self {
+            client,
+            jetstream,
+            connected,
+        })
     }
 
     /// The JetStream context.
@@ -142,7 +152,9 @@ impl Bus {
 
 fn percent_decoded(text: &str) -> anyhow::Result<String> {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
-    Ok(decoded.context("read user and password of `nats.url`")?.into_owned())
+    Ok(decoded
+        .context("read user and password of `nats.url`")?
+        .into_owned())
 }
 
 /// Refuses servers that would silently drop what is asked of them.
@@ -150,7 +162,9 @@ fn percent_decoded(text: &str) -> anyhow::Result<String> {
 /// # Errors
 /// A sentence that says what to do.
 pub fn check_version(version: &str) -> anyhow::Result<()> {
-    let mut parts = version.split(['.', '-']).map(|part| part.parse::<u64>().unwrap_or(0));
+    let mut parts = version
+        .split(['.', '-'])
+        .map(|part| part.parse::<u64>().unwrap_or(0));
     let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if found < SERVER_VERSION_MIN {
         bail!(
@@ -169,9 +183,14 @@ mod tests {
 
     #[test]
     fn old_servers_are_refused_with_advice() {
-        for (version, accepted) in
-            [("2.9.10", false), ("2.11.9", false), ("2.12.0", true), ("2.15.1", true), ("3.0.0-beta", true), ("", false)]
-        {
+        for (version, accepted) in [
+            ("2.9.10", false),
+            ("2.11.9", false),
+            ("2.12.0", true),
+            ("2.15.1", true),
+            ("3.0.0-beta", true),
+            ("", false),
+        ] {
             let result = check_version(version);
             assert_eq!(result.is_ok(), accepted, "{version}");
             if let Err(error) = result {

@@ -27,7 +27,10 @@ pub enum Clock {
 impl Clock {
     /// Reads `[clock]`.
     pub fn read(reader: &Reader<'_>) -> Self {
-        reader.section("clock").choice("source", &[("database", Self::Database), ("replay", Self::Replay)])
+        reader.section("clock").choice(
+            "source",
+            &[("database", Self::Database), ("replay", Self::Replay)],
+        )
     }
 
     /// The instant, `None` before a replay begins.
@@ -37,12 +40,14 @@ impl Clock {
     pub async fn now(self, pool: &PgPool) -> sqlx::Result<Option<DateTime<Utc>>> {
         match self {
             Self::Database => {
-                let (now,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()").fetch_one(pool).await?;
+                let (now,): (DateTime<Utc>,) =
+                    sqlx::query_as("select clock_timestamp()").fetch_one(pool).await?;
                 Ok(Some(now))
             }
             Self::Replay => {
-                let row: Option<(DateTime<Utc>,)> =
-                    sqlx::query_as("select at from vigie.replay_clock").fetch_optional(pool).await?;
+                let row: Option<(DateTime<Utc>,)> = sqlx::query_as("select at from vigie.replay_clock")
+                    .fetch_optional(pool)
+                    .await?;
                 Ok(row.map(|(at,)| at))
             }
         }
@@ -55,8 +60,12 @@ impl Clock {
 /// Database errors.
 pub async fn create_replay_clock(pool: &PgPool) -> sqlx::Result<()> {
     let mut tx = pool.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock(7373001)").execute(&mut *tx).await?;
-    sqlx::query("create schema if not exists vigie").execute(&mut *tx).await?;
+    sqlx::query("select pg_advisory_xact_lock(7373001)")
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query("create schema if not exists vigie")
+        .execute(&mut *tx)
+        .await?;
     sqlx::query(
         "create table if not exists vigie.replay_clock (\
          id int constraint replay_clock_key primary key constraint replay_clock_one_row check (id = 1), \
@@ -80,7 +89,9 @@ pub async fn set_replay_clock(pool: &PgPool, at: DateTime<Utc>) -> sqlx::Result<
     .bind(at)
     .execute(&mut *tx)
     .await?;
-    sqlx::query("select pg_notify('vigie_clock', '')").execute(&mut *tx).await?;
+    sqlx::query("select pg_notify('vigie_clock', '')")
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await
 }
 
@@ -95,7 +106,11 @@ pub struct Ticker {
 impl Ticker {
     /// A ticker for the clock.
     pub fn new(clock: Clock, pool: PgPool) -> Self {
-        Self { clock, pool, listener: None }
+        Self {
+            clock,
+            pool,
+            listener: None,
+        }
     }
 
     /// Waits up to `longest`, or until a replay sets a new instant.
@@ -108,7 +123,10 @@ impl Ticker {
         }
         match &mut self.listener {
             Some(listener) => {
-                let lost = matches!(tokio::time::timeout(longest.min(Duration::from_secs(1)), listener.recv()).await, Ok(Err(_)));
+                let lost = matches!(
+                    tokio::time::timeout(longest.min(Duration::from_secs(1)), listener.recv()).await,
+                    Ok(Err(_))
+                );
                 if lost {
                     self.listener = None;
                 }

@@ -28,7 +28,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Handles an event that this consumer sees for the first time.
     ///
     /// No HTTP inside. May run again after a crash or a lost commit: ids must be derived from the event.
-    fn handle(&self, tx: &mut Tx, received: &Received) -> impl Future<Output = Result<(), HandleError>> + Send;
+    fn handle(
+        &self,
+        tx: &mut Tx,
+        received: &Received,
+    ) -> impl Future<Output = Result<(), HandleError>> + Send;
 }
 
 /// What the consumer must do about an event that could not be handled.
@@ -50,7 +54,10 @@ pub enum HandleError {
 impl HandleError {
     /// No retry can help, for a reason of the handler's own.
     pub fn permanent(reason: impl Into<String>) -> Self {
-        Self::Permanent { class: Class::HandlerPermanent, reason: reason.into() }
+        Self::Permanent {
+            class: Class::HandlerPermanent,
+            reason: reason.into(),
+        }
     }
 
     /// The event is about a model that the settings do not name.
@@ -84,14 +91,23 @@ const COLLISION_RETRIES: u32 = 3;
 ///
 /// # Errors
 /// Never for a broker or database that is away: it waits and goes on.
-pub async fn run<H: Handler>(context: Context, kinds: &'static [EventKind], handler: Arc<H>) -> anyhow::Result<()> {
+pub async fn run<H: Handler>(
+    context: Context,
+    kinds: &'static [EventKind],
+    handler: Arc<H>,
+) -> anyhow::Result<()> {
     let mut workers = tokio::task::JoinSet::new();
     let readable = Readable::default();
     // A handler holds a transaction and may read with a second connection; with more workers than half of the pool,
     // each could hold one and wait for another.
     let count = (context.pool.options().get_max_connections() / 2).clamp(1, WORKERS_MAX);
     for _ in 0..count {
-        workers.spawn(work(context.clone(), kinds, Arc::clone(&handler), readable.clone()));
+        workers.spawn(work(
+            context.clone(),
+            kinds,
+            Arc::clone(&handler),
+            readable.clone(),
+        ));
     }
     while let Some(finished) = workers.join_next().await {
         finished.context("a consumer worker panicked")??;
@@ -114,10 +130,14 @@ async fn work<H: Handler>(
                 // Re-provisions what somebody deleted; the inbox absorbs the flood of old events.
                 crate::provision::streams(&context.bus, &context.nats).await?;
                 readable.forget().await;
-                consumer = Some(crate::provision::consumer(&context.bus, &context.nats, durable, kinds).await?);
+                consumer =
+                    Some(crate::provision::consumer(&context.bus, &context.nats, durable, kinds).await?);
             }
             // No database, no work: messages stay with the broker and their deliveries are not counted.
-            sqlx::query("select 1").execute(&context.pool).await.context("reach PostgreSQL")?;
+            sqlx::query("select 1")
+                .execute(&context.pool)
+                .await
+                .context("reach PostgreSQL")?;
             let Some(active) = &consumer else { return Ok(()) };
             fetch_and_process(&context, active, &*handler, &readable).await
         }
@@ -187,7 +207,8 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) 
         .filter_map(|(name, values)| Some((name.as_ref(), values.first()?.as_str())))
         .collect();
     let decoded = schemas::decode(headers, &message.payload);
-    let span = crate::telemetry::process_span(context.service, message.subject.as_str(), decoded.as_ref().ok());
+    let span =
+        crate::telemetry::process_span(context.service, message.subject.as_str(), decoded.as_ref().ok());
     let verdict = async {
         let alive = keep_alive(message, context.nats.ack_wait / 3);
         tokio::select! {
@@ -197,7 +218,7 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) 
     }
     .instrument(span.clone())
     .await;
-    let _entered = span.enter();
+    let entered = span.enter();
     let word = match &verdict {
         Verdict::Done => "done",
         Verdict::Duplicate => "duplicate",
@@ -205,8 +226,10 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) 
         Verdict::Again(_) => "again",
         Verdict::CommitUnknown(_) => "unknown",
     };
-    context.metrics.processed(message.subject.as_str(), word, started.elapsed());
-    drop(_entered);
+    context
+        .metrics
+        .processed(message.subject.as_str(), word, started.elapsed());
+    drop(entered);
     answer(message, verdict, deliveries).await;
 }
 
@@ -225,7 +248,11 @@ async fn answer(message: &Message, verdict: Verdict, deliveries: i64) {
         Verdict::Done | Verdict::Duplicate | Verdict::Parked => message.double_ack().await,
         Verdict::Again(error) => {
             let delay = redelivery_delay(deliveries);
-            tracing::warn!("{} is offered again in {} s: {error:#}", message.subject, delay.as_secs());
+            tracing::warn!(
+                "{} is offered again in {} s: {error:#}",
+                message.subject,
+                delay.as_secs()
+            );
             message.ack_with(AckKind::Nak(Some(delay))).await
         }
         Verdict::CommitUnknown(error) => {
@@ -252,7 +279,14 @@ async fn decide_fate<H: Handler>(
         Err(refusal) => {
             let class = Class::of_refusal(&refusal);
             let reason = refusal.to_string();
-            let parked = Parked { consumer, event_id: None, model: None, class, reason: &reason, deliveries };
+            let parked = Parked {
+                consumer,
+                event_id: None,
+                model: None,
+                class,
+                reason: &reason,
+                deliveries,
+            };
             return park(context, message, &parked).await;
         }
     };
@@ -263,7 +297,13 @@ async fn decide_fate<H: Handler>(
             Ok(true) => {}
             Ok(false) => {
                 let reason = format!("delivered {deliveries} times without success");
-                let parked = parked_of(context, &received, Class::DeliveriesExhausted, &reason, deliveries);
+                let parked = parked_of(
+                    context,
+                    &received,
+                    Class::DeliveriesExhausted,
+                    &reason,
+                    deliveries,
+                );
                 return park(context, message, &parked).await;
             }
             Err(error) => return Verdict::Again(error.into()),
@@ -273,11 +313,17 @@ async fn decide_fate<H: Handler>(
     loop {
         match attempt(context, &received, handler).await {
             Err(Failure::Collision(_)) if collisions < COLLISION_RETRIES => collisions += 1,
-            Err(Failure::Collision(error)) => return Verdict::Again(error),
+            Err(Failure::Collision(error) | Failure::Handle(HandleError::Transient(error))) => {
+                return Verdict::Again(error);
+            }
             Err(Failure::CommitUnknown(error)) => return Verdict::CommitUnknown(error),
-            Err(Failure::Handle(HandleError::Transient(error))) => return Verdict::Again(error),
             Err(Failure::Handle(HandleError::Permanent { class, reason })) => {
-                return park(context, message, &parked_of(context, &received, class, &reason, deliveries)).await;
+                return park(
+                    context,
+                    message,
+                    &parked_of(context, &received, class, &reason, deliveries),
+                )
+                .await;
             }
             Ok(true) => return Verdict::Done,
             Ok(false) => return Verdict::Duplicate,
@@ -314,12 +360,20 @@ enum Failure {
 }
 
 async fn attempt<H: Handler>(context: &Context, received: &Received, handler: &H) -> Result<bool, Failure> {
-    let mut tx = context.pool.begin().await.map_err(|error| Failure::Handle(error.into()))?;
+    let mut tx = context
+        .pool
+        .begin()
+        .await
+        .map_err(|error| Failure::Handle(error.into()))?;
     let id = received.attributes.id;
-    let first = inbox::first_time(&mut tx, context.service, id).await.map_err(classify)?;
+    let first = inbox::first_time(&mut tx, context.service, id)
+        .await
+        .map_err(classify)?;
     if first {
         // A panic is a defect of the handler, and still no reason to stop the other events.
-        let handled = AssertUnwindSafe(handler.handle(&mut tx, received)).catch_unwind().await;
+        let handled = AssertUnwindSafe(handler.handle(&mut tx, received))
+            .catch_unwind()
+            .await;
         let handled = handled.unwrap_or_else(|panic| Err(HandleError::Transient(panicked(&*panic))));
         if let Err(error) = handled {
             return Err(match error {
@@ -328,7 +382,9 @@ async fn attempt<H: Handler>(context: &Context, received: &Received, handler: &H
             });
         }
     } else {
-        inbox::count_duplicate(&mut tx, context.service, id).await.map_err(classify)?;
+        inbox::count_duplicate(&mut tx, context.service, id)
+            .await
+            .map_err(classify)?;
     }
     match tx.commit().await {
         Ok(()) => Ok(first),
@@ -339,21 +395,33 @@ async fn attempt<H: Handler>(context: &Context, received: &Received, handler: &H
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     anyhow::anyhow!("the handler panicked: {}", text.unwrap_or("without a word"))
 }
 
 fn classify(error: sqlx::Error) -> Failure {
     let error = anyhow::Error::from(error);
-    if is_collision(&error) { Failure::Collision(error) } else { Failure::Handle(HandleError::Transient(error)) }
+    if is_collision(&error) {
+        Failure::Collision(error)
+    } else {
+        Failure::Handle(HandleError::Transient(error))
+    }
 }
 
 /// Serialization failure or deadlock: two transactions of ours met; one of them simply tries again.
 fn is_collision(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(|error| match error {
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| code == "40001" || code == "40P01"),
-        _ => false,
-    })
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<sqlx::Error>())
+        .any(|error| match error {
+            sqlx::Error::Database(database) => database
+                .code()
+                .is_some_and(|code| code == "40001" || code == "40P01"),
+            _ => false,
+        })
 }
 
 async fn park(context: &Context, message: &Message, parked: &Parked<'_>) -> Verdict {
@@ -371,7 +439,12 @@ async fn park(context: &Context, message: &Message, parked: &Parked<'_>) -> Verd
     match result {
         Ok(()) => {
             context.metrics.parked(parked.class.as_str());
-            tracing::error!(class = parked.class.as_str(), "parked a message on {}: {}", message.subject, parked.reason);
+            tracing::error!(
+                class = parked.class.as_str(),
+                "parked a message on {}: {}",
+                message.subject,
+                parked.reason
+            );
             Verdict::Parked
         }
         Err(error) => Verdict::Again(error.into()),

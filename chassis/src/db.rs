@@ -35,16 +35,27 @@ impl DatabaseSettings {
     /// Reads `[database]`.
     pub fn read(reader: &Reader<'_>) -> Self {
         let section = reader.section("database");
-        let url = section.text("url", "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`");
+        let url = section.text(
+            "url",
+            "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`",
+        );
         // The driver itself would take any scheme.
-        let scheme = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
+        let scheme = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme));
         if !url.is_empty() && (!scheme || PgConnectOptions::from_str(&url).is_err()) {
-            section.problem("url", "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`");
+            section.problem(
+                "url",
+                "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`",
+            );
         }
         Self {
             url: Secret::new(url),
             connections_max: u32::try_from(section.integer("connections_max", 2..=100)).unwrap_or(2),
-            acquire_timeout: section.duration("acquire_timeout", Duration::from_secs(1)..=Duration::from_secs(300)),
+            acquire_timeout: section.duration(
+                "acquire_timeout",
+                Duration::from_secs(1)..=Duration::from_secs(300),
+            ),
         }
     }
 }
@@ -57,7 +68,10 @@ pub async fn connect(settings: &DatabaseSettings, service: &str, schema: &str) -
     let options = PgConnectOptions::from_str(settings.url.expose())
         .context("read `database.url`")?
         .application_name(&format!("vigie-{service}"))
-        .options([("search_path", format!("{schema},public")), ("timezone", "UTC".to_owned())]);
+        .options([
+            ("search_path", format!("{schema},public")),
+            ("timezone", "UTC".to_owned()),
+        ]);
     let pool = PgPoolOptions::new()
         .max_connections(settings.connections_max)
         .acquire_timeout(settings.acquire_timeout)
@@ -98,22 +112,44 @@ pub fn shown_url(url: &str) -> String {
 pub async fn migrate(pool: &PgPool, schema: &str, own: &Migrator) -> anyhow::Result<()> {
     let mut connection = pool.acquire().await?;
     // Serialises services that start together; `create schema if not exists` alone can still collide.
-    sqlx::query("select pg_advisory_lock($1)").bind(VIEW_LOCK).execute(&mut *connection).await?;
+    sqlx::query("select pg_advisory_lock($1)")
+        .bind(VIEW_LOCK)
+        .execute(&mut *connection)
+        .await?;
     let result = migrate_locked(&mut connection, schema, own).await;
-    sqlx::query("select pg_advisory_unlock($1)").bind(VIEW_LOCK).execute(&mut *connection).await?;
+    sqlx::query("select pg_advisory_unlock($1)")
+        .bind(VIEW_LOCK)
+        .execute(&mut *connection)
+        .await?;
     result
 }
 
-async fn migrate_locked(connection: &mut sqlx::PgConnection, schema: &str, own: &Migrator) -> anyhow::Result<()> {
+async fn migrate_locked(
+    connection: &mut sqlx::PgConnection,
+    schema: &str,
+    own: &Migrator,
+) -> anyhow::Result<()> {
     // The schema's name is a constant of the service, never a setting.
-    connection.execute(AssertSqlSafe(format!("create schema if not exists {schema}"))).await?;
-    connection.execute(AssertSqlSafe(format!("set search_path = {schema}, public"))).await?;
+    connection
+        .execute(AssertSqlSafe(format!("create schema if not exists {schema}")))
+        .await?;
+    connection
+        .execute(AssertSqlSafe(format!("set search_path = {schema}, public")))
+        .await?;
     let mut chassis = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
     chassis.dangerous_set_table_name("_chassis_migrations");
-    chassis.run_direct(None, connection, false).await.context("migrate the chassis' tables")?;
-    own.run_direct(None, connection, false).await.with_context(|| format!("migrate schema `{schema}`"))?;
+    chassis
+        .run_direct(None, connection, false)
+        .await
+        .context("migrate the chassis' tables")?;
+    own.run_direct(None, connection, false)
+        .await
+        .with_context(|| format!("migrate schema `{schema}`"))?;
     let view = task_view(connection).await?;
-    connection.execute(AssertSqlSafe(view)).await.context("publish airflow_task_metrics")?;
+    connection
+        .execute(AssertSqlSafe(view))
+        .await
+        .context("publish airflow_task_metrics")?;
     Ok(())
 }
 
@@ -136,5 +172,8 @@ async fn task_view(connection: &mut sqlx::PgConnection) -> anyhow::Result<String
             )
         })
         .collect();
-    Ok(format!("create or replace view public.airflow_task_metrics as {}", parts.join(" union all ")))
+    Ok(format!(
+        "create or replace view public.airflow_task_metrics as {}",
+        parts.join(" union all ")
+    ))
 }

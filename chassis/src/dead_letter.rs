@@ -94,7 +94,12 @@ const REASON_MAX: usize = 1_000;
 ///
 /// # Errors
 /// Database errors; then the message is offered again later.
-pub async fn park(tx: &mut Tx, service: &str, message: &Original<'_>, parked: &Parked<'_>) -> sqlx::Result<EventId> {
+pub async fn park(
+    tx: &mut Tx,
+    service: &str,
+    message: &Original<'_>,
+    parked: &Parked<'_>,
+) -> sqlx::Result<EventId> {
     let headers = header_object(message);
     // Without a readable id the bytes themselves are the identity: the same bytes are parked once.
     let event_id = parked.event_id.unwrap_or_else(|| derived_id(message));
@@ -123,7 +128,10 @@ pub async fn park(tx: &mut Tx, service: &str, message: &Original<'_>, parked: &P
     Ok(event_id)
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call, and each is already computed by the caller")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call, and each is already computed by the caller"
+)]
 async fn announce(
     tx: &mut Tx,
     service: &str,
@@ -150,21 +158,39 @@ async fn announce(
     if let Value::Object(fields) = original {
         headers.extend(fields.clone());
     }
-    headers.insert("vigie-dead-consumer".to_owned(), Value::String(parked.consumer.to_owned()));
-    headers.insert("vigie-dead-class".to_owned(), Value::String(parked.class.as_str().to_owned()));
-    headers.insert("vigie-dead-subject".to_owned(), Value::String(message.subject.to_string()));
-    headers.insert("vigie-dead-reason".to_owned(), Value::String(one_line(parked.reason)));
+    headers.insert(
+        "vigie-dead-consumer".to_owned(),
+        Value::String(parked.consumer.to_owned()),
+    );
+    headers.insert(
+        "vigie-dead-class".to_owned(),
+        Value::String(parked.class.as_str().to_owned()),
+    );
+    headers.insert(
+        "vigie-dead-subject".to_owned(),
+        Value::String(message.subject.to_string()),
+    );
+    headers.insert(
+        "vigie-dead-reason".to_owned(),
+        Value::String(one_line(parked.reason)),
+    );
     let subject = format!("dead.{}.{}", parked.consumer, parked.class.as_str());
     crate::outbox::insert(tx, &attributes, &subject, "vigie.dead", headers, data).await
 }
 
 /// PostgreSQL's text cannot hold NUL, and a reason may quote a hostile message.
 fn storable(text: &str) -> String {
-    text.chars().map(|c| if c == '\0' { '\u{fffd}' } else { c }).take(REASON_MAX).collect()
+    text.chars()
+        .map(|c| if c == '\0' { '\u{fffd}' } else { c })
+        .take(REASON_MAX)
+        .collect()
 }
 
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(400).collect()
+    text.chars()
+        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
+        .take(400)
+        .collect()
 }
 
 fn header_object(message: &Original<'_>) -> Value {
@@ -178,11 +204,17 @@ fn header_object(message: &Original<'_>) -> Value {
         bytes += name.len() + value.as_str().len();
         // A letter whose headers alone fill a message could never be announced.
         if bytes > KEPT_HEADER_BYTES_MAX {
-            fields.insert("vigie-dead-headers".to_owned(), Value::String("incomplete".to_owned()));
+            fields.insert(
+                "vigie-dead-headers".to_owned(),
+                Value::String("incomplete".to_owned()),
+            );
             break;
         }
         // PostgreSQL's jsonb cannot hold NUL.
-        fields.insert(name.replace('\0', ""), Value::String(value.as_str().replace('\0', "")));
+        fields.insert(
+            name.replace('\0', ""),
+            Value::String(value.as_str().replace('\0', "")),
+        );
     }
     Value::Object(fields)
 }

@@ -29,14 +29,20 @@ pub async fn serve(context: Context, address: SocketAddr) -> anyhow::Result<()> 
         .await
         .with_context(|| format!("listen on {address} (setting `http.{}`)", context.schema))?;
     let bound = listener.local_addr()?;
-    tracing::info!("{} answers on http://{bound}/healthz, /readyz and /metrics", context.service);
+    tracing::info!(
+        "{} answers on http://{bound}/healthz, /readyz and /metrics",
+        context.service
+    );
     let stop = context.stop.clone();
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(context);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.context("serve health")
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+        .context("serve health")
 }
 
 async fn healthz(State(context): State<Context>) -> impl IntoResponse {
@@ -44,7 +50,10 @@ async fn healthz(State(context): State<Context>) -> impl IntoResponse {
     if silent.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("loops that do not move: {}\n", silent.join(", ")))
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("loops that do not move: {}\n", silent.join(", ")),
+        )
     }
 }
 

@@ -70,17 +70,41 @@ impl Metrics {
         let outbox_unpublished = Gauge::default();
         let outbox_oldest_age = Gauge::<f64, AtomicU64>::default();
         let dead_letters = Gauge::default();
-        registry.register("vigie_events_published", "Events published after their transaction", published.clone());
-        registry.register("vigie_events_handled", "Deliveries by subject and outcome", events.clone());
-        registry.register("vigie_event_handle_seconds", "Time from delivery to answer", seconds.clone());
-        registry.register("vigie_messages_parked", "Messages parked as dead letters, by class", dead.clone());
-        registry.register("vigie_outbox_unpublished", "Outbox rows waiting for the broker", outbox_unpublished.clone());
+        registry.register(
+            "vigie_events_published",
+            "Events published after their transaction",
+            published.clone(),
+        );
+        registry.register(
+            "vigie_events_handled",
+            "Deliveries by subject and outcome",
+            events.clone(),
+        );
+        registry.register(
+            "vigie_event_handle_seconds",
+            "Time from delivery to answer",
+            seconds.clone(),
+        );
+        registry.register(
+            "vigie_messages_parked",
+            "Messages parked as dead letters, by class",
+            dead.clone(),
+        );
+        registry.register(
+            "vigie_outbox_unpublished",
+            "Outbox rows waiting for the broker",
+            outbox_unpublished.clone(),
+        );
         registry.register(
             "vigie_outbox_oldest_age_seconds",
             "Age of the oldest outbox row waiting for the broker",
             outbox_oldest_age.clone(),
         );
-        registry.register("vigie_dead_letters", "Dead letters that nobody has dealt with", dead_letters.clone());
+        registry.register(
+            "vigie_dead_letters",
+            "Dead letters that nobody has dealt with",
+            dead_letters.clone(),
+        );
         Self {
             registry: Arc::new(Mutex::new(registry)),
             beats: Arc::default(),
@@ -103,25 +127,43 @@ impl Metrics {
     /// Counts a delivery.
     pub(crate) fn processed(&self, subject: &str, outcome: &str, took: Duration) {
         self.events
-            .get_or_create(&EventLabels { subject: subject.to_owned(), outcome: outcome.to_owned() })
+            .get_or_create(&EventLabels {
+                subject: subject.to_owned(),
+                outcome: outcome.to_owned(),
+            })
             .inc();
-        self.seconds.get_or_create(&SubjectLabels { subject: subject.to_owned() }).observe(took.as_secs_f64());
+        self.seconds
+            .get_or_create(&SubjectLabels {
+                subject: subject.to_owned(),
+            })
+            .observe(took.as_secs_f64());
     }
 
     /// Counts a parked message.
     pub(crate) fn parked(&self, class: &str) {
-        self.dead.get_or_create(&ClassLabels { class: class.to_owned() }).inc();
+        self.dead
+            .get_or_create(&ClassLabels {
+                class: class.to_owned(),
+            })
+            .inc();
     }
 
     /// Says that a loop of this service is alive.
     pub fn beat(&self, name: &'static str) {
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Instant::now());
+        self.beats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, Instant::now());
     }
 
     /// Loops that have not said so for longer than `age`.
     pub(crate) fn silent(&self, age: Duration) -> Vec<&'static str> {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        beats.iter().filter(|(_, at)| at.elapsed() > age).map(|(name, _)| *name).collect()
+        beats
+            .iter()
+            .filter(|(_, at)| at.elapsed() > age)
+            .map(|(name, _)| *name)
+            .collect()
     }
 
     /// Says that the broker answered a fetch, with a message or without.
@@ -131,7 +173,10 @@ impl Metrics {
 
     /// Time since the broker answered a fetch.
     pub(crate) fn fetch_age(&self) -> Option<Duration> {
-        self.last_fetch.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
+        self.last_fetch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map(|at| at.elapsed())
     }
 
     /// Everything in OpenMetrics text.

@@ -4,7 +4,9 @@
 //! Ids are derived from the cause, so a handler that runs again says the same thing under the same name.
 
 use chrono::{DateTime, Utc};
-use schemas::{Attributes, Event, EventBody, EventId, EventKind, ModelName, Received, SOURCE_PREFIX, TraceContext};
+use schemas::{
+    Attributes, Event, EventBody, EventId, EventKind, ModelName, Received, SOURCE_PREFIX, TraceContext,
+};
 use serde_json::{Map, Value};
 
 use crate::db::Tx;
@@ -33,7 +35,10 @@ pub enum Cause {
 impl Cause {
     /// The received event as a cause.
     pub fn event(received: &Received) -> Self {
-        Self::Event { id: received.attributes.id, correlation_id: received.attributes.correlation_id }
+        Self::Event {
+            id: received.attributes.id,
+            correlation_id: received.attributes.correlation_id,
+        }
     }
 
     /// The id of an event of this kind that follows; `discriminator` tells several of one kind apart.
@@ -65,7 +70,13 @@ pub struct Draft {
 impl Draft {
     /// An event that follows from `cause`.
     pub fn new(model: &ModelName, cause: Cause, body: impl EventBody) -> Self {
-        Self { model: model.clone(), cause, discriminator: String::new(), event: body.into(), trace: None }
+        Self {
+            model: model.clone(),
+            cause,
+            discriminator: String::new(),
+            event: body.into(),
+            trace: None,
+        }
     }
 }
 
@@ -88,7 +99,10 @@ pub async fn append(tx: &mut Tx, service: &str, draft: Draft) -> sqlx::Result<Ap
     let kind = draft.event.kind();
     let id = draft.cause.event_id(kind, &draft.discriminator);
     let (correlation_id, causation_id) = match &draft.cause {
-        Cause::Event { id: cause, correlation_id } => (*correlation_id, Some(*cause)),
+        Cause::Event {
+            id: cause,
+            correlation_id,
+        } => (*correlation_id, Some(*cause)),
         Cause::Key(_) | Cause::Spontaneous => (id, None),
     };
     let attributes = Attributes {
@@ -101,8 +115,19 @@ pub async fn append(tx: &mut Tx, service: &str, draft: Draft) -> sqlx::Result<Ap
         causation_id,
         trace: draft.trace.unwrap_or_else(crate::telemetry::current_trace),
     };
-    let data = draft.event.to_json().map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-    insert(tx, &attributes, kind.subject(), kind.ce_type(), header_map(&attributes), &data).await?;
+    let data = draft
+        .event
+        .to_json()
+        .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    insert(
+        tx,
+        &attributes,
+        kind.subject(),
+        kind.ce_type(),
+        header_map(&attributes),
+        &data,
+    )
+    .await?;
     tracing::info!(
         event.id = %id,
         event.kind = %kind,
@@ -115,7 +140,11 @@ pub async fn append(tx: &mut Tx, service: &str, draft: Draft) -> sqlx::Result<Ap
 }
 
 fn header_map(attributes: &Attributes) -> Map<String, Value> {
-    attributes.to_headers().into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))).collect()
+    attributes
+        .to_headers()
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), Value::String(value)))
+        .collect()
 }
 
 /// Inserts a row and wakes the relay when the transaction commits.
@@ -141,7 +170,9 @@ pub(crate) async fn insert(
     .bind(data)
     .execute(&mut **tx)
     .await?;
-    sqlx::query("select pg_notify('outbox_' || current_schema(), '')").execute(&mut **tx).await?;
+    sqlx::query("select pg_notify('outbox_' || current_schema(), '')")
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

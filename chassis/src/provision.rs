@@ -99,7 +99,10 @@ async fn ensure_stream(jetstream: &jetstream::Context, asked: Config) -> anyhow:
             if stream_differences(&asked, &kept).is_empty() {
                 return Ok(kept);
             }
-            let info = jetstream.update_stream(asked).await.with_context(|| format!("update stream {name}"))?;
+            let info = jetstream
+                .update_stream(asked)
+                .await
+                .with_context(|| format!("update stream {name}"))?;
             Ok(info.config)
         }
         Err(error) if is_missing(error.kind()) => match jetstream.create_stream(asked).await {
@@ -131,17 +134,57 @@ fn stream_differences(asked: &Config, kept: &Config) -> Vec<String> {
         subjects.join(",")
     };
     compare("subjects", sorted(&asked.subjects), sorted(&kept.subjects));
-    compare("storage", format!("{:?}", asked.storage), format!("{:?}", kept.storage));
-    compare("retention", format!("{:?}", asked.retention), format!("{:?}", kept.retention));
-    compare("discard", format!("{:?}", asked.discard), format!("{:?}", kept.discard));
-    compare("num_replicas", asked.num_replicas.to_string(), kept.num_replicas.to_string());
-    compare("max_bytes", asked.max_bytes.to_string(), kept.max_bytes.to_string());
-    compare("max_age", format!("{:?}", asked.max_age), format!("{:?}", kept.max_age));
-    compare("max_message_size", asked.max_message_size.to_string(), kept.max_message_size.to_string());
-    compare("duplicate_window", format!("{:?}", asked.duplicate_window), format!("{:?}", kept.duplicate_window));
-    compare("deny_delete", asked.deny_delete.to_string(), kept.deny_delete.to_string());
+    compare(
+        "storage",
+        format!("{:?}", asked.storage),
+        format!("{:?}", kept.storage),
+    );
+    compare(
+        "retention",
+        format!("{:?}", asked.retention),
+        format!("{:?}", kept.retention),
+    );
+    compare(
+        "discard",
+        format!("{:?}", asked.discard),
+        format!("{:?}", kept.discard),
+    );
+    compare(
+        "num_replicas",
+        asked.num_replicas.to_string(),
+        kept.num_replicas.to_string(),
+    );
+    compare(
+        "max_bytes",
+        asked.max_bytes.to_string(),
+        kept.max_bytes.to_string(),
+    );
+    compare(
+        "max_age",
+        format!("{:?}", asked.max_age),
+        format!("{:?}", kept.max_age),
+    );
+    compare(
+        "max_message_size",
+        asked.max_message_size.to_string(),
+        kept.max_message_size.to_string(),
+    );
+    compare(
+        "duplicate_window",
+        format!("{:?}", asked.duplicate_window),
+        format!("{:?}", kept.duplicate_window),
+    );
+    compare(
+        "deny_delete",
+        asked.deny_delete.to_string(),
+        kept.deny_delete.to_string(),
+    );
     // An asynchronous stream would acknowledge what it may forget, whatever `sync_interval` says.
-    compare("persist_mode", format!("{:?}", asked.persist_mode), format!("{:?}", kept.persist_mode));
+    compare(
+        "persist_mode",
+        format!("{:?}", asked.persist_mode),
+        format!("{:?}", kept.persist_mode),
+    );
     differences
 }
 
@@ -155,7 +198,11 @@ pub async fn consumer(
     durable: &str,
     kinds: &[EventKind],
 ) -> anyhow::Result<Consumer<pull::Config>> {
-    let stream = bus.jetstream().get_stream(STREAM).await.with_context(|| format!("look up stream {STREAM}"))?;
+    let stream = bus
+        .jetstream()
+        .get_stream(STREAM)
+        .await
+        .with_context(|| format!("look up stream {STREAM}"))?;
     let mut subjects: Vec<String> = kinds.iter().map(|kind| kind.subject().to_owned()).collect();
     subjects.sort();
     let asked = pull::Config {
@@ -170,8 +217,10 @@ pub async fn consumer(
         filter_subjects: subjects,
         ..pull::Config::default()
     };
-    let consumer: Consumer<pull::Config> =
-        stream.create_consumer(asked.clone()).await.with_context(|| format!("create consumer {durable}"))?;
+    let consumer: Consumer<pull::Config> = stream
+        .create_consumer(asked.clone())
+        .await
+        .with_context(|| format!("create consumer {durable}"))?;
     let kept = &consumer.cached_info().config;
     let mut kept_subjects = kept.filter_subjects.clone();
     if kept_subjects.is_empty() && !kept.filter_subject.is_empty() {
@@ -184,7 +233,9 @@ pub async fn consumer(
         && kept.max_deliver == asked.max_deliver
         && kept.max_ack_pending == asked.max_ack_pending;
     if !as_asked {
-        bail!("the NATS server did not keep what was asked of consumer {durable}: asked {asked:?}, kept {kept:?}");
+        bail!(
+            "the NATS server did not keep what was asked of consumer {durable}: asked {asked:?}, kept {kept:?}"
+        );
     }
     Ok(consumer)
 }

@@ -45,7 +45,13 @@ enum Outcome {
 ///
 /// # Errors
 /// Never for a broker or database that is away: it waits and goes on.
-pub async fn run(pool: PgPool, bus: Bus, schema: &str, metrics: Metrics, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    pool: PgPool,
+    bus: Bus,
+    schema: &str,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let mut listener = None;
     loop {
         metrics.beat("relay");
@@ -110,7 +116,9 @@ async fn wait(pool: &PgPool, schema: &str, listener: &mut Option<PgListener>, st
 /// Database errors; everything the broker says is written to the rows instead.
 pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Result<usize> {
     let mut tx = pool.begin().await.context("begin")?;
-    sqlx::query("set local idle_in_transaction_session_timeout = '15s'").execute(&mut *tx).await?;
+    sqlx::query("set local idle_in_transaction_session_timeout = '15s'")
+        .execute(&mut *tx)
+        .await?;
     let rows: Vec<Row> = sqlx::query_as(
         "select event_id, subject, headers, data, attempt, offer from outbox \
          where published_at is null and failed_reason is null and next_at <= clock_timestamp() \
@@ -175,7 +183,9 @@ async fn start_publish(bus: &Bus, row: &Row, deadline: Instant) -> Started {
         Ok(headers) => headers,
         Err(reason) => return Err(Outcome::Never { reason }),
     };
-    let publish = bus.jetstream().publish_with_headers(row.subject.clone(), headers, row.data.clone().into());
+    let publish = bus
+        .jetstream()
+        .publish_with_headers(row.subject.clone(), headers, row.data.clone().into());
     match tokio::time::timeout_at(deadline, publish).await {
         Ok(started) => started.map_err(|error| outcome_of(&error)),
         Err(_) => Err(no_ack()),
@@ -188,17 +198,21 @@ async fn finish_publish(started: Started, deadline: Instant) -> Outcome {
         Err(outcome) => return outcome,
     };
     match tokio::time::timeout_at(deadline, ack).await {
-        Ok(Ok(ack)) if ack.stream == STREAM || ack.stream == STREAM_DEAD => {
-            Outcome::Published { stream_seq: ack.sequence }
-        }
-        Ok(Ok(ack)) => Outcome::Never { reason: format!("stored in stream `{}`, not in {STREAM}", ack.stream) },
+        Ok(Ok(ack)) if ack.stream == STREAM || ack.stream == STREAM_DEAD => Outcome::Published {
+            stream_seq: ack.sequence,
+        },
+        Ok(Ok(ack)) => Outcome::Never {
+            reason: format!("stored in stream `{}`, not in {STREAM}", ack.stream),
+        },
         Ok(Err(error)) => outcome_of(&error),
         Err(_) => no_ack(),
     }
 }
 
 fn no_ack() -> Outcome {
-    Outcome::Again { reason: format!("no publish ack within {} s", ACK_TIMEOUT.as_secs()) }
+    Outcome::Again {
+        reason: format!("no publish ack within {} s", ACK_TIMEOUT.as_secs()),
+    }
 }
 
 fn outcome_of(error: &PublishError) -> Outcome {
@@ -210,23 +224,42 @@ fn outcome_of(error: &PublishError) -> Outcome {
         || code == Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM)
         || code == Some(ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM);
     // Everything else may heal: a stream that is missing is provisioned again, a full one is drained.
-    if too_large { Outcome::Never { reason } } else { Outcome::Again { reason } }
+    if too_large {
+        Outcome::Never { reason }
+    } else {
+        Outcome::Again { reason }
+    }
 }
 
 fn headers_of(row: &Row) -> Result<HeaderMap, String> {
-    let Value::Object(fields) = &row.headers else { return Err("headers are no JSON object".to_owned()) };
+    let Value::Object(fields) = &row.headers else {
+        return Err("headers are no JSON object".to_owned());
+    };
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
-        let text = value.as_str().ok_or_else(|| format!("header `{name}` is no text"))?;
-        let name: async_nats::HeaderName = name.parse().map_err(|_| format!("header name `{name}` is not allowed"))?;
-        let value: async_nats::HeaderValue =
-            text.parse().map_err(|_| format!("value of header `{name}` is not allowed"))?;
+        let text = value
+            .as_str()
+            .ok_or_else(|| format!("header `{name}` is no text"))?;
+        let name: async_nats::HeaderName = name
+            .parse()
+            .map_err(|_| format!("header name `{name}` is not allowed"))?;
+        let value: async_nats::HeaderValue = text
+            .parse()
+            .map_err(|_| format!("value of header `{name}` is not allowed"))?;
         headers.insert(name, value);
     }
     // The broker de-duplicates by this id alone; a deliberate re-offer needs a new one and the same ce-id.
-    let message_id = if row.offer == 0 { row.event_id.to_string() } else { format!("{}#r{}", row.event_id, row.offer) };
+    let message_id = if row.offer == 0 {
+        row.event_id.to_string()
+    } else {
+        format!("{}#r{}", row.event_id, row.offer)
+    };
     headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id.as_str());
-    let stream = if row.subject.starts_with("dead.") { STREAM_DEAD } else { STREAM };
+    let stream = if row.subject.starts_with("dead.") {
+        STREAM_DEAD
+    } else {
+        STREAM
+    };
     headers.insert(async_nats::header::NATS_EXPECTED_STREAM, stream);
     Ok(headers)
 }

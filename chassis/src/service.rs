@@ -91,11 +91,18 @@ pub struct Tasks {
 
 impl Tasks {
     fn new(stop: CancellationToken) -> Self {
-        Self { set: JoinSet::new(), stop }
+        Self {
+            set: JoinSet::new(),
+            stop,
+        }
     }
 
     /// Starts a task that runs until `stop` is cancelled.
-    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+    pub fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
         self.set.spawn(async move { (name, task.await) });
     }
 
@@ -116,7 +123,10 @@ impl Tasks {
             }
         };
         if tokio::time::timeout(drain, draining).await.is_err() {
-            tracing::warn!("some work was still in flight after {} s; it will be redone", drain.as_secs());
+            tracing::warn!(
+                "some work was still in flight after {} s; it will be redone",
+                drain.as_secs()
+            );
             self.set.abort_all();
         }
         first_failure.unwrap_or(Ok(()))
@@ -145,7 +155,11 @@ impl Common {
     fn read(reader: &Reader<'_>, schema: &str) -> Self {
         let http = reader.section("http");
         let address = http.is_set(schema).then(|| {
-            http.parsed(schema, "an address such as `127.0.0.1:9101`", str::parse::<SocketAddr>)
+            http.parsed(
+                schema,
+                "an address such as `127.0.0.1:9101`",
+                str::parse::<SocketAddr>,
+            )
         });
         Self {
             database: DatabaseSettings::read(reader),
@@ -163,7 +177,9 @@ impl Common {
 fn load<S: Service>(sources: &Sources) -> Result<Settings, Problems> {
     let definition = &S::DEFINITION;
     let aliases: Vec<Alias> = COMMON_ALIASES.iter().chain(definition.aliases).copied().collect();
-    let defaults: Vec<&str> = std::iter::once(COMMON_DEFAULTS).chain(definition.defaults.iter().copied()).collect();
+    let defaults: Vec<&str> = std::iter::once(COMMON_DEFAULTS)
+        .chain(definition.defaults.iter().copied())
+        .collect();
     Settings::load(&defaults, &aliases, sources)
 }
 
@@ -213,7 +229,16 @@ async fn start<S: Service>(common: Common, config: S::Config, stop: Cancellation
     };
     let mut tasks = Tasks::new(stop);
     S::start(config, context.clone(), &mut tasks).await?;
-    tasks.spawn("relay", relay::run(pool.clone(), bus, definition.schema, context.metrics.clone(), context.stop.clone()));
+    tasks.spawn(
+        "relay",
+        relay::run(
+            pool.clone(),
+            bus,
+            definition.schema,
+            context.metrics.clone(),
+            context.stop.clone(),
+        ),
+    );
     if let Some(address) = common.address {
         tasks.spawn("health", health::serve(context.clone(), address));
     }
@@ -242,7 +267,10 @@ enum Action {
 }
 
 fn arguments(raw: impl IntoIterator<Item = String>) -> Result<Arguments, String> {
-    let mut arguments = Arguments { file: None, action: Action::Run };
+    let mut arguments = Arguments {
+        file: None,
+        action: Action::Run,
+    };
     let mut raw = raw.into_iter();
     while let Some(argument) = raw.next() {
         match argument.as_str() {
@@ -331,7 +359,11 @@ pub async fn run<S: Service>() -> ExitCode {
         tracing::error!("{} stops: {error:#}", definition.name);
     }
     telemetry.flush().await;
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if result.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Cancels on SIGTERM or Ctrl-C. Correctness never depends on it: `kill -9` is the specified path.

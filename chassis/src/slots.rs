@@ -17,7 +17,9 @@ pub struct Schedule(Cron);
 impl Schedule {
     /// Every full hour, `0 * * * *`.
     pub fn hourly() -> Self {
-        "0 * * * *".parse().unwrap_or_else(|_| unreachable!("a constant expression"))
+        "0 * * * *"
+            .parse()
+            .unwrap_or_else(|_| unreachable!("a constant expression"))
     }
 
     /// The first slot after an instant; `None` when the expression names none within years.
@@ -71,8 +73,12 @@ pub fn due(
     now: DateTime<Utc>,
     limit: usize,
 ) -> Vec<DateTime<Utc>> {
-    let Some(current) = schedule.last_until(now) else { return Vec::new() };
-    let Some(last_done) = last_done else { return vec![current] };
+    let Some(current) = schedule.last_until(now) else {
+        return Vec::new();
+    };
+    let Some(last_done) = last_done else {
+        return vec![current];
+    };
     if last_done >= current {
         return Vec::new();
     }
@@ -149,9 +155,13 @@ where
     F: Fn(Tx, DateTime<Utc>) -> Fut + Send + Sync,
     Fut: Future<Output = anyhow::Result<Tx>> + Send,
 {
-    let Some(now) = context.clock.now(&context.pool).await? else { return Ok(0) };
-    let (last_done,): (Option<DateTime<Utc>>,) =
-        sqlx::query_as("select max(slot) from slot where job = $1").bind(&job.name).fetch_one(&context.pool).await?;
+    let Some(now) = context.clock.now(&context.pool).await? else {
+        return Ok(0);
+    };
+    let (last_done,): (Option<DateTime<Utc>>,) = sqlx::query_as("select max(slot) from slot where job = $1")
+        .bind(&job.name)
+        .fetch_one(&context.pool)
+        .await?;
     let slots = due(&job.schedule, job.catch_up, last_done, now, SLOTS_PER_ROUND);
     for slot in &slots {
         if context.stop.is_cancelled() {
@@ -186,10 +196,24 @@ mod tests {
         let last = Some(at("2026-01-01T02:00:00Z"));
         let now = at("2026-01-01T05:30:00Z");
         let cases = [
-            (CatchUp::All, last, now, vec!["2026-01-01T03:00:00Z", "2026-01-01T04:00:00Z", "2026-01-01T05:00:00Z"]),
+            (
+                CatchUp::All,
+                last,
+                now,
+                vec![
+                    "2026-01-01T03:00:00Z",
+                    "2026-01-01T04:00:00Z",
+                    "2026-01-01T05:00:00Z",
+                ],
+            ),
             (CatchUp::Latest, last, now, vec!["2026-01-01T05:00:00Z"]),
             (CatchUp::None, last, now, vec![]),
-            (CatchUp::None, last, at("2026-01-01T05:01:00Z"), vec!["2026-01-01T05:00:00Z"]),
+            (
+                CatchUp::None,
+                last,
+                at("2026-01-01T05:01:00Z"),
+                vec!["2026-01-01T05:00:00Z"],
+            ),
             // A fresh installation begins with the current slot.
             (CatchUp::All, None, now, vec!["2026-01-01T05:00:00Z"]),
             // Nothing is due twice, and a clock that went back does nothing.
@@ -198,16 +222,29 @@ mod tests {
         ];
         for (catch_up, last_done, now, expected) in cases {
             let expected: Vec<_> = expected.into_iter().map(at).collect();
-            assert_eq!(due(&hourly, catch_up, last_done, now, 48), expected, "{catch_up:?} {last_done:?} {now}");
+            assert_eq!(
+                due(&hourly, catch_up, last_done, now, 48),
+                expected,
+                "{catch_up:?} {last_done:?} {now}"
+            );
         }
     }
 
     #[test]
     fn a_slot_begins_exactly_at_its_instant() {
         let daily: Schedule = "0 2 * * *".parse().unwrap();
-        assert_eq!(daily.last_until(at("2026-01-02T02:00:00Z")), Some(at("2026-01-02T02:00:00Z")));
-        assert_eq!(daily.last_until(at("2026-01-02T01:59:59Z")), Some(at("2026-01-01T02:00:00Z")));
-        assert_eq!(daily.next_after(at("2026-01-02T02:00:00Z")), Some(at("2026-01-03T02:00:00Z")));
+        assert_eq!(
+            daily.last_until(at("2026-01-02T02:00:00Z")),
+            Some(at("2026-01-02T02:00:00Z"))
+        );
+        assert_eq!(
+            daily.last_until(at("2026-01-02T01:59:59Z")),
+            Some(at("2026-01-01T02:00:00Z"))
+        );
+        assert_eq!(
+            daily.next_after(at("2026-01-02T02:00:00Z")),
+            Some(at("2026-01-03T02:00:00Z"))
+        );
     }
 
     #[test]

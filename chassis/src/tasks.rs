@@ -102,7 +102,11 @@ impl TaskTimer {
 pub fn process_memory_mb() -> Option<i64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    line.split_whitespace().nth(1)?.parse::<i64>().ok().map(|kib| kib / 1024)
+    line.split_whitespace()
+        .nth(1)?
+        .parse::<i64>()
+        .ok()
+        .map(|kib| kib / 1024)
 }
 
 /// CPU seconds of this process so far, where `/proc` tells (100 ticks a second on every supported kernel).

@@ -43,7 +43,9 @@ impl TelemetrySettings {
     pub fn read(reader: &Reader<'_>) -> Self {
         let section = reader.section("telemetry");
         let expected = "a log filter such as `info` or `info,chassis=debug`";
-        let log = section.parsed("log", expected, |text| EnvFilter::try_new(text).map(|_| text.to_owned()));
+        let log = section.parsed("log", expected, |text| {
+            EnvFilter::try_new(text).map(|_| text.to_owned())
+        });
         Self {
             otlp_endpoint: section.optional_url("otlp_endpoint", &["http", "https"]),
             sample: section.number("sample", 0.0..=1.0),
@@ -83,15 +85,38 @@ pub fn init(settings: &TelemetrySettings, service: &str) -> anyhow::Result<Telem
     let tracer = provider.tracer("vigie");
     // Only our own spans: the exporter's and the clients' would feed themselves.
     let ours = Targets::new().with_default(LevelFilter::INFO).with_targets(
-        ["h2", "hyper", "hyper_util", "reqwest", "rustls", "tonic", "tower", "sqlx", "async_nats", "opentelemetry", "opentelemetry_sdk", "opentelemetry-otlp"]
-            .map(|target| (target, LevelFilter::OFF)),
+        [
+            "h2",
+            "hyper",
+            "hyper_util",
+            "reqwest",
+            "rustls",
+            "tonic",
+            "tower",
+            "sqlx",
+            "async_nats",
+            "opentelemetry",
+            "opentelemetry_sdk",
+            "opentelemetry-otlp",
+        ]
+        .map(|target| (target, LevelFilter::OFF)),
     );
     let filter = EnvFilter::try_new(&settings.log).context("read `telemetry.log`")?;
-    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(true);
-    let logs = if settings.json { logs.json().boxed() } else { logs.with_ansi(use_colour()).boxed() };
+    let logs = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(true);
+    let logs = if settings.json {
+        logs.json().boxed()
+    } else {
+        logs.with_ansi(use_colour()).boxed()
+    };
     tracing_subscriber::registry()
         .with(logs.with_filter(filter))
-        .with(tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours))
+        .with(
+            tracing_opentelemetry::layer()
+                .with_tracer(tracer)
+                .with_filter(ours),
+        )
         .try_init()
         .context("install telemetry")?;
     Ok(Telemetry { provider })
@@ -105,7 +130,9 @@ fn use_colour() -> bool {
 fn provider(settings: &TelemetrySettings, service: &str) -> anyhow::Result<SdkTracerProvider> {
     let resource = Resource::builder().with_service_name(service.to_owned()).build();
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample)));
-    let mut builder = SdkTracerProvider::builder().with_resource(resource).with_sampler(sampler);
+    let mut builder = SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_sampler(sampler);
     if let Some(endpoint) = &settings.otlp_endpoint {
         let url = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
         let exporter = opentelemetry_otlp::SpanExporter::builder()
@@ -159,7 +186,10 @@ pub(crate) fn process_span(service: &str, subject: &str, received: Option<&Recei
     if let Some(received) = received {
         let attributes = &received.attributes;
         span.record("messaging.message.id", attributes.id.to_string());
-        span.record("messaging.message.conversation_id", attributes.correlation_id.to_string());
+        span.record(
+            "messaging.message.conversation_id",
+            attributes.correlation_id.to_string(),
+        );
         continue_trace(&span, &attributes.trace);
     }
     span

@@ -60,7 +60,9 @@ pub(crate) async fn park(
     known: &Readable,
 ) -> anyhow::Result<usize> {
     let info = consumer.get_info().await.context("look up the consumer")?;
-    let Ok(mut known) = known.0.try_lock() else { return Ok(0) };
+    let Ok(mut known) = known.0.try_lock() else {
+        return Ok(0);
+    };
     if info.num_ack_pending == 0 {
         known.clear();
         return Ok(0);
@@ -75,9 +77,13 @@ pub(crate) async fn park(
         if known.contains(&sequence) {
             continue;
         }
-        let Some(stored) = stored(context, sequence).await? else { continue };
+        let Some(stored) = stored(context, sequence).await? else {
+            continue;
+        };
         known.insert(sequence);
-        if !info.config.filter_subjects.contains(&stored.subject) && info.config.filter_subject != stored.subject {
+        if !info.config.filter_subjects.contains(&stored.subject)
+            && info.config.filter_subject != stored.subject
+        {
             continue;
         }
         let headers = STANDARD.decode(&stored.hdrs).context("headers are no base64")?;
@@ -94,7 +100,12 @@ pub(crate) async fn park(
 async fn stored(context: &Context, sequence: u64) -> anyhow::Result<Option<Stored>> {
     let question = serde_json::json!({ "seq": sequence }).to_string();
     let subject = format!("$JS.API.STREAM.MSG.GET.{STREAM}");
-    let reply = context.bus.client().request(subject, question.into()).await.context("read a stored message")?;
+    let reply = context
+        .bus
+        .client()
+        .request(subject, question.into())
+        .await
+        .context("read a stored message")?;
     // A sequence that is gone answers with an error and without a message.
     let answer: Answer = serde_json::from_slice(&reply.payload).context("read a stored message")?;
     Ok(answer.message)
@@ -118,19 +129,31 @@ async fn park_one(
         reason: &reason,
         deliveries: 1,
     };
-    let original = Original { subject, headers: Some(&kept), data };
+    let original = Original {
+        subject,
+        headers: Some(&kept),
+        data,
+    };
     let mut tx = context.pool.begin().await?;
     dead_letter::park(&mut tx, context.service, &original, &parked).await?;
     tx.commit().await?;
     context.metrics.parked(parked.class.as_str());
-    tracing::error!(class = parked.class.as_str(), "parked a message on {subject}: {reason}");
+    tracing::error!(
+        class = parked.class.as_str(),
+        "parked a message on {subject}: {reason}"
+    );
     Ok(())
 }
 
 /// Acks a message that was never received: the broker knows it by its place in the stream.
 async fn answer_for(context: &Context, sequence: u64) -> anyhow::Result<()> {
     let subject = format!("$JS.ACK.{STREAM}.{}.1.{sequence}.1.0.0", context.service);
-    context.bus.client().request(subject, "+ACK".into()).await.context("answer for an unreadable message")?;
+    context
+        .bus
+        .client()
+        .request(subject, "+ACK".into())
+        .await
+        .context("answer for an unreadable message")?;
     Ok(())
 }
 
@@ -143,7 +166,9 @@ fn readable(headers: &[u8]) -> Result<(), &'static str> {
     let mut lines = text.lines().peekable();
     match lines.next().and_then(|version| version.strip_prefix("NATS/1.0")) {
         None => return Err("the headers do not begin with a version"),
-        Some(status) if !status.trim().is_empty() => return Err("the headers carry a status, as only the broker's may"),
+        Some(status) if !status.trim().is_empty() => {
+            return Err("the headers carry a status, as only the broker's may");
+        }
         Some(_) => {}
     }
     while let Some(line) = lines.next() {
@@ -151,8 +176,12 @@ fn readable(headers: &[u8]) -> Result<(), &'static str> {
             continue;
         }
         let (name, _) = line.split_once(':').ok_or("a header has no name")?;
-        name.parse::<async_nats::HeaderName>().map_err(|_| "the name of a header is not allowed")?;
-        while lines.next_if(|line| line.starts_with(char::is_whitespace)).is_some() {}
+        name.parse::<async_nats::HeaderName>()
+            .map_err(|_| "the name of a header is not allowed")?;
+        while lines
+            .next_if(|line| line.starts_with(char::is_whitespace))
+            .is_some()
+        {}
     }
     Ok(())
 }
@@ -163,7 +192,13 @@ mod tests {
 
     #[test]
     fn what_the_client_reads_is_readable_and_nothing_else() {
-        for good in ["", "NATS/1.0\r\n\r\n", "NATS/1.0\r\na: b\r\nc:d\r\n\r\n", "NATS/1.0\r\na: b\r\n folded\r\n\r\n", "NATS/1.0\r\na: \u{e4}\r\n\r\n"] {
+        for good in [
+            "",
+            "NATS/1.0\r\n\r\n",
+            "NATS/1.0\r\na: b\r\nc:d\r\n\r\n",
+            "NATS/1.0\r\na: b\r\n folded\r\n\r\n",
+            "NATS/1.0\r\na: \u{e4}\r\n\r\n",
+        ] {
             assert_eq!(readable(good.as_bytes()), Ok(()), "{good:?}");
         }
         for bad in [

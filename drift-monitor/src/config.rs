@@ -44,8 +44,8 @@ pub struct Windows {
     pub lateness: TimeDelta,
 }
 
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 impl Config {
     /// Reads `[drift]`, `[models.*]` and `[transactions]`.
@@ -96,7 +96,8 @@ impl Config {
                 dominating_share: bins.number("dominating_share", 0.01..=1.0),
                 ..BinSettings::default()
             },
-            sample_rows_max: usize::try_from(bins.integer("sample_rows_max", 1_000..=10_000_000)).unwrap_or(1_000),
+            sample_rows_max: usize::try_from(bins.integer("sample_rows_max", 1_000..=10_000_000))
+                .unwrap_or(1_000),
             models: ModelDefinition::read_all(reader),
             sources: SourceSettings::read(reader),
         }

@@ -34,7 +34,10 @@ pub async fn start(config: Config, context: Context, tasks: &mut Tasks) {
         service: context.service,
         pool: context.pool.clone(),
         clock: context.clock,
-        models: models.iter().map(|model| (model.model.clone(), model.clone())).collect(),
+        models: models
+            .iter()
+            .map(|model| (model.model.clone(), model.clone()))
+            .collect(),
         metrics: MonitorMetrics::register(&context.metrics),
         watch: Watch::new(config, &context.pool),
     });
@@ -48,12 +51,21 @@ pub async fn start(config: Config, context: Context, tasks: &mut Tasks) {
                 definition.source,
                 source.monitored().count()
             ),
-            Err(error) => tracing::error!(model.name = %definition.model, "model `{}`: {error}", definition.model),
+            Err(error) => {
+                tracing::error!(model.name = %definition.model, "model `{}`: {error}", definition.model);
+            }
         }
     }
-    tasks.spawn("consume", chassis::consume::run(context.clone(), crate::SUBSCRIPTION, Arc::clone(&monitor)));
+    tasks.spawn(
+        "consume",
+        chassis::consume::run(context.clone(), crate::SUBSCRIPTION, Arc::clone(&monitor)),
+    );
     for definition in models {
-        let job = Job { name: format!("drift-check/{}", definition.model), schedule: schedule.clone(), catch_up };
+        let job = Job {
+            name: format!("drift-check/{}", definition.model),
+            schedule: schedule.clone(),
+            catch_up,
+        };
         let monitor = Arc::clone(&monitor);
         tasks.spawn(
             "hourly",
@@ -85,15 +97,25 @@ struct Monitor {
 impl Handler for Monitor {
     async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
         let model = &received.attributes.model;
-        let definition = self.models.get(model).ok_or_else(|| HandleError::unknown_model(model))?;
+        let definition = self
+            .models
+            .get(model)
+            .ok_or_else(|| HandleError::unknown_model(model))?;
         match &received.event {
             Event::DriftCheckRequested(asked) => {
-                if let Some(now) = self.clock.now(&self.pool).await?.filter(|now| asked.as_of > *now + CLOCK_SKEW) {
+                if let Some(now) = self
+                    .clock
+                    .now(&self.pool)
+                    .await?
+                    .filter(|now| asked.as_of > *now + CLOCK_SKEW)
+                {
                     // Hours that have not happened would be counted as empty, and kept.
                     let reason = format!("the instant {} lies in the future; it is {now}", asked.as_of);
                     return Err(HandleError::permanent(reason));
                 }
-                Ok(self.check(tx, definition, asked.as_of, Cause::event(received)).await?)
+                Ok(self
+                    .check(tx, definition, asked.as_of, Cause::event(received))
+                    .await?)
             }
             Event::ModelPromoted(promoted) => self.promoted(tx, definition, promoted).await,
             Event::DriftChecked(_)
@@ -106,9 +128,10 @@ impl Handler for Monitor {
             | Event::ModelTrained(_)
             | Event::ModelValidated(_)
             | Event::AlertSent(_)
-            | Event::AlertFailed(_) => {
-                Err(HandleError::permanent(format!("{} is not for {}", received.attributes.kind, self.service)))
-            }
+            | Event::AlertFailed(_) => Err(HandleError::permanent(format!(
+                "{} is not for {}",
+                received.attributes.kind, self.service
+            ))),
         }
     }
 }
@@ -125,13 +148,18 @@ impl Monitor {
         store::lock(tx, model).await?;
         store::insert_champion(tx, model, promoted).await?;
         let Some(champion) = store::champion_of_fence(tx, model, promoted.fence).await? else {
-            return Err(HandleError::permanent(format!("promotion {} of `{model}` is not recorded", promoted.fence)));
+            return Err(HandleError::permanent(format!(
+                "promotion {} of `{model}` is not recorded",
+                promoted.fence
+            )));
         };
         match self.watch.build_reference(tx, definition, &champion).await? {
             Ok(()) => {}
             Err(error) if error.is_transient() => return Err(HandleError::Transient(error.into())),
             // Checks try again and say `unknown` until it can be built.
-            Err(error) => tracing::error!(model.name = %model, "no reference for {}: {error}", promoted.version),
+            Err(error) => {
+                tracing::error!(model.name = %model, "no reference for {}: {error}", promoted.version);
+            }
         }
         Ok(())
     }
@@ -174,28 +202,40 @@ impl Monitor {
         let previous_verdict = previous.as_ref().map(|previous| previous.verdict);
         let checked = report::checked(check_id, as_of, window, &looked, &judgement, previous_verdict);
         let (measured, missed) = (checked.metrics.len() as u64, checked.not_measured.len() as u64);
-        task.finish(&mut **tx, &TaskEnd::Success, measured, missed).await?;
+        task.finish(&mut **tx, &TaskEnd::Success, measured, missed)
+            .await?;
 
         let task = timer("save_drift_metrics");
-        let run = looked.champion.as_ref().filter(|_| judgement.verdict == Verdict::Drifted).map(|champion| {
-            let (since, consecutive) = run_of(previous.as_ref(), champion.version.as_str(), as_of);
-            Run { since, consecutive }
-        });
-        store::insert_check(tx, model, &checked, judgement.severity, run, |metric| metric_severity(limits, metric)).await?;
+        let run = looked
+            .champion
+            .as_ref()
+            .filter(|_| judgement.verdict == Verdict::Drifted)
+            .map(|champion| {
+                let (since, consecutive) = run_of(previous.as_ref(), champion.version.as_str(), as_of);
+                Run { since, consecutive }
+            });
+        store::insert_check(tx, model, &checked, judgement.severity, run, |metric| {
+            metric_severity(limits, metric)
+        })
+        .await?;
         task.finish(&mut **tx, &TaskEnd::Success, measured, 0).await?;
 
         let task = timer("decide_next_step");
         let next = timer(report::next_task(judgement.verdict, judgement.severity));
         tracing::info!(model.name = %model, "model `{model}` as of {as_of}: {}", report::summary(&checked));
         self.show(model, &checked);
-        self.announce(tx, model, cause, checked, &judgement, &looked, run).await?;
+        self.announce(tx, model, cause, checked, &judgement, &looked, run)
+            .await?;
         task.finish(&mut **tx, &TaskEnd::Success, 1, 0).await?;
         next.finish(&mut **tx, &TaskEnd::Success, 1, 0).await?;
         self.metrics.seconds.observe(begun.elapsed().as_secs_f64());
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one check, each already at hand")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one check, each already at hand"
+    )]
     async fn announce(
         &self,
         tx: &mut Tx,
@@ -209,7 +249,10 @@ impl Monitor {
         let detected = run.and_then(|run| report::detected(&checked, judgement, looked, run));
         let appended = outbox::append(tx, self.service, Draft::new(model, cause, checked)).await?;
         if let Some(detected) = detected {
-            let cause = Cause::Event { id: appended.id, correlation_id: appended.correlation_id };
+            let cause = Cause::Event {
+                id: appended.id,
+                correlation_id: appended.correlation_id,
+            };
             outbox::append(tx, self.service, Draft::new(model, cause, detected)).await?;
         }
         Ok(())
@@ -221,11 +264,22 @@ impl Monitor {
             Verdict::Drifted => "drifted",
             Verdict::Unknown => "unknown",
         };
-        let labels = CheckLabels { model: model.to_string(), verdict: verdict.to_owned() };
+        let labels = CheckLabels {
+            model: model.to_string(),
+            verdict: verdict.to_owned(),
+        };
         self.metrics.checks.get_or_create(&labels).inc();
-        let labels = ModelLabels { model: model.to_string() };
-        self.metrics.rows.get_or_create(&labels).set(checked.rows.cast_signed());
-        self.metrics.as_of.get_or_create(&labels).set(checked.as_of.timestamp());
+        let labels = ModelLabels {
+            model: model.to_string(),
+        };
+        self.metrics
+            .rows
+            .get_or_create(&labels)
+            .set(checked.rows.cast_signed());
+        self.metrics
+            .as_of
+            .get_or_create(&labels)
+            .set(checked.as_of.timestamp());
         for metric in &checked.metrics {
             let labels = DriftLabels {
                 model: model.to_string(),

@@ -111,9 +111,16 @@ pub struct Judgement {
 /// Judges what was measured and what was not.
 pub fn judge(limits: &Limits, measured: &[Measured], not_measured: &[NotMeasured]) -> Judgement {
     let metrics: Vec<Metric> = measured.iter().map(|metric| weigh(limits, metric)).collect();
-    let psi: Vec<&Metric> = metrics.iter().filter(|metric| metric.kind == DriftKind::Data).collect();
+    let psi: Vec<&Metric> = metrics
+        .iter()
+        .filter(|metric| metric.kind == DriftKind::Data)
+        .collect();
     let data = data_drift(limits, &psi);
-    let exceeded = |kind| metrics.iter().any(|metric| metric.kind == kind && metric.exceeded);
+    let exceeded = |kind| {
+        metrics
+            .iter()
+            .any(|metric| metric.kind == kind && metric.exceeded)
+    };
     let mut drifted = Vec::new();
     if data.as_ref().is_some_and(|data| data.exceeded) {
         drifted.push(DriftKind::Data);
@@ -152,10 +159,18 @@ impl Limits {
 }
 
 fn weigh(limits: &Limits, metric: &Measured) -> Metric {
-    let (value, noise, threshold) = (metric.value.get(), metric.noise.get(), limits.threshold(metric.name));
+    let (value, noise, threshold) = (
+        metric.value.get(),
+        metric.noise.get(),
+        limits.threshold(metric.name),
+    );
     let kind = metric.name.kind();
     // A falling fraud rate is target drift too; a rising recall is no concept drift.
-    let size = if kind == DriftKind::Target { value.abs() } else { value };
+    let size = if kind == DriftKind::Target {
+        value.abs()
+    } else {
+        value
+    };
     Metric {
         kind,
         name: metric.name.as_str().to_owned(),
@@ -183,14 +198,29 @@ fn data_drift(limits: &Limits, psi: &[&Metric]) -> Option<DataDrift> {
     Some(match limits.aggregate {
         Aggregate::Max => {
             let value = values.fold(0.0, f64::max);
-            let severe = psi.iter().any(|metric| metric.exceeded && metric.value.get() > limits.data_threshold_high);
-            DataDrift { value, exceeded: exceeding > 0, severe }
+            let severe = psi
+                .iter()
+                .any(|metric| metric.exceeded && metric.value.get() > limits.data_threshold_high);
+            DataDrift {
+                value,
+                exceeded: exceeding > 0,
+                severe,
+            }
         }
         Aggregate::Mean => {
             let value = values.sum::<f64>() / psi.len() as f64;
-            let noise = psi.iter().filter_map(|metric| metric.noise).map(Finite::get).sum::<f64>() / psi.len() as f64;
+            let noise = psi
+                .iter()
+                .filter_map(|metric| metric.noise)
+                .map(Finite::get)
+                .sum::<f64>()
+                / psi.len() as f64;
             let exceeded = value > limits.data_threshold && value > noise;
-            DataDrift { value, exceeded, severe: exceeded && value > limits.data_threshold_high }
+            DataDrift {
+                value,
+                exceeded,
+                severe: exceeded && value > limits.data_threshold_high,
+            }
         }
         Aggregate::ShareOfFeatures => {
             let value = exceeding as f64 / psi.len() as f64;
@@ -214,7 +244,11 @@ fn severity(drifted: &[DriftKind], data: Option<&DataDrift>) -> Option<DriftSeve
     } else if drifted.contains(&DriftKind::Concept) {
         Some(DriftSeverity::Immediate)
     } else if drifted.contains(&DriftKind::Data) {
-        Some(if data.is_some_and(|data| data.severe) { DriftSeverity::High } else { DriftSeverity::Medium })
+        Some(if data.is_some_and(|data| data.severe) {
+            DriftSeverity::High
+        } else {
+            DriftSeverity::Medium
+        })
     } else {
         Some(DriftSeverity::AlertOnly)
     }
@@ -236,11 +270,12 @@ pub struct Previous {
 /// Where this check stands in an unbroken run of drifted checks of one champion: its first instant and its length.
 pub fn run_of(previous: Option<&Previous>, champion: &str, as_of: DateTime<Utc>) -> (DateTime<Utc>, u32) {
     match previous {
-        Some(Previous { verdict: Verdict::Drifted, champion: Some(before), since: Some(since), consecutive })
-            if before == champion =>
-        {
-            (*since, consecutive.saturating_add(1))
-        }
+        Some(Previous {
+            verdict: Verdict::Drifted,
+            champion: Some(before),
+            since: Some(since),
+            consecutive,
+        }) if before == champion => (*since, consecutive.saturating_add(1)),
         _ => (as_of, 1),
     }
 }
@@ -277,7 +312,12 @@ mod tests {
 
     fn measured(name: MetricName, value: f64, noise: f64) -> Measured {
         let feature = (name == MetricName::Psi).then(|| "amount".to_owned());
-        Measured { name, feature, value: Finite::new(value).unwrap(), noise: Finite::new(noise).unwrap() }
+        Measured {
+            name,
+            feature,
+            value: Finite::new(value).unwrap(),
+            noise: Finite::new(noise).unwrap(),
+        }
     }
 
     fn psi(value: f64, noise: f64) -> Measured {
@@ -309,22 +349,78 @@ mod tests {
     fn thresholds_and_noise_must_both_be_exceeded() {
         use DriftKind::{Concept, Data, Target};
         use DriftSeverity::{AlertOnly, High, Immediate, Medium};
-        let cases: [(&str, Vec<Measured>, Vec<DriftKind>, Option<DriftSeverity>); 16] = [
+        type Case = (&'static str, Vec<Measured>, Vec<DriftKind>, Option<DriftSeverity>);
+        let cases: [Case; 16] = [
             ("nothing moved", vec![psi(0.02, 0.01)], vec![], None),
-            ("the threshold itself is no drift", vec![psi(0.3, 0.01)], vec![], None),
-            ("a hair above", vec![psi(0.300_001, 0.01)], vec![Data], Some(Medium)),
-            ("high itself is medium", vec![psi(0.5, 0.01)], vec![Data], Some(Medium)),
+            (
+                "the threshold itself is no drift",
+                vec![psi(0.3, 0.01)],
+                vec![],
+                None,
+            ),
+            (
+                "a hair above",
+                vec![psi(0.300_001, 0.01)],
+                vec![Data],
+                Some(Medium),
+            ),
+            (
+                "high itself is medium",
+                vec![psi(0.5, 0.01)],
+                vec![Data],
+                Some(Medium),
+            ),
             ("above high", vec![psi(0.51, 0.01)], vec![Data], Some(High)),
             ("50 rows explain a PSI of 0.4", vec![psi(0.4, 0.45)], vec![], None),
-            ("one feature of many is enough", vec![psi(0.01, 0.01), psi(0.35, 0.02)], vec![Data], Some(Medium)),
-            ("fraud rate up", vec![target(0.6, 0.2)], vec![Target], Some(AlertOnly)),
-            ("fraud rate down counts alike", vec![target(-0.6, 0.2)], vec![Target], Some(AlertOnly)),
-            ("a change that few frauds explain", vec![target(0.6, 0.7)], vec![], None),
-            ("recall dropped", vec![recall(0.06, 0.04)], vec![Concept], Some(Immediate)),
+            (
+                "one feature of many is enough",
+                vec![psi(0.01, 0.01), psi(0.35, 0.02)],
+                vec![Data],
+                Some(Medium),
+            ),
+            (
+                "fraud rate up",
+                vec![target(0.6, 0.2)],
+                vec![Target],
+                Some(AlertOnly),
+            ),
+            (
+                "fraud rate down counts alike",
+                vec![target(-0.6, 0.2)],
+                vec![Target],
+                Some(AlertOnly),
+            ),
+            (
+                "a change that few frauds explain",
+                vec![target(0.6, 0.7)],
+                vec![],
+                None,
+            ),
+            (
+                "recall dropped",
+                vec![recall(0.06, 0.04)],
+                vec![Concept],
+                Some(Immediate),
+            ),
             ("recall rose", vec![recall(-0.2, 0.04)], vec![], None),
-            ("precision has a threshold of its own", vec![precision(0.09, 0.04)], vec![], None),
-            ("precision dropped", vec![precision(0.11, 0.04)], vec![Concept], Some(Immediate)),
-            ("a drop within the interval", vec![recall(0.06, 0.07)], vec![], None),
+            (
+                "precision has a threshold of its own",
+                vec![precision(0.09, 0.04)],
+                vec![],
+                None,
+            ),
+            (
+                "precision dropped",
+                vec![precision(0.11, 0.04)],
+                vec![Concept],
+                Some(Immediate),
+            ),
+            (
+                "a drop within the interval",
+                vec![recall(0.06, 0.07)],
+                vec![],
+                None,
+            ),
             (
                 "everything at once is immediate",
                 vec![psi(0.9, 0.1), target(2.0, 0.1), precision(0.2, 0.1)],
@@ -334,8 +430,16 @@ mod tests {
         ];
         for (case, measured, drifted, severity) in cases {
             let judgement = judge(&limits(Aggregate::Max), &measured, &[]);
-            assert_eq!((judgement.drifted, judgement.severity), (drifted.clone(), severity), "{case}");
-            let expected = if drifted.is_empty() { Verdict::Stable } else { Verdict::Drifted };
+            assert_eq!(
+                (judgement.drifted, judgement.severity),
+                (drifted.clone(), severity),
+                "{case}"
+            );
+            let expected = if drifted.is_empty() {
+                Verdict::Stable
+            } else {
+                Verdict::Drifted
+            };
             assert_eq!(judgement.verdict, expected, "{case}");
         }
     }
@@ -348,7 +452,10 @@ mod tests {
             (vec![psi(0.9, 0.01)], missing(true), Verdict::Drifted),
             (vec![psi(0.01, 0.01)], missing(false), Verdict::Stable),
         ] {
-            assert_eq!(judge(&limits(Aggregate::Max), &measured, &missing).verdict, verdict);
+            assert_eq!(
+                judge(&limits(Aggregate::Max), &measured, &missing).verdict,
+                verdict
+            );
         }
     }
 
@@ -362,7 +469,10 @@ mod tests {
         assert_eq!(of(Aggregate::ShareOfFeatures).drifted, []);
         assert_eq!(of(Aggregate::ShareOfFeatures).data_drift, Some(0.25));
         let half = [psi(0.9, 0.01), psi(0.4, 0.01), psi(0.1, 0.01), psi(0.1, 0.01)];
-        assert_eq!(judge(&limits(Aggregate::ShareOfFeatures), &half, &[]).severity, Some(DriftSeverity::Medium));
+        assert_eq!(
+            judge(&limits(Aggregate::ShareOfFeatures), &half, &[]).severity,
+            Some(DriftSeverity::Medium)
+        );
     }
 
     #[test]
@@ -377,7 +487,12 @@ mod tests {
         assert_eq!(run_of(None, "v1", at(9)), (at(9), 1));
         assert_eq!(run_of(Some(&drifted("v1")), "v1", at(9)), (at(1), 5));
         assert_eq!(run_of(Some(&drifted("v0")), "v1", at(9)), (at(9), 1));
-        let stable = Previous { verdict: Verdict::Stable, since: None, consecutive: 0, ..drifted("v1") };
+        let stable = Previous {
+            verdict: Verdict::Stable,
+            since: None,
+            consecutive: 0,
+            ..drifted("v1")
+        };
         assert_eq!(run_of(Some(&stable), "v1", at(9)), (at(9), 1));
     }
 }

@@ -43,8 +43,14 @@ impl Service for DriftMonitor {
         about: "watches a model's transactions for data, target and concept drift",
         defaults: &[include_str!("../config/default.toml"), transactions::DEFAULTS],
         aliases: &[
-            Alias { name: "DATA_DRIFT_THRESHOLD", key: "drift.data_threshold" },
-            Alias { name: "CONCEPT_DRIFT_THRESHOLD", key: "drift.concept_threshold" },
+            Alias {
+                name: "DATA_DRIFT_THRESHOLD",
+                key: "drift.data_threshold",
+            },
+            Alias {
+                name: "CONCEPT_DRIFT_THRESHOLD",
+                key: "drift.concept_threshold",
+            },
         ],
         migrator: &MIGRATOR,
     };

@@ -22,7 +22,7 @@ use crate::window::{self, hour_of, hours, next_hour, sum_outcomes, to_keep};
 /// each other's connections would wait for ever.
 const READERS: u32 = 4;
 /// Longest wait for one of them.
-const READER_WAIT: Duration = Duration::from_secs(60);
+const READER_WAIT: Duration = Duration::from_mins(1);
 
 /// What a look found.
 #[derive(Debug)]
@@ -42,7 +42,13 @@ pub struct Looked {
 impl Looked {
     fn blind(champion: Option<Champion>, reason: &str, detail: &str) -> Self {
         let findings = Findings::blind(reason, detail);
-        Self { champion, rows: 0, labelled: 0, findings, blind: Some(format!("{reason}: {detail}")) }
+        Self {
+            champion,
+            rows: 0,
+            labelled: 0,
+            findings,
+            blind: Some(format!("{reason}: {detail}")),
+        }
     }
 }
 
@@ -76,7 +82,11 @@ impl Watch {
             .max_connections(READERS)
             .acquire_timeout(READER_WAIT)
             .connect_lazy_with(pool.connect_options().as_ref().clone());
-        Self { config, readers, references: Mutex::default() }
+        Self {
+            config,
+            readers,
+            references: Mutex::default(),
+        }
     }
 
     /// The settings.
@@ -120,10 +130,20 @@ impl Watch {
                 };
                 measure::concept(limits, &champion, &realised, &mut findings);
                 let (rows, labelled) = (counts.profile.rows(), counts.labelled);
-                Ok(Looked { champion: Some(champion), rows, labelled, findings, blind: None })
+                Ok(Looked {
+                    champion: Some(champion),
+                    rows,
+                    labelled,
+                    findings,
+                    blind: None,
+                })
             }
-            Err(Obstacle::Source(error)) => Ok(Looked::blind(Some(champion), error.word(), &error.to_string())),
-            Err(Obstacle::Reference(detail)) => Ok(Looked::blind(Some(champion), "reference_too_small", &detail)),
+            Err(Obstacle::Source(error)) => {
+                Ok(Looked::blind(Some(champion), error.word(), &error.to_string()))
+            }
+            Err(Obstacle::Reference(detail)) => {
+                Ok(Looked::blind(Some(champion), "reference_too_small", &detail))
+            }
             Err(Obstacle::Ours(error)) => Err(error),
         }
     }
@@ -160,7 +180,12 @@ impl Watch {
     ) -> Result<(Arc<Reference>, Counts), Obstacle> {
         let source = self.open(definition).await?;
         let reference = self.reference(tx, definition, champion, &source).await?;
-        let span = |start, end| Span { model: &definition.model, version: &champion.version, start, end };
+        let span = |start, end| Span {
+            model: &definition.model,
+            version: &champion.version,
+            start,
+            end,
+        };
         let settled = as_of.min(now) - self.config.windows.lateness;
         let window = self.data_window(as_of)?;
 
@@ -204,7 +229,9 @@ impl Watch {
             concept,
         };
         // A margin, so that a check of a recent instant still finds its hours.
-        store::forget_hours(tx, &definition.model, start - TimeDelta::days(2)).await.map_err(anyhow::Error::from)?;
+        store::forget_hours(tx, &definition.model, start - TimeDelta::days(2))
+            .await
+            .map_err(anyhow::Error::from)?;
         Ok((reference, counts))
     }
 
@@ -224,32 +251,35 @@ impl Watch {
             return Ok(reference);
         }
         let stored = store::reference(tx, &definition.model, &champion.version).await?;
-        let reference = match stored.filter(|reference| reference.features == watched) {
-            Some(reference) => reference,
-            None => {
-                let window = champion.training_window;
-                let built = reference::build(source, window, champion.promoted_as_of, &self.config).await?;
-                let rows = built.profile.rows();
-                if rows < self.config.limits.rows_min {
-                    return Err(Obstacle::Reference(format!(
-                        "the training window {window} of {} has {rows} rows, {} are needed to compare with",
-                        champion.version, self.config.limits.rows_min
-                    )));
-                }
-                store::save_reference(tx, &definition.model, &champion.version, &built).await?;
-                // Remembered by the next check only, in case this transaction is rolled back.
-                return Ok(Arc::new(built));
+        let Some(reference) = stored.filter(|reference| reference.features == watched) else {
+            let window = champion.training_window;
+            let built = reference::build(source, window, champion.promoted_as_of, &self.config).await?;
+            let rows = built.profile.rows();
+            if rows < self.config.limits.rows_min {
+                return Err(Obstacle::Reference(format!(
+                    "the training window {window} of {} has {rows} rows, {} are needed to compare with",
+                    champion.version, self.config.limits.rows_min
+                )));
             }
+            store::save_reference(tx, &definition.model, &champion.version, &built).await?;
+            // Remembered by the next check only, in case this transaction is rolled back.
+            return Ok(Arc::new(built));
         };
         let reference = Arc::new(reference);
         let mut references = self.references.lock().unwrap_or_else(PoisonError::into_inner);
-        references.insert(definition.model.clone(), (champion.version.clone(), Arc::clone(&reference)));
+        references.insert(
+            definition.model.clone(),
+            (champion.version.clone(), Arc::clone(&reference)),
+        );
         Ok(reference)
     }
 
     fn remembered(&self, model: &ModelName, version: &ModelVersion) -> Option<Arc<Reference>> {
         let references = self.references.lock().unwrap_or_else(PoisonError::into_inner);
-        references.get(model).filter(|(of, _)| of == version).map(|(_, reference)| Arc::clone(reference))
+        references
+            .get(model)
+            .filter(|(of, _)| of == version)
+            .map(|(_, reference)| Arc::clone(reference))
     }
 }
 

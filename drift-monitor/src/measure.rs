@@ -39,16 +39,31 @@ impl Findings {
     }
 
     fn miss(&mut self, kind: DriftKind, reason: &str, detail: String, blocks_verdict: bool) {
-        self.not_measured.push(NotMeasured { kind, reason: reason.to_owned(), detail, blocks_verdict });
+        self.not_measured.push(NotMeasured {
+            kind,
+            reason: reason.to_owned(),
+            detail,
+            blocks_verdict,
+        });
     }
 
     fn find(&mut self, name: MetricName, feature: Option<&str>, value: f64, noise: f64) {
         match (Finite::new(value), Finite::new(noise)) {
             (Ok(value), Ok(noise)) => {
-                self.measured.push(Measured { name, feature: feature.map(str::to_owned), value, noise });
+                self.measured.push(Measured {
+                    name,
+                    feature: feature.map(str::to_owned),
+                    value,
+                    noise,
+                });
             }
             (Err(error), _) | (_, Err(error)) => {
-                self.miss(name.kind(), "not_a_number", format!("{}: {error}", name.as_str()), true);
+                self.miss(
+                    name.kind(),
+                    "not_a_number",
+                    format!("{}: {error}", name.as_str()),
+                    true,
+                );
             }
         }
     }
@@ -57,15 +72,26 @@ impl Findings {
 /// PSI of every monitored feature.
 pub fn data(limits: &Limits, reference: &Reference, window: &Profile, findings: &mut Findings) {
     if window.rows() < limits.rows_min {
-        let detail = format!("{} rows in the window, {} are needed", window.rows(), limits.rows_min);
-        let reason = if window.rows() == 0 { "no_rows" } else { "too_few_rows" };
+        let detail = format!(
+            "{} rows in the window, {} are needed",
+            window.rows(),
+            limits.rows_min
+        );
+        let reason = if window.rows() == 0 {
+            "no_rows"
+        } else {
+            "too_few_rows"
+        };
         findings.miss(DriftKind::Data, reason, detail, true);
         return;
     }
     let alpha = per_test(limits.false_alarm_rate, reference.features.len());
     for (at, feature) in reference.features.iter().enumerate() {
         let scored = histograms(reference, window, at).and_then(|(before, now)| {
-            let sizes = Sizes { reference: before.values(), current: now.values() };
+            let sizes = Sizes {
+                reference: before.values(),
+                current: now.values(),
+            };
             Ok((psi::Psi.score(&before, &now)?, sizes))
         });
         match scored {
@@ -73,21 +99,37 @@ pub fn data(limits: &Limits, reference: &Reference, window: &Profile, findings: 
                 let noise = psi_critical(score.bins, sizes, alpha);
                 findings.find(MetricName::Psi, Some(feature), score.value, noise);
             }
-            Err(why) => findings.miss(DriftKind::Data, why.word(), format!("feature `{feature}`: {why}"), true),
+            Err(why) => findings.miss(
+                DriftKind::Data,
+                why.word(),
+                format!("feature `{feature}`: {why}"),
+                true,
+            ),
         }
     }
 }
 
-fn histograms(reference: &Reference, window: &Profile, at: usize) -> Result<(Histogram, Histogram), Unusable> {
+fn histograms(
+    reference: &Reference,
+    window: &Profile,
+    at: usize,
+) -> Result<(Histogram, Histogram), Unusable> {
     let bins = reference.bins.get(at).ok_or(Unusable::BinsDiffer)?;
-    Ok((reference.profile.histogram(at, bins)?, window.histogram(at, bins)?))
+    Ok((
+        reference.profile.histogram(at, bins)?,
+        window.histogram(at, bins)?,
+    ))
 }
 
 /// Change of the fraud rate, on labels that are known.
 pub fn target(limits: &Limits, reference: &Reference, window: &Outcome, findings: &mut Findings) {
     let (before, now) = (reference.fraud_rate(), window.fraud_rate());
     if now.of < limits.rows_min {
-        let reason = if window.rows() < limits.rows_min { "too_few_rows" } else { "labels_overdue" };
+        let reason = if window.rows() < limits.rows_min {
+            "too_few_rows"
+        } else {
+            "labels_overdue"
+        };
         let detail = format!(
             "{} known labels among {} rows old enough to have one, {} are needed",
             now.of,
@@ -101,22 +143,37 @@ pub fn target(limits: &Limits, reference: &Reference, window: &Outcome, findings
     let (change, test) = match measured {
         Ok(measured) => measured,
         Err(why) => {
-            let detail = format!("{why} ({} frauds in {} labelled rows of the reference)", before.hits, before.of);
+            let detail = format!(
+                "{why} ({} frauds in {} labelled rows of the reference)",
+                before.hits, before.of
+            );
             findings.miss(DriftKind::Target, why.word(), detail, true);
             return;
         }
     };
     let Some(noise) = relative_noise(before, now.of, limits.false_alarm_rate) else {
-        findings.miss(DriftKind::Target, "no_noise_limit", "the reference has no frauds".to_owned(), true);
+        findings.miss(
+            DriftKind::Target,
+            "no_noise_limit",
+            "the reference has no frauds".to_owned(),
+            true,
+        );
         return;
     };
     let noise = if change < 0.0 { noise.fall } else { noise.rise };
     findings.find(MetricName::FraudRateChange, None, change, noise);
-    if let (Some(reference_rate), Some(current_rate), Ok(p_value)) =
-        (Share::of(before.hits, before.of), Share::of(now.hits, now.of), Share::new(test.p_value_exact))
-    {
+    if let (Some(reference_rate), Some(current_rate), Ok(p_value)) = (
+        Share::of(before.hits, before.of),
+        Share::of(now.hits, now.of),
+        Share::new(test.p_value_exact),
+    ) {
         let relative_change = Finite::new(change).ok();
-        findings.target = Some(TargetDrift { reference_rate, current_rate, relative_change, p_value });
+        findings.target = Some(TargetDrift {
+            reference_rate,
+            current_rate,
+            relative_change,
+            p_value,
+        });
     }
 }
 
@@ -157,20 +214,34 @@ pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, fi
     let rows = outcome.rows();
     if outcome.labelled() == 0 {
         let detail = format!("none of {rows} rows in {span} has a known label");
-        let reason = if overdue { "labels_overdue" } else { "labels_not_ripe" };
+        let reason = if overdue {
+            "labels_overdue"
+        } else {
+            "labels_not_ripe"
+        };
         findings.miss(DriftKind::Concept, reason, detail, overdue);
         return;
     }
     if outcome.scored() == 0 {
         let detail = format!("none of {rows} rows in {span} has a score of the serving model");
-        findings.miss(DriftKind::Concept, "no_scores", detail, overdue && rows >= limits.rows_min);
+        findings.miss(
+            DriftKind::Concept,
+            "no_scores",
+            detail,
+            overdue && rows >= limits.rows_min,
+        );
         return;
     }
     let (recall, precision) = (outcome.confusion().recall(), outcome.confusion().precision());
     let (validated_recall, validated_precision) = champion.validated();
     for (name, what, before, now) in [
         (MetricName::RecallDrop, "frauds", validated_recall, recall),
-        (MetricName::PrecisionDrop, "flagged rows", validated_precision, precision),
+        (
+            MetricName::PrecisionDrop,
+            "flagged rows",
+            validated_precision,
+            precision,
+        ),
     ] {
         if now.of < limits.frauds_min {
             let detail = format!(
@@ -182,20 +253,24 @@ pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, fi
             findings.miss(DriftKind::Concept, "too_few_ripened_labels", detail, false);
             continue;
         }
-        match difference(before, now, limits.confidence) {
-            // A drop is outside the noise when its whole interval is above zero: when it exceeds the lower half-width.
-            Some(drop) => findings.find(name, None, drop.value, drop.value - drop.interval.low),
-            None => {
-                let detail = format!("{}: validation of {version} saw no {what}", name.as_str());
-                findings.miss(DriftKind::Concept, "not_validated", detail, false);
-            }
-        }
+        let Some(drop) = difference(before, now, limits.confidence) else {
+            let detail = format!("{}: validation of {version} saw no {what}", name.as_str());
+            findings.miss(DriftKind::Concept, "not_validated", detail, false);
+            continue;
+        };
+        // A drop is outside the noise when its whole interval is above zero: when it exceeds the lower half-width.
+        findings.find(name, None, drop.value, drop.value - drop.interval.low);
     }
     findings.concept = difference(validated_recall, recall, limits.confidence)
         .and_then(|drop| concept_drift(champion, span, outcome, &drop));
 }
 
-fn concept_drift(champion: &Champion, window: Window, outcome: &Outcome, drop: &Difference) -> Option<ConceptDrift> {
+fn concept_drift(
+    champion: &Champion,
+    window: Window,
+    outcome: &Outcome,
+    drop: &Difference,
+) -> Option<ConceptDrift> {
     let (recall, precision) = (outcome.confusion().recall(), outcome.confusion().precision());
     Some(ConceptDrift {
         window,
@@ -244,12 +319,27 @@ mod tests {
 
     fn reference(labelled: u64, frauds: u64) -> Reference {
         let values: Vec<f64> = (0..5_000).map(f64::from).collect();
-        let bins = vec![FeatureBins::Numeric(NumericBins::fit(&values, &BinSettings::default()))];
+        let bins = vec![FeatureBins::Numeric(NumericBins::fit(
+            &values,
+            &BinSettings::default(),
+        ))];
         let profile = profile(&bins, &values);
-        Reference { features: vec!["amount".into()], bins, profile, labelled, frauds }
+        Reference {
+            features: vec!["amount".into()],
+            bins,
+            profile,
+            labelled,
+            frauds,
+        }
     }
 
-    fn outcome(frauds_found: u32, frauds_missed: u32, false_alarms: u32, let_through: u32, unknown: u32) -> Outcome {
+    fn outcome(
+        frauds_found: u32,
+        frauds_missed: u32,
+        false_alarms: u32,
+        let_through: u32,
+        unknown: u32,
+    ) -> Outcome {
         let mut outcome = Outcome::empty(0.5);
         for (rows, score, label) in [
             (frauds_found, 0.9, Known::Fraud),
@@ -291,7 +381,11 @@ mod tests {
     }
 
     fn reasons(findings: &Findings) -> Vec<(&str, bool)> {
-        findings.not_measured.iter().map(|missing| (missing.reason.as_str(), missing.blocks_verdict)).collect()
+        findings
+            .not_measured
+            .iter()
+            .map(|missing| (missing.reason.as_str(), missing.blocks_verdict))
+            .collect()
     }
 
     #[test]
@@ -299,12 +393,22 @@ mod tests {
         let reference = reference(5_000, 50);
         for (rows, reason) in [(0, "no_rows"), (99, "too_few_rows")] {
             let mut findings = Findings::default();
-            data(&limits(), &reference, &profile(&reference.bins, &vec![1.0; rows]), &mut findings);
+            data(
+                &limits(),
+                &reference,
+                &profile(&reference.bins, &vec![1.0; rows]),
+                &mut findings,
+            );
             assert!(findings.measured.is_empty());
             assert_eq!(reasons(&findings), [(reason, true)]);
         }
         let mut findings = Findings::default();
-        data(&limits(), &reference, &profile(&reference.bins, &[1.0; 100]), &mut findings);
+        data(
+            &limits(),
+            &reference,
+            &profile(&reference.bins, &[1.0; 100]),
+            &mut findings,
+        );
         assert_eq!((findings.measured.len(), findings.not_measured.len()), (1, 0));
         assert!(findings.measured[0].value.get() > 3.0 && findings.measured[0].noise.get() < 1.0);
     }
@@ -312,24 +416,48 @@ mod tests {
     #[test]
     fn bins_that_differ_are_a_reason_and_not_a_score() {
         let reference = reference(5_000, 50);
-        let other = vec![FeatureBins::Numeric(NumericBins::fit(&[1.0, 2.0], &BinSettings::default()))];
+        let other = vec![FeatureBins::Numeric(NumericBins::fit(
+            &[1.0, 2.0],
+            &BinSettings::default(),
+        ))];
         let mut findings = Findings::default();
-        data(&limits(), &reference, &profile(&other, &[1.0; 500]), &mut findings);
+        data(
+            &limits(),
+            &reference,
+            &profile(&other, &[1.0; 500]),
+            &mut findings,
+        );
         assert_eq!(reasons(&findings), [("bins_differ", true)]);
     }
 
     #[test]
     fn the_fraud_rate_is_compared_on_known_labels() {
         let mut findings = Findings::default();
-        target(&limits(), &reference(100_000, 1_000), &outcome(150, 50, 0, 9_800, 500), &mut findings);
-        assert!((findings.measured[0].value.get() - 1.0).abs() < 1e-12, "twice the rate");
+        target(
+            &limits(),
+            &reference(100_000, 1_000),
+            &outcome(150, 50, 0, 9_800, 500),
+            &mut findings,
+        );
+        assert!(
+            (findings.measured[0].value.get() - 1.0).abs() < 1e-12,
+            "twice the rate"
+        );
         assert!(findings.measured[0].noise.get() < 0.4);
         assert!(findings.target.as_ref().unwrap().p_value.get() < 1e-6);
         let mut findings = Findings::default();
-        target(&limits(), &reference(100_000, 1_000), &outcome(0, 0, 0, 10_000, 0), &mut findings);
+        target(
+            &limits(),
+            &reference(100_000, 1_000),
+            &outcome(0, 0, 0, 10_000, 0),
+            &mut findings,
+        );
         let fallen = &findings.measured[0];
         assert_eq!(fallen.value.get(), -1.0);
-        assert!(fallen.noise.get() < 0.4, "a hundred frauds that stay away are no chance");
+        assert!(
+            fallen.noise.get() < 0.4,
+            "a hundred frauds that stay away are no chance"
+        );
     }
 
     #[test]
@@ -337,7 +465,11 @@ mod tests {
         let cases = [
             (reference(5_000, 50), outcome(1, 0, 0, 50, 40), "too_few_rows"),
             (reference(5_000, 50), outcome(1, 0, 0, 50, 400), "labels_overdue"),
-            (reference(5_000, 0), outcome(1, 0, 0, 500, 0), "reference_rate_zero"),
+            (
+                reference(5_000, 0),
+                outcome(1, 0, 0, 500, 0),
+                "reference_rate_zero",
+            ),
             (reference(0, 0), outcome(1, 0, 0, 500, 0), "too_few_values"),
         ];
         for (reference, window, reason) in cases {
@@ -361,7 +493,14 @@ mod tests {
             (realised(73, Some(&unlabelled)), "labels_overdue", true),
             (realised(72, Some(&unscored)), "no_scores", false),
             (realised(73, Some(&unscored)), "no_scores", true),
-            (Realised { has_scores: false, ..realised(1_000, Some(&unscored)) }, "no_score_column", false),
+            (
+                Realised {
+                    has_scores: false,
+                    ..realised(1_000, Some(&unscored))
+                },
+                "no_score_column",
+                false,
+            ),
         ];
         for (realised, reason, blocks) in cases {
             let mut findings = Findings::default();
@@ -374,9 +513,19 @@ mod tests {
     fn recall_and_precision_are_compared_with_validation() {
         let window = outcome(140, 60, 70, 9_000, 0);
         let mut findings = Findings::default();
-        concept(&limits(), &champion(), &realised(100, Some(&window)), &mut findings);
-        let [recall, precision] = findings.measured.as_slice() else { panic!("{findings:?}") };
-        assert_eq!((recall.name, precision.name), (MetricName::RecallDrop, MetricName::PrecisionDrop));
+        concept(
+            &limits(),
+            &champion(),
+            &realised(100, Some(&window)),
+            &mut findings,
+        );
+        let [recall, precision] = findings.measured.as_slice() else {
+            panic!("{findings:?}")
+        };
+        assert_eq!(
+            (recall.name, precision.name),
+            (MetricName::RecallDrop, MetricName::PrecisionDrop)
+        );
         assert!((recall.value.get() - 0.2).abs() < 1e-12 && recall.noise.get() < 0.12);
         assert!((precision.value.get() - (0.9 - 140.0 / 210.0)).abs() < 1e-3);
         let concept = findings.concept.unwrap();
@@ -388,8 +537,17 @@ mod tests {
     fn a_rate_on_few_frauds_is_not_judged() {
         let window = outcome(30, 10, 20, 9_000, 0);
         let mut findings = Findings::default();
-        concept(&limits(), &champion(), &realised(100, Some(&window)), &mut findings);
-        assert_eq!(findings.measured.len(), 1, "fifty flagged rows are enough for precision");
+        concept(
+            &limits(),
+            &champion(),
+            &realised(100, Some(&window)),
+            &mut findings,
+        );
+        assert_eq!(
+            findings.measured.len(),
+            1,
+            "fifty flagged rows are enough for precision"
+        );
         assert_eq!(reasons(&findings), [("too_few_ripened_labels", false)]);
         assert!(findings.concept.is_some(), "what was seen is still told");
     }

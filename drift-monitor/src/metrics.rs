@@ -61,15 +61,31 @@ impl MonitorMetrics {
             seconds: Histogram::new(exponential_buckets(0.005, 2.5, 10)),
         };
         metrics.register(|registry| {
-            registry.register("vigie_drift_checks", "Drift checks by model and verdict", own.checks.clone());
-            registry.register("vigie_drift_value", "Drift metrics of the newest check", own.drift.clone());
-            registry.register("vigie_drift_window_rows", "Rows in the window of the newest check", own.rows.clone());
+            registry.register(
+                "vigie_drift_checks",
+                "Drift checks by model and verdict",
+                own.checks.clone(),
+            );
+            registry.register(
+                "vigie_drift_value",
+                "Drift metrics of the newest check",
+                own.drift.clone(),
+            );
+            registry.register(
+                "vigie_drift_window_rows",
+                "Rows in the window of the newest check",
+                own.rows.clone(),
+            );
             registry.register(
                 "vigie_drift_check_as_of_seconds",
                 "Instant that the newest check looked at, seconds since 1970",
                 own.as_of.clone(),
             );
-            registry.register("vigie_drift_check_seconds", "Duration of drift checks", own.seconds.clone());
+            registry.register(
+                "vigie_drift_check_seconds",
+                "Duration of drift checks",
+                own.seconds.clone(),
+            );
         });
         own
     }

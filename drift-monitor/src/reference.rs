@@ -30,7 +30,10 @@ pub struct Reference {
 impl Reference {
     /// The fraud rate of the reference.
     pub fn fraud_rate(&self) -> Rate {
-        Rate { hits: self.frauds, of: self.labelled }
+        Rate {
+            hits: self.frauds,
+            of: self.labelled,
+        }
     }
 }
 
@@ -55,20 +58,35 @@ pub async fn build(
     let mut profile = Profile::empty(&bins);
     let (mut labelled, mut frauds) = (0, 0);
     source
-        .scan(&Request { labels: true, ..request }, |batch| {
-            let (known, fraud) = batch.label_counts();
-            labelled += known;
-            frauds += fraud;
-            if let Err(error) = profile.add(&bins, &values_of(batch)) {
-                misfit = Some(error);
-            }
-        })
+        .scan(
+            &Request {
+                labels: true,
+                ..request
+            },
+            |batch| {
+                let (known, fraud) = batch.label_counts();
+                labelled += known;
+                frauds += fraud;
+                if let Err(error) = profile.add(&bins, &values_of(batch)) {
+                    misfit = Some(error);
+                }
+            },
+        )
         .await?;
     if let Some(error) = misfit {
-        return Err(corrupt(source, &format!("batches of the reference do not fit together: {error}")));
+        return Err(corrupt(
+            source,
+            &format!("batches of the reference do not fit together: {error}"),
+        ));
     }
     let features = source.monitored().map(|feature| feature.name.clone()).collect();
-    Ok(Reference { features, bins, profile, labelled, frauds })
+    Ok(Reference {
+        features,
+        bins,
+        profile,
+        labelled,
+        frauds,
+    })
 }
 
 /// A batch's features as the statistics want them.
@@ -85,5 +103,8 @@ pub fn values_of(batch: &Batch) -> Vec<Values<'_>> {
 
 /// What was counted does not fit together: the source changed underneath.
 pub fn corrupt(source: &TransactionSource, cause: &str) -> SourceError {
-    SourceError::Corrupt { source_name: source.definition().source.to_string(), cause: cause.to_owned() }
+    SourceError::Corrupt {
+        source_name: source.definition().source.to_string(),
+        cause: cause.to_owned(),
+    }
 }

@@ -43,7 +43,12 @@ pub fn checked(
 }
 
 /// The body of `drift.detected`; `None` unless the verdict is `drifted`.
-pub fn detected(checked: &DriftChecked, judgement: &Judgement, looked: &Looked, run: Run) -> Option<DriftDetected> {
+pub fn detected(
+    checked: &DriftChecked,
+    judgement: &Judgement,
+    looked: &Looked,
+    run: Run,
+) -> Option<DriftDetected> {
     let mut features: Vec<FeatureDrift> = judgement
         .metrics
         .iter()
@@ -71,8 +76,16 @@ pub fn detected(checked: &DriftChecked, judgement: &Judgement, looked: &Looked, 
         consecutive: run.consecutive,
         data_drift: judgement.data_drift.and_then(|value| Finite::new(value).ok()),
         features,
-        target: looked.findings.target.clone().filter(|_| moved(DriftKind::Target)),
-        concept: looked.findings.concept.clone().filter(|_| moved(DriftKind::Concept)),
+        target: looked
+            .findings
+            .target
+            .clone()
+            .filter(|_| moved(DriftKind::Target)),
+        concept: looked
+            .findings
+            .concept
+            .clone()
+            .filter(|_| moved(DriftKind::Concept)),
     })
 }
 
@@ -95,10 +108,23 @@ pub fn summary(checked: &DriftChecked) -> String {
             format!("unknown: {why}")
         }
         Verdict::Drifted => {
-            let exceeded = checked.metrics.iter().filter(|metric| metric.exceeded).map(|metric| {
-                let feature = metric.feature.as_ref().map(|feature| format!(" of {feature}")).unwrap_or_default();
-                format!("{}{feature} {:.3} (threshold {:.3})", metric.name, metric.value.get(), metric.threshold.get())
-            });
+            let exceeded = checked
+                .metrics
+                .iter()
+                .filter(|metric| metric.exceeded)
+                .map(|metric| {
+                    let feature = metric
+                        .feature
+                        .as_ref()
+                        .map(|feature| format!(" of {feature}"))
+                        .unwrap_or_default();
+                    format!(
+                        "{}{feature} {:.3} (threshold {:.3})",
+                        metric.name,
+                        metric.value.get(),
+                        metric.threshold.get()
+                    )
+                });
             format!("drifted: {}", exceeded.collect::<Vec<_>>().join(", "))
         }
     }

@@ -38,10 +38,20 @@ impl Champion {
     /// Recall and precision at validation, with what they stand on.
     pub fn validated(&self) -> (Rate, Rate) {
         let found = (self.validated_recall * self.validated_frauds as f64).round();
-        let flagged = if self.validated_precision > 0.0 { (found / self.validated_precision).round() } else { 0.0 };
+        let flagged = if self.validated_precision > 0.0 {
+            (found / self.validated_precision).round()
+        } else {
+            0.0
+        };
         (
-            Rate { hits: found as u64, of: self.validated_frauds },
-            Rate { hits: found as u64, of: flagged.max(found) as u64 },
+            Rate {
+                hits: found as u64,
+                of: self.validated_frauds,
+            },
+            Rate {
+                hits: found as u64,
+                of: flagged.max(found) as u64,
+            },
         )
     }
 }
@@ -95,7 +105,11 @@ impl ChampionRow {
 }
 
 /// The champion of a model as of an instant.
-pub async fn champion(tx: &mut Tx, model: &ModelName, as_of: DateTime<Utc>) -> anyhow::Result<Option<Champion>> {
+pub async fn champion(
+    tx: &mut Tx,
+    model: &ModelName,
+    as_of: DateTime<Utc>,
+) -> anyhow::Result<Option<Champion>> {
     let row: Option<ChampionRow> = sqlx::query_as(
         "select version, promoted_as_of, training_start, training_end, operating_threshold, validated_recall, \
          validated_precision, validated_frauds from champion \
@@ -109,7 +123,11 @@ pub async fn champion(tx: &mut Tx, model: &ModelName, as_of: DateTime<Utc>) -> a
 }
 
 /// The champion that a promotion made.
-pub async fn champion_of_fence(tx: &mut Tx, model: &ModelName, fence: u64) -> anyhow::Result<Option<Champion>> {
+pub async fn champion_of_fence(
+    tx: &mut Tx,
+    model: &ModelName,
+    fence: u64,
+) -> anyhow::Result<Option<Champion>> {
     let row: Option<ChampionRow> = sqlx::query_as(
         "select version, promoted_as_of, training_start, training_end, operating_threshold, validated_recall, \
          validated_precision, validated_frauds from champion where model = $1 and fence = $2",
@@ -122,7 +140,11 @@ pub async fn champion_of_fence(tx: &mut Tx, model: &ModelName, fence: u64) -> an
 }
 
 /// The reference of a version, once it could be built.
-pub async fn reference(tx: &mut Tx, model: &ModelName, version: &ModelVersion) -> anyhow::Result<Option<Reference>> {
+pub async fn reference(
+    tx: &mut Tx,
+    model: &ModelName,
+    version: &ModelVersion,
+) -> anyhow::Result<Option<Reference>> {
     let text: Option<String> =
         sqlx::query_scalar("select reference::text from reference where model = $1 and version = $2")
             .bind(model.as_str())
@@ -200,11 +222,18 @@ pub async fn outcomes(tx: &mut Tx, span: Span<'_>, as_of: DateTime<Utc>) -> anyh
 }
 
 fn parse<T: DeserializeOwned>(rows: Vec<(DateTime<Utc>, String)>) -> anyhow::Result<Counted<T>> {
-    rows.into_iter().map(|(hour, text)| Ok((hour, serde_json::from_str(&text)?))).collect()
+    rows.into_iter()
+        .map(|(hour, text)| Ok((hour, serde_json::from_str(&text)?)))
+        .collect()
 }
 
-fn columns<T: Serialize>(counted: &[(DateTime<Utc>, &T)]) -> anyhow::Result<(Vec<DateTime<Utc>>, Vec<String>)> {
-    let texts = counted.iter().map(|(_, counts)| serde_json::to_string(counts)).collect::<Result<_, _>>()?;
+fn columns<T: Serialize>(
+    counted: &[(DateTime<Utc>, &T)],
+) -> anyhow::Result<(Vec<DateTime<Utc>>, Vec<String>)> {
+    let texts = counted
+        .iter()
+        .map(|(_, counts)| serde_json::to_string(counts))
+        .collect::<Result<_, _>>()?;
     Ok((counted.iter().map(|(hour, _)| *hour).collect(), texts))
 }
 
@@ -259,14 +288,23 @@ pub async fn forget_hours(tx: &mut Tx, model: &ModelName, before: DateTime<Utc>)
         "delete from hour_profile where model = $1 and hour < $2",
         "delete from hour_outcome where model = $1 and hour < $2",
     ] {
-        sqlx::query(query).bind(model.as_str()).bind(before).execute(&mut **tx).await?;
+        sqlx::query(query)
+            .bind(model.as_str())
+            .bind(before)
+            .execute(&mut **tx)
+            .await?;
     }
     Ok(())
 }
 
 /// The newest check of a model before an instant.
-pub async fn previous(tx: &mut Tx, model: &ModelName, as_of: DateTime<Utc>) -> sqlx::Result<Option<Previous>> {
-    let row: Option<(String, Option<String>, Option<DateTime<Utc>>, i32)> = sqlx::query_as(
+pub async fn previous(
+    tx: &mut Tx,
+    model: &ModelName,
+    as_of: DateTime<Utc>,
+) -> sqlx::Result<Option<Previous>> {
+    type Row = (String, Option<String>, Option<DateTime<Utc>>, i32);
+    let row: Option<Row> = sqlx::query_as(
         "select verdict, champion, since, consecutive from check_run where model = $1 and as_of < $2 \
          order by as_of desc limit 1",
     )
@@ -297,7 +335,10 @@ pub async fn report(tx: &mut Tx, check_id: CheckId) -> anyhow::Result<Option<Dri
 
 /// Takes back a check that could not look, so that it can be made again.
 pub async fn delete_check(tx: &mut Tx, check_id: CheckId) -> sqlx::Result<()> {
-    sqlx::query("delete from check_run where check_id = $1").bind(check_id.uuid()).execute(&mut **tx).await?;
+    sqlx::query("delete from check_run where check_id = $1")
+        .bind(check_id.uuid())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

@@ -49,7 +49,9 @@ pub async fn count_profiles(
     stored: &Counted<Profile>,
     end: DateTime<Utc>,
 ) -> Result<Counted<Profile>, SourceError> {
-    let Some(window) = gap(hours, stored, end) else { return Ok(Counted::new()) };
+    let Some(window) = gap(hours, stored, end) else {
+        return Ok(Counted::new());
+    };
     let mut counted: Counted<Profile> = hours
         .iter()
         .filter(|hour| !stored.contains_key(*hour))
@@ -68,7 +70,10 @@ pub async fn count_profiles(
         })
         .await?;
     match misfit {
-        Some(error) => Err(corrupt(source, &format!("features no longer have the kind of the reference: {error}"))),
+        Some(error) => Err(corrupt(
+            source,
+            &format!("features no longer have the kind of the reference: {error}"),
+        )),
         None => Ok(counted),
     }
 }
@@ -81,7 +86,9 @@ pub async fn count_outcomes(
     stored: &Counted<Outcome>,
     as_of: DateTime<Utc>,
 ) -> Result<Counted<Outcome>, SourceError> {
-    let Some(window) = gap(hours, stored, as_of) else { return Ok(Counted::new()) };
+    let Some(window) = gap(hours, stored, as_of) else {
+        return Ok(Counted::new());
+    };
     let mut counted: Counted<Outcome> = hours
         .iter()
         .filter(|hour| !stored.contains_key(*hour))
@@ -111,7 +118,11 @@ pub fn to_keep<T>(
     is_final: impl Fn(&T) -> bool,
 ) -> Vec<(DateTime<Utc>, &T)> {
     let ended = |hour: DateTime<Utc>| hour + TimeDelta::hours(1) <= settled;
-    counted.iter().filter(|(hour, counts)| ended(**hour) && is_final(counts)).map(|(hour, counts)| (*hour, counts)).collect()
+    counted
+        .iter()
+        .filter(|(hour, counts)| ended(**hour) && is_final(counts))
+        .map(|(hour, counts)| (*hour, counts))
+        .collect()
 }
 
 /// The sum of outcomes of the hours `[start, end)`.
@@ -124,7 +135,11 @@ pub fn sum_outcomes(
     let mut sum = Outcome::empty(threshold);
     // An empty span is no error: right after a promotion nothing has ripened.
     let inside = |hour: DateTime<Utc>| start <= hour && hour < end;
-    for (_, part) in parts.iter().flat_map(|part| part.iter()).filter(|(hour, _)| inside(**hour)) {
+    for (_, part) in parts
+        .iter()
+        .flat_map(|part| part.iter())
+        .filter(|(hour, _)| inside(**hour))
+    {
         sum.merge(part)?;
     }
     Ok(sum)
@@ -133,7 +148,11 @@ pub fn sum_outcomes(
 /// The first full hour at or after an instant.
 pub fn next_hour(at: DateTime<Utc>) -> DateTime<Utc> {
     let hour = hour_of(at);
-    if hour == at { at } else { hour + TimeDelta::hours(1) }
+    if hour == at {
+        at
+    } else {
+        hour + TimeDelta::hours(1)
+    }
 }
 
 fn hour_at(micros: i64) -> Option<DateTime<Utc>> {
@@ -154,7 +173,9 @@ fn by_hour(batch: &Batch) -> Vec<(DateTime<Utc>, Batch)> {
                 .features
                 .iter()
                 .map(|column| match column {
-                    Column::Numeric(numbers) => Column::Numeric(rows.iter().map(|row| numbers[*row]).collect()),
+                    Column::Numeric(numbers) => {
+                        Column::Numeric(rows.iter().map(|row| numbers[*row]).collect())
+                    }
                     Column::Category { codes, levels } => Column::Category {
                         codes: rows.iter().map(|row| codes[*row]).collect(),
                         levels: levels.clone(),
@@ -190,17 +211,25 @@ mod tests {
     #[test]
     fn only_what_is_not_stored_is_read() {
         let all = hours(at(0, 0), at(5, 0));
-        let stored: Counted<()> = [0, 1, 3].map(|hour| (at(hour, 0), ())).into();
+        let stored: Counted<u8> = [0, 1, 3].map(|hour| (at(hour, 0), 0)).into();
         assert_eq!(gap(&all, &stored, at(5, 0)), Window::new(at(2, 0), at(5, 0)).ok());
-        let whole: Counted<()> = all.iter().map(|hour| (*hour, ())).collect();
+        let whole: Counted<u8> = all.iter().map(|hour| (*hour, 0)).collect();
         assert_eq!(gap(&all, &whole, at(5, 0)), None);
-        assert_eq!(gap(&hours(at(4, 0), at(5, 0)), &Counted::<()>::new(), at(4, 20)), Window::new(at(4, 0), at(4, 20)).ok());
+        assert_eq!(
+            gap(&hours(at(4, 0), at(5, 0)), &Counted::<u8>::new(), at(4, 20)),
+            Window::new(at(4, 0), at(4, 20)).ok()
+        );
     }
 
     #[test]
     fn hours_are_kept_when_they_are_over_and_final() {
         let counted: Counted<bool> = [(at(0, 0), true), (at(1, 0), false), (at(2, 0), true)].into();
-        let kept = |settled| to_keep(&counted, settled, |whole| *whole).iter().map(|(hour, _)| *hour).collect::<Vec<_>>();
+        let kept = |settled| {
+            to_keep(&counted, settled, |whole| *whole)
+                .iter()
+                .map(|(hour, _)| *hour)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(kept(at(3, 0)), [at(0, 0), at(2, 0)], "the end is inclusive");
         assert_eq!(kept(at(2, 59)), [at(0, 0)]);
         assert_eq!(next_hour(at(2, 0)), at(2, 0));
@@ -216,9 +245,13 @@ mod tests {
         };
         let stored: Counted<Outcome> = [(at(0, 0), hour(1)), (at(1, 0), hour(10))].into();
         let fresh: Counted<Outcome> = [(at(2, 0), hour(100)), (at(3, 0), hour(1_000))].into();
-        let rows = |from, to| sum_outcomes(0.5, &[&stored, &fresh], at(from, 0), at(to, 0)).map(|sum| sum.rows());
+        let rows =
+            |from, to| sum_outcomes(0.5, &[&stored, &fresh], at(from, 0), at(to, 0)).map(|sum| sum.rows());
         assert_eq!(rows(1, 3), Ok(110));
         assert_eq!(rows(3, 1), Ok(0));
-        assert_eq!(sum_outcomes(0.4, &[&stored], at(0, 0), at(1, 0)).map(|sum| sum.rows()), Err(Unusable::BinsDiffer));
+        assert_eq!(
+            sum_outcomes(0.4, &[&stored], at(0, 0), at(1, 0)).map(|sum| sum.rows()),
+            Err(Unusable::BinsDiffer)
+        );
     }
 }

@@ -64,7 +64,10 @@ impl FeatureBins {
 
     /// Number of coarse bins, missing (and unseen) included.
     pub fn coarse_len(&self) -> usize {
-        self.coarse_of_fine().iter().max().map_or(0, |last| usize::from(*last) + 1)
+        self.coarse_of_fine()
+            .iter()
+            .max()
+            .map_or(0, |last| usize::from(*last) + 1)
     }
 
     /// For each fine bin the coarse bin it belongs to.
@@ -170,7 +173,11 @@ struct NumericParts {
 
 impl From<NumericBins> for NumericParts {
     fn from(bins: NumericBins) -> Self {
-        Self { points: bins.points, edges: bins.edges, coarse: bins.coarse }
+        Self {
+            points: bins.points,
+            edges: bins.edges,
+            coarse: bins.coarse,
+        }
     }
 }
 
@@ -186,7 +193,10 @@ impl TryFrom<NumericParts> for NumericBins {
         }
         let bins = parts.points.len() + parts.edges.len() + 2;
         if parts.coarse.len() != bins {
-            return Err(format!("numeric bins have {bins} fine bins, but {} coarse numbers", parts.coarse.len()));
+            return Err(format!(
+                "numeric bins have {bins} fine bins, but {} coarse numbers",
+                parts.coarse.len()
+            ));
         }
         Ok(Self::build(parts.points, parts.edges, parts.coarse))
     }
@@ -206,10 +216,16 @@ impl NumericBins {
             return Self::of_values(&runs, sorted.len(), settings);
         }
         let needed = (settings.dominating_share * sorted.len() as f64).max(1.0);
-        let points: Vec<f64> =
-            runs.iter().filter(|run| run.count as f64 >= needed).map(|run| run.value).collect();
-        let rest: Vec<f64> =
-            sorted.iter().copied().filter(|v| points.binary_search_by(|p| p.total_cmp(v)).is_err()).collect();
+        let points: Vec<f64> = runs
+            .iter()
+            .filter(|run| run.count as f64 >= needed)
+            .map(|run| run.value)
+            .collect();
+        let rest: Vec<f64> = sorted
+            .iter()
+            .copied()
+            .filter(|v| points.binary_search_by(|p| p.total_cmp(v)).is_err())
+            .collect();
         Self::of_quantiles(points, &rest, sorted.len(), settings)
     }
 
@@ -228,7 +244,8 @@ impl NumericBins {
     fn of_quantiles(points: Vec<f64>, rest: &[f64], total: usize, settings: &BinSettings) -> Self {
         let share = rest.len() as f64 / total as f64;
         // As many coarse bins as the rest is tenths of the whole, so that no bin is much rarer than another.
-        let coarse_bins = ((settings.coarse_bins as f64 * share).ceil() as usize).clamp(2, settings.coarse_bins.max(2));
+        let coarse_bins =
+            ((settings.coarse_bins as f64 * share).ceil() as usize).clamp(2, settings.coarse_bins.max(2));
         let per_coarse = settings.fine_per_coarse.max(1);
         let fine_bins = coarse_bins * per_coarse;
         let (mut edges, mut coarse_edges) = (Vec::new(), Vec::new());
@@ -258,15 +275,20 @@ impl NumericBins {
         let mut coarse: Vec<u16> = (0..first).collect();
         coarse.push(first);
         coarse.extend(
-            edges.iter().map(|edge| first + coarse_edges.partition_point(|coarse_edge| coarse_edge <= edge) as u16),
+            edges
+                .iter()
+                .map(|edge| first + coarse_edges.partition_point(|coarse_edge| coarse_edge <= edge) as u16),
         );
         Self::build(points, edges, coarse)
     }
 
     /// Builds the search table: a point is the interval from itself to the next larger number.
     fn build(points: Vec<f64>, edges: Vec<f64>, coarse: Vec<u16>) -> Self {
-        let mut bounds: Vec<f64> =
-            points.iter().flat_map(|point| [*point, point.next_up()]).chain(edges.iter().copied()).collect();
+        let mut bounds: Vec<f64> = points
+            .iter()
+            .flat_map(|point| [*point, point.next_up()])
+            .chain(edges.iter().copied())
+            .collect();
         bounds.sort_unstable_by(f64::total_cmp);
         bounds.dedup();
         let first_interval = points.len() + 1;
@@ -281,7 +303,13 @@ impl NumericBins {
         // Infinity itself counts the padding too and must still be in the last bin.
         let last = bin_of_rank[bin_of_rank.len() - 1];
         bin_of_rank.resize(search.len() + 1, last);
-        Self { points, edges, coarse, search, bin_of_rank }
+        Self {
+            points,
+            edges,
+            coarse,
+            search,
+            bin_of_rank,
+        }
     }
 
     /// Values with a bin of their own, ascending.
@@ -298,7 +326,10 @@ impl NumericBins {
     pub fn coarse_edges(&self) -> Vec<f64> {
         let intervals = &self.coarse[self.points.len() + 1..];
         let starts = intervals.windows(2).zip(&self.edges);
-        starts.filter(|(pair, _)| pair[0] != pair[1]).map(|(_, edge)| *edge).collect()
+        starts
+            .filter(|(pair, _)| pair[0] != pair[1])
+            .map(|(_, edge)| *edge)
+            .collect()
     }
 
     /// The fine bin of a value; NaN is missing.
@@ -321,7 +352,10 @@ impl NumericBins {
 
     fn coarse_labels(&self) -> Vec<String> {
         let mut members: BTreeMap<u16, Vec<String>> = BTreeMap::new();
-        members.entry(self.coarse[0]).or_default().push("missing".to_owned());
+        members
+            .entry(self.coarse[0])
+            .or_default()
+            .push("missing".to_owned());
         for (point, group) in self.points.iter().zip(&self.coarse[1..]) {
             members.entry(*group).or_default().push(point.to_string());
         }
@@ -351,7 +385,10 @@ fn runs_of(sorted: &[f64]) -> Vec<Run> {
     for value in sorted {
         match runs.last_mut() {
             Some(run) if run.value == *value => run.count += 1,
-            _ => runs.push(Run { value: *value, count: 1 }),
+            _ => runs.push(Run {
+                value: *value,
+                count: 1,
+            }),
         }
     }
     runs
@@ -377,14 +414,20 @@ fn pool_neighbours(counts: &[usize], total: usize, share_min: f64) -> Vec<u16> {
 
 /// Quantile of sorted values, linear interpolation between order statistics (type 7); NaN when there are none.
 pub fn quantile_sorted(sorted: &[f64], share: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return f64::NAN;
+    };
     let position = last as f64 * share;
     let low = (position.floor() as usize).min(last);
     let high = (low + 1).min(last);
     let weight = position - low as f64;
     let difference = sorted[high] - sorted[low];
     // The form that is exact at the nearer end, as numpy computes it.
-    if weight >= 0.5 { sorted[high] - difference * (1.0 - weight) } else { sorted[low] + difference * weight }
+    if weight >= 0.5 {
+        sorted[high] - difference * (1.0 - weight)
+    } else {
+        sorted[low] + difference * weight
+    }
 }
 
 /// Bins of text levels. Fine bins in this order: missing, unseen, pooled rest, then one per level.
@@ -408,7 +451,11 @@ struct CategoryParts {
 
 impl From<CategoryBins> for CategoryParts {
     fn from(bins: CategoryBins) -> Self {
-        Self { levels: bins.levels, pooled: bins.pooled, coarse: bins.coarse }
+        Self {
+            levels: bins.levels,
+            pooled: bins.pooled,
+            coarse: bins.coarse,
+        }
     }
 }
 
@@ -418,7 +465,10 @@ impl TryFrom<CategoryParts> for CategoryBins {
     fn try_from(parts: CategoryParts) -> Result<Self, String> {
         let bins = parts.levels.len() + CategoryBins::FIRST_LEVEL_BIN;
         if parts.coarse.len() != bins {
-            return Err(format!("categorical bins have {bins} fine bins, but {} coarse numbers", parts.coarse.len()));
+            return Err(format!(
+                "categorical bins have {bins} fine bins, but {} coarse numbers",
+                parts.coarse.len()
+            ));
         }
         Ok(Self::build(parts.levels, parts.pooled, parts.coarse))
     }
@@ -446,16 +496,25 @@ impl CategoryBins {
         let groups = pool_neighbours(&level_counts, total as usize, settings.coarse_share_min);
         let mut coarse = vec![0, 1, 2];
         coarse.extend(groups.iter().map(|group| group + 3));
-        let names = |part: &[(&String, u64)]| part.iter().map(|(level, _)| (*level).clone()).collect::<Vec<_>>();
+        let names =
+            |part: &[(&String, u64)]| part.iter().map(|(level, _)| (*level).clone()).collect::<Vec<_>>();
         let pooled_end = ranked.len().min(known + Self::POOLED_NAMES_MAX);
         Self::build(names(&ranked[..known]), names(&ranked[known..pooled_end]), coarse)
     }
 
     fn build(levels: Vec<String>, pooled: Vec<String>, coarse: Vec<u16>) -> Self {
-        let known = levels.iter().enumerate().map(|(at, level)| (level.clone(), (at + Self::FIRST_LEVEL_BIN) as u16));
+        let known = levels
+            .iter()
+            .enumerate()
+            .map(|(at, level)| (level.clone(), (at + Self::FIRST_LEVEL_BIN) as u16));
         let rest = pooled.iter().map(|level| (level.clone(), POOLED_BIN as u16));
         let bin_of_level = rest.chain(known).collect();
-        Self { levels, pooled, coarse, bin_of_level }
+        Self {
+            levels,
+            pooled,
+            coarse,
+            bin_of_level,
+        }
     }
 
     /// Known levels, most frequent first.
@@ -465,7 +524,9 @@ impl CategoryBins {
 
     /// The fine bin of a level.
     pub fn bin_of(&self, level: &str) -> usize {
-        self.bin_of_level.get(level).map_or(UNSEEN_BIN, |bin| usize::from(*bin))
+        self.bin_of_level
+            .get(level)
+            .map_or(UNSEEN_BIN, |bin| usize::from(*bin))
     }
 
     fn coarse_labels(&self) -> Vec<String> {
@@ -513,28 +574,53 @@ mod tests {
 
     #[test]
     fn a_dominating_value_has_its_own_bin_and_the_rest_keeps_its_quantiles() {
-        let values: Vec<f64> = (0..1000).map(|i| if i < 600 { 0.0 } else { f64::from(i) }).collect();
+        let values: Vec<f64> = (0..1000)
+            .map(|i| if i < 600 { 0.0 } else { f64::from(i) })
+            .collect();
         let bins = fit(&values);
         assert_eq!(bins.points, [0.0]);
-        assert_eq!(bins.coarse_edges().len(), 3, "two fifths of the values, four tenths");
+        assert_eq!(
+            bins.coarse_edges().len(),
+            3,
+            "two fifths of the values, four tenths"
+        );
         assert_eq!(count(&bins, &values), [0, 600, 100, 100, 100, 100]);
         assert_eq!(bins.bin_of(-0.0), bins.bin_of(0.0));
-        assert_eq!(bins.bin_of(5e-324), bins.bin_of(1.0), "the smallest number above zero is not zero");
-        assert_eq!(bins.bin_of(-1.0), bins.bin_of(1.0), "below the first edge is the first interval");
+        assert_eq!(
+            bins.bin_of(5e-324),
+            bins.bin_of(1.0),
+            "the smallest number above zero is not zero"
+        );
+        assert_eq!(
+            bins.bin_of(-1.0),
+            bins.bin_of(1.0),
+            "below the first edge is the first interval"
+        );
     }
 
     #[test]
     fn the_boundary_of_domination_is_inclusive() {
         for (zeros, own_bin) in [(100, true), (99, false)] {
-            let values: Vec<f64> = (0..1000).map(|i| if i < zeros { 0.0 } else { f64::from(i) }).collect();
+            let values: Vec<f64> = (0..1000)
+                .map(|i| if i < zeros { 0.0 } else { f64::from(i) })
+                .collect();
             assert_eq!(fit(&values).points == [0.0], own_bin, "{zeros} zeros of 1000");
         }
     }
 
     #[test]
     fn several_values_can_dominate() {
-        let values: Vec<f64> =
-            (0..1000).map(|i| if i < 300 { 0.0 } else if i < 600 { 7.5 } else { 1.0 + f64::from(i) / 50.0 }).collect();
+        let values: Vec<f64> = (0..1000)
+            .map(|i| {
+                if i < 300 {
+                    0.0
+                } else if i < 600 {
+                    7.5
+                } else {
+                    1.0 + f64::from(i) / 50.0
+                }
+            })
+            .collect();
         let bins = fit(&values);
         assert_eq!(bins.points, [0.0, 7.5]);
         assert_eq!(count(&bins, &values)[..3], [0, 300, 300]);
@@ -551,13 +637,25 @@ mod tests {
 
     #[test]
     fn rare_values_are_pooled_with_neighbours_in_the_coarse_bins_only() {
-        let values: Vec<f64> = (0..1000).map(|i| if i < 990 { f64::from(i % 2) } else { f64::from(i - 988) }).collect();
+        let values: Vec<f64> = (0..1000)
+            .map(|i| {
+                if i < 990 {
+                    f64::from(i % 2)
+                } else {
+                    f64::from(i - 988)
+                }
+            })
+            .collect();
         let bins = fit(&values);
         assert_eq!(bins.points.len(), 12);
         let counts = count(&bins, &values);
         assert_eq!(counts, [0, 495, 495, 10, 0]);
-        let (lonely, _) = (fit(&[vec![0.0; 999], vec![1.0]].concat()), ());
-        assert_eq!(count(&lonely, &[0.0, 1.0]), [0, 2, 0], "one in a thousand joins its neighbour");
+        let lonely = fit(&[vec![0.0; 999], vec![1.0]].concat());
+        assert_eq!(
+            count(&lonely, &[0.0, 1.0]),
+            [0, 2, 0],
+            "one in a thousand joins its neighbour"
+        );
     }
 
     #[test]
@@ -587,11 +685,27 @@ mod tests {
 
     #[test]
     fn the_search_table_agrees_with_the_definition() {
-        let values: Vec<f64> = (0..2000).map(|i| if i % 3 == 0 { 250.0 } else { f64::from((i * 7919) % 1009) }).collect();
+        let values: Vec<f64> = (0..2000)
+            .map(|i| {
+                if i % 3 == 0 {
+                    250.0
+                } else {
+                    f64::from((i * 7919) % 1009)
+                }
+            })
+            .collect();
         let bins = fit(&values);
         assert_eq!(bins.points, [250.0]);
-        for value in values.iter().copied().chain([-5.0, 1e6, 250.0_f64.next_up(), 250.0_f64.next_down()]) {
-            let want = if value == 250.0 { 1 } else { 2 + bins.edges.iter().filter(|edge| **edge <= value).count() };
+        for value in values
+            .iter()
+            .copied()
+            .chain([-5.0, 1e6, 250.0_f64.next_up(), 250.0_f64.next_down()])
+        {
+            let want = if value == 250.0 {
+                1
+            } else {
+                2 + bins.edges.iter().filter(|edge| **edge <= value).count()
+            };
             assert_eq!(bins.bin_of(value), want, "{value}");
         }
     }
@@ -616,20 +730,27 @@ mod tests {
 
     #[test]
     fn levels_are_bounded_and_unseen_ones_told_apart_from_pooled_ones() {
-        let counts: BTreeMap<String, u64> =
-            (0..300).map(|i| (format!("level-{i:03}"), if i < 100 { 1000 } else { 1 })).collect();
+        let counts: BTreeMap<String, u64> = (0..300)
+            .map(|i| (format!("level-{i:03}"), if i < 100 { 1000 } else { 1 }))
+            .collect();
         let bins = CategoryBins::fit(&counts, &BinSettings::default());
         assert_eq!(bins.levels.len(), 200);
         assert_eq!(bins.bin_of("level-000"), 3);
         assert_eq!(bins.bin_of("level-299"), POOLED_BIN);
         assert_eq!(bins.bin_of("level-300"), UNSEEN_BIN);
         let coarse = FeatureBins::Category(bins);
-        assert!(coarse.coarse_len() <= 103, "rare levels share coarse bins: {}", coarse.coarse_len());
+        assert!(
+            coarse.coarse_len() <= 103,
+            "rare levels share coarse bins: {}",
+            coarse.coarse_len()
+        );
     }
 
     #[test]
     fn labels_name_every_coarse_bin() {
-        let values: Vec<f64> = (0..1000).map(|i| if i < 600 { 0.0 } else { f64::from(i) }).collect();
+        let values: Vec<f64> = (0..1000)
+            .map(|i| if i < 600 { 0.0 } else { f64::from(i) })
+            .collect();
         let bins = FeatureBins::Numeric(fit(&values));
         let labels = bins.coarse_labels();
         assert_eq!(labels.len(), bins.coarse_len());

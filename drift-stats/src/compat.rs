@@ -13,10 +13,15 @@ use crate::psi::term;
 pub fn quantile_edges(values: &[f64], bins: usize) -> Vec<f64> {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
     sorted.sort_unstable_by(f64::total_cmp);
-    let mut edges: Vec<f64> =
-        (0..=bins).map(|step| quantile_sorted(&sorted, step as f64 / bins as f64)).collect();
+    let mut edges: Vec<f64> = (0..=bins)
+        .map(|step| quantile_sorted(&sorted, step as f64 / bins as f64))
+        .collect();
     edges.dedup();
-    if edges.len() < 2 { Vec::new() } else { edges[1..edges.len() - 1].to_vec() }
+    if edges.len() < 2 {
+        Vec::new()
+    } else {
+        edges[1..edges.len() - 1].to_vec()
+    }
 }
 
 /// Counts in the bins `[a, b)` between inner edges, open at both ends of the line; NaN is skipped.
@@ -30,8 +35,12 @@ pub fn count_in_edges(values: &[f64], edges: &[f64]) -> Vec<u64> {
 
 /// Counts per distinct value of either sample, ascending by value; NaN is skipped.
 pub fn count_values(reference: &[f64], current: &[f64]) -> (Vec<u64>, Vec<u64>) {
-    let mut distinct: Vec<f64> =
-        reference.iter().chain(current).copied().filter(|value| !value.is_nan()).collect();
+    let mut distinct: Vec<f64> = reference
+        .iter()
+        .chain(current)
+        .copied()
+        .filter(|value| !value.is_nan())
+        .collect();
     distinct.sort_unstable_by(f64::total_cmp);
     distinct.dedup();
     let count = |values: &[f64]| {
@@ -55,9 +64,19 @@ pub fn psi_with_empty_share(reference: &[u64], current: &[u64], empty_share: f64
     let shares = |counts: &[u64], sample| {
         let total: u64 = counts.iter().sum();
         if total == 0 {
-            return Err(Unusable::TooFewValues { sample, values: 0, min: 1 });
+            return Err(Unusable::TooFewValues {
+                sample,
+                values: 0,
+                min: 1,
+            });
         }
-        let share = move |count: &u64| if *count == 0 { empty_share } else { *count as f64 / total as f64 };
+        let share = move |count: &u64| {
+            if *count == 0 {
+                empty_share
+            } else {
+                *count as f64 / total as f64
+            }
+        };
         Ok(counts.iter().map(share).collect::<Vec<f64>>())
     };
     let reference = shares(reference, crate::Sample::Reference)?;

@@ -20,12 +20,20 @@ impl Histogram {
         if fine.len() != bins.fine_len() {
             return Err(Unusable::BinsDiffer);
         }
-        Ok(Self { bins: bins.digest(), coarse: bins.merge_fine(&fine), fine })
+        Ok(Self {
+            bins: bins.digest(),
+            coarse: bins.merge_fine(&fine),
+            fine,
+        })
     }
 
     /// Counts in bins made elsewhere; fine and coarse bins are the same, and the order is the only identity.
     pub fn from_counts(counts: Vec<u64>) -> Self {
-        Self { bins: BinsDigest::of_count(counts.len()), coarse: counts.clone(), fine: counts }
+        Self {
+            bins: BinsDigest::of_count(counts.len()),
+            coarse: counts.clone(),
+            fine: counts,
+        }
     }
 
     /// Counts in fine bins.
@@ -48,6 +56,10 @@ impl Histogram {
     /// # Errors
     /// [`Unusable::BinsDiffer`].
     pub fn comparable(&self, other: &Self) -> Result<(), Unusable> {
-        if self.bins == other.bins { Ok(()) } else { Err(Unusable::BinsDiffer) }
+        if self.bins == other.bins {
+            Ok(())
+        } else {
+            Err(Unusable::BinsDiffer)
+        }
     }
 }

@@ -130,11 +130,18 @@ impl std::fmt::Display for Unusable {
                 write!(f, "the {sample} has {values} values, {min} are needed")
             }
             Self::BinsDiffer => f.write_str("reference and current were not counted in the same bins"),
-            Self::ReferenceRateZero => f.write_str("the reference rate is zero, so a relative change has no value"),
-            Self::OneClassOnly { frauds, genuine } => {
-                write!(f, "both classes are needed, but there are {frauds} frauds and {genuine} genuine rows")
+            Self::ReferenceRateZero => {
+                f.write_str("the reference rate is zero, so a relative change has no value")
             }
-            Self::LengthsDiffer { scores, labels } => write!(f, "there are {scores} scores but {labels} labels"),
+            Self::OneClassOnly { frauds, genuine } => {
+                write!(
+                    f,
+                    "both classes are needed, but there are {frauds} frauds and {genuine} genuine rows"
+                )
+            }
+            Self::LengthsDiffer { scores, labels } => {
+                write!(f, "there are {scores} scores but {labels} labels")
+            }
             Self::ScoreNotANumber { at } => write!(f, "score number {at} is not a number"),
         }
     }
@@ -149,7 +156,13 @@ mod tests {
     #[test]
     fn detectors_have_distinct_names_and_are_found_by_them() {
         for found in DETECTORS {
-            assert_eq!(DETECTORS.iter().filter(|other| other.name() == found.name()).count(), 1);
+            assert_eq!(
+                DETECTORS
+                    .iter()
+                    .filter(|other| other.name() == found.name())
+                    .count(),
+                1
+            );
             assert_eq!(detector(found.name()).map(Detector::name), Some(found.name()));
         }
         assert!(detector("no such").is_none());

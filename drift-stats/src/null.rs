@@ -59,12 +59,18 @@ pub fn per_test(alpha: f64, tests: usize) -> f64 {
 mod tests {
     use super::*;
 
-    const SIZES: Sizes = Sizes { reference: 20_000, current: 500 };
+    const SIZES: Sizes = Sizes {
+        reference: 20_000,
+        current: 500,
+    };
 
     #[test]
     fn expectation_and_critical_value_shrink_with_the_window() {
         assert!((psi_expected(10, SIZES) - 9.0 * (1.0 / 20_000.0 + 1.0 / 500.0)).abs() < 1e-15);
-        let larger = Sizes { current: 5_000, ..SIZES };
+        let larger = Sizes {
+            current: 5_000,
+            ..SIZES
+        };
         assert!(psi_critical(10, larger, 0.01) < psi_critical(10, SIZES, 0.01) / 5.0);
         assert!(psi_critical(10, SIZES, 0.001) > psi_critical(10, SIZES, 0.01));
         assert_eq!(psi_critical(1, SIZES, 0.01), 0.0);

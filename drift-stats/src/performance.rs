@@ -62,22 +62,34 @@ impl Confusion {
 
     /// Found frauds of all frauds.
     pub fn recall(&self) -> Rate {
-        Rate { hits: self.true_positives, of: self.frauds() }
+        Rate {
+            hits: self.true_positives,
+            of: self.frauds(),
+        }
     }
 
     /// True alarms of all alarms.
     pub fn precision(&self) -> Rate {
-        Rate { hits: self.true_positives, of: self.true_positives + self.false_positives }
+        Rate {
+            hits: self.true_positives,
+            of: self.true_positives + self.false_positives,
+        }
     }
 
     /// Genuine rows let through of all genuine rows.
     pub fn specificity(&self) -> Rate {
-        Rate { hits: self.true_negatives, of: self.true_negatives + self.false_positives }
+        Rate {
+            hits: self.true_negatives,
+            of: self.true_negatives + self.false_positives,
+        }
     }
 
     /// Right predictions of all.
     pub fn accuracy(&self) -> Rate {
-        Rate { hits: self.true_positives + self.true_negatives, of: self.rows() }
+        Rate {
+            hits: self.true_positives + self.true_negatives,
+            of: self.rows(),
+        }
     }
 
     /// Harmonic mean of recall and precision; 0 when no fraud is found, `None` when there is none and no alarm.
@@ -90,15 +102,29 @@ impl Confusion {
     /// Interval of [`Self::f1`].
     pub fn f1_interval(&self, confidence: f64) -> Option<Interval> {
         let union = self.true_positives + self.false_positives + self.false_negatives;
-        let overlap = wilson(Rate { hits: self.true_positives, of: union }, confidence)?;
+        let overlap = wilson(
+            Rate {
+                hits: self.true_positives,
+                of: union,
+            },
+            confidence,
+        )?;
         let f1 = |overlap: f64| 2.0 * overlap / (1.0 + overlap);
-        Some(Interval { low: f1(overlap.low), high: f1(overlap.high) })
+        Some(Interval {
+            low: f1(overlap.low),
+            high: f1(overlap.high),
+        })
     }
 
     /// Matthews' correlation, -1 to 1; `None` when a class or a prediction does not occur.
     pub fn matthews(&self) -> Option<f64> {
-        let [tp, fp, fn_, tn] =
-            [self.true_positives, self.false_positives, self.false_negatives, self.true_negatives].map(|n| n as f64);
+        let [tp, fp, fn_, tn] = [
+            self.true_positives,
+            self.false_positives,
+            self.false_negatives,
+            self.true_negatives,
+        ]
+        .map(|n| n as f64);
         let product = (tp + fp) * (tp + fn_) * (tn + fp) * (tn + fn_);
         (product > 0.0).then(|| (tp * tn - fp * fn_) / product.sqrt())
     }
@@ -136,7 +162,10 @@ impl Ranking {
     /// [`Unusable::LengthsDiffer`], or [`Unusable::ScoreNotANumber`] for a missing or infinite score.
     pub fn new(scores: &[f64], frauds: &[bool]) -> Result<Self, Unusable> {
         if scores.len() != frauds.len() {
-            return Err(Unusable::LengthsDiffer { scores: scores.len(), labels: frauds.len() });
+            return Err(Unusable::LengthsDiffer {
+                scores: scores.len(),
+                labels: frauds.len(),
+            });
         }
         if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
             return Err(Unusable::ScoreNotANumber { at });
@@ -150,12 +179,20 @@ impl Ranking {
                     step.frauds += u64::from(fraud);
                     step.genuine += u64::from(!fraud);
                 }
-                _ => steps.push(Step { score, frauds: u64::from(fraud), genuine: u64::from(!fraud) }),
+                _ => steps.push(Step {
+                    score,
+                    frauds: u64::from(fraud),
+                    genuine: u64::from(!fraud),
+                }),
             }
         }
         let frauds = steps.iter().map(|step| step.frauds).sum();
         let genuine = steps.iter().map(|step| step.genuine).sum();
-        Ok(Self { steps, frauds, genuine })
+        Ok(Self {
+            steps,
+            frauds,
+            genuine,
+        })
     }
 
     /// Rows, both classes.
@@ -171,8 +208,9 @@ impl Ranking {
     /// Predictions at a threshold.
     pub fn confusion_at(&self, threshold: f64) -> Confusion {
         let alarmed = self.steps.iter().take_while(|step| step.score >= threshold);
-        let (found, false_alarms) =
-            alarmed.fold((0, 0), |(found, wrong), step| (found + step.frauds, wrong + step.genuine));
+        let (found, false_alarms) = alarmed.fold((0, 0), |(found, wrong), step| {
+            (found + step.frauds, wrong + step.genuine)
+        });
         self.confusion(found, false_alarms)
     }
 
@@ -189,7 +227,10 @@ impl Ranking {
         if self.frauds > 0 && self.genuine > 0 {
             Ok(())
         } else {
-            Err(Unusable::OneClassOnly { frauds: self.frauds, genuine: self.genuine })
+            Err(Unusable::OneClassOnly {
+                frauds: self.frauds,
+                genuine: self.genuine,
+            })
         }
     }
 
@@ -233,7 +274,10 @@ impl Ranking {
             }
             f64::midpoint(inside, outside)
         };
-        Ok(Interval { low: bound(found, 0.0), high: bound(found, 1.0) })
+        Ok(Interval {
+            low: bound(found, 0.0),
+            high: bound(found, 1.0),
+        })
     }
 
     /// Average precision: precision at each new fraud group, weighted by the recall it adds; 0 to 1.
@@ -242,7 +286,10 @@ impl Ranking {
     /// [`Unusable::OneClassOnly`] when there is no fraud.
     pub fn average_precision(&self) -> Result<f64, Unusable> {
         if self.frauds == 0 {
-            return Err(Unusable::OneClassOnly { frauds: 0, genuine: self.genuine });
+            return Err(Unusable::OneClassOnly {
+                frauds: 0,
+                genuine: self.genuine,
+            });
         }
         let (mut found, mut alarms, mut sum) = (0_u64, 0_u64, 0.0);
         for step in &self.steps {
@@ -262,7 +309,10 @@ impl Ranking {
         let frauds = self.frauds as f64;
         // Half a fraud keeps the logit finite for a perfect ranking.
         let inside = found.clamp(0.5 / (frauds + 1.0), 1.0 - 0.5 / (frauds + 1.0));
-        let (logit, spread) = ((inside / (1.0 - inside)).ln(), (frauds * inside * (1.0 - inside)).sqrt().recip());
+        let (logit, spread) = (
+            (inside / (1.0 - inside)).ln(),
+            (frauds * inside * (1.0 - inside)).sqrt().recip(),
+        );
         let back = |value: f64| 1.0 / (1.0 + (-value).exp());
         let z = z_of(confidence);
         Ok(Interval {
@@ -276,7 +326,9 @@ impl Ranking {
         let sum: f64 = self
             .steps
             .iter()
-            .map(|step| step.frauds as f64 * (step.score - 1.0).powi(2) + step.genuine as f64 * step.score.powi(2))
+            .map(|step| {
+                step.frauds as f64 * (step.score - 1.0).powi(2) + step.genuine as f64 * step.score.powi(2)
+            })
             .sum();
         (self.rows() > 0).then(|| sum / self.rows() as f64)
     }
@@ -299,7 +351,10 @@ impl Ranking {
         self.steps.iter().scan((0, 0), |(found, false_alarms), step| {
             *found += step.frauds;
             *false_alarms += step.genuine;
-            Some(OperatingPoint { threshold: step.score, confusion: self.confusion(*found, *false_alarms) })
+            Some(OperatingPoint {
+                threshold: step.score,
+                confusion: self.confusion(*found, *false_alarms),
+            })
         })
     }
 
@@ -308,7 +363,9 @@ impl Ranking {
         if self.frauds == 0 {
             return None;
         }
-        first_best(self.operating_points(), |point| point.confusion.f1().unwrap_or(0.0))
+        first_best(self.operating_points(), |point| {
+            point.confusion.f1().unwrap_or(0.0)
+        })
     }
 
     /// The threshold of the largest recall whose precision is at least `precision_min`; of equal recalls the more
@@ -316,7 +373,11 @@ impl Ranking {
     pub fn threshold_of_best_recall(&self, precision_min: f64) -> Option<OperatingPoint> {
         let precise = self.operating_points().filter(|point| {
             point.confusion.true_positives > 0
-                && point.confusion.precision().value().is_some_and(|precision| precision >= precision_min)
+                && point
+                    .confusion
+                    .precision()
+                    .value()
+                    .is_some_and(|precision| precision >= precision_min)
         });
         // Within one recall the first threshold from above has the fewest false alarms.
         first_best(precise, |point| point.confusion.true_positives as f64)
@@ -350,7 +411,14 @@ mod tests {
     fn the_threshold_itself_is_an_alarm() {
         let rows = ranking(&[(0.2, true), (0.199, true), (0.2, false)]);
         let confusion = rows.confusion_at(0.2);
-        assert_eq!((confusion.true_positives, confusion.false_positives, confusion.false_negatives), (1, 1, 1));
+        assert_eq!(
+            (
+                confusion.true_positives,
+                confusion.false_positives,
+                confusion.false_negatives
+            ),
+            (1, 1, 1)
+        );
     }
 
     #[test]
@@ -358,15 +426,30 @@ mod tests {
         let nothing = Confusion::default();
         assert_eq!(nothing.recall().value(), None);
         assert_eq!(nothing.precision().value(), None);
-        assert_eq!((nothing.f1(), nothing.f1_interval(0.95), nothing.matthews()), (None, None, None));
+        assert_eq!(
+            (nothing.f1(), nothing.f1_interval(0.95), nothing.matthews()),
+            (None, None, None)
+        );
         let genuine_only = ranking(&[(0.1, false), (0.9, false)]);
-        assert_eq!(genuine_only.roc_auc(), Err(Unusable::OneClassOnly { frauds: 0, genuine: 2 }));
+        assert_eq!(
+            genuine_only.roc_auc(),
+            Err(Unusable::OneClassOnly {
+                frauds: 0,
+                genuine: 2
+            })
+        );
         assert!(genuine_only.average_precision().is_err());
         assert_eq!(genuine_only.threshold_of_best_f1(), None);
         assert_eq!(genuine_only.threshold_of_best_recall(0.5), None);
         assert_eq!(ranking(&[]).brier(), None);
-        assert_eq!(Ranking::new(&[0.1, f64::NAN], &[true, false]), Err(Unusable::ScoreNotANumber { at: 1 }));
-        assert_eq!(Ranking::new(&[0.1], &[]), Err(Unusable::LengthsDiffer { scores: 1, labels: 0 }));
+        assert_eq!(
+            Ranking::new(&[0.1, f64::NAN], &[true, false]),
+            Err(Unusable::ScoreNotANumber { at: 1 })
+        );
+        assert_eq!(
+            Ranking::new(&[0.1], &[]),
+            Err(Unusable::LengthsDiffer { scores: 1, labels: 0 })
+        );
     }
 
     #[test]
@@ -380,7 +463,15 @@ mod tests {
 
     #[test]
     fn thresholds_are_chosen_as_promised() {
-        let rows = ranking(&[(0.9, true), (0.8, true), (0.7, false), (0.6, true), (0.5, false), (0.4, false), (0.3, true)]);
+        let rows = ranking(&[
+            (0.9, true),
+            (0.8, true),
+            (0.7, false),
+            (0.6, true),
+            (0.5, false),
+            (0.4, false),
+            (0.3, true),
+        ]);
         assert_eq!(rows.threshold_of_best_f1().unwrap().threshold, 0.6);
         let point = rows.threshold_of_best_recall(0.75).unwrap();
         assert_eq!((point.threshold, point.confusion.true_positives), (0.6, 3));
@@ -391,17 +482,38 @@ mod tests {
 
     #[test]
     fn intervals_hold_the_value_and_widen_with_confidence() {
-        let rows: Vec<(f64, bool)> = (0..400).map(|i| (f64::from((i * 37) % 400) / 400.0, i % 9 == 0 || (i * 37) % 400 > 380)).collect();
+        let rows: Vec<(f64, bool)> = (0..400)
+            .map(|i| {
+                (
+                    f64::from((i * 37) % 400) / 400.0,
+                    i % 9 == 0 || (i * 37) % 400 > 380,
+                )
+            })
+            .collect();
         let rows = ranking(&rows);
         let (auc, ap) = (rows.roc_auc().unwrap(), rows.average_precision().unwrap());
         let confusion = rows.confusion_at(0.5);
         let pairs = [
-            (auc, rows.roc_auc_interval(0.9).unwrap(), rows.roc_auc_interval(0.99).unwrap()),
-            (ap, rows.average_precision_interval(0.9).unwrap(), rows.average_precision_interval(0.99).unwrap()),
-            (confusion.f1().unwrap(), confusion.f1_interval(0.9).unwrap(), confusion.f1_interval(0.99).unwrap()),
+            (
+                auc,
+                rows.roc_auc_interval(0.9).unwrap(),
+                rows.roc_auc_interval(0.99).unwrap(),
+            ),
+            (
+                ap,
+                rows.average_precision_interval(0.9).unwrap(),
+                rows.average_precision_interval(0.99).unwrap(),
+            ),
+            (
+                confusion.f1().unwrap(),
+                confusion.f1_interval(0.9).unwrap(),
+                confusion.f1_interval(0.99).unwrap(),
+            ),
         ];
         for (value, narrow, wide) in pairs {
-            assert!(wide.low < narrow.low && narrow.low < value && value < narrow.high && narrow.high < wide.high);
+            assert!(
+                wide.low < narrow.low && narrow.low < value && value < narrow.high && narrow.high < wide.high
+            );
             assert!(wide.low >= 0.0 && wide.high <= 1.0);
         }
     }

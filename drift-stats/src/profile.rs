@@ -74,10 +74,20 @@ pub struct Moments {
 }
 
 impl Moments {
-    const NONE: Self = Self { values: 0, sum: 0.0, sum_of_squares: 0.0, min: 0.0, max: 0.0 };
+    const NONE: Self = Self {
+        values: 0,
+        sum: 0.0,
+        sum_of_squares: 0.0,
+        min: 0.0,
+        max: 0.0,
+    };
 
     fn of(numbers: &[f64]) -> Self {
-        let mut found = Self { min: f64::INFINITY, max: f64::NEG_INFINITY, ..Self::NONE };
+        let mut found = Self {
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            ..Self::NONE
+        };
         for number in numbers.iter().copied().filter(|number| number.is_finite()) {
             found.values += 1;
             found.sum += number;
@@ -85,13 +95,21 @@ impl Moments {
             found.min = found.min.min(number);
             found.max = found.max.max(number);
         }
-        if found.values == 0 { Self::NONE } else { found.bounded() }
+        if found.values == 0 {
+            Self::NONE
+        } else {
+            found.bounded()
+        }
     }
 
     /// Sums of enormous numbers stop at the largest finite number rather than becoming infinite.
     fn bounded(self) -> Self {
         let bound = |value: f64| value.clamp(f64::MIN, f64::MAX);
-        Self { sum: bound(self.sum), sum_of_squares: bound(self.sum_of_squares), ..self }
+        Self {
+            sum: bound(self.sum),
+            sum_of_squares: bound(self.sum_of_squares),
+            ..self
+        }
     }
 
     fn merge(&mut self, other: &Self) {
@@ -117,14 +135,22 @@ impl Moments {
     /// Population standard deviation of the finite numbers, 0 or more.
     pub fn deviation(&self) -> Option<f64> {
         let mean = self.mean()?;
-        Some((self.sum_of_squares / self.values as f64 - mean * mean).max(0.0).sqrt())
+        Some(
+            (self.sum_of_squares / self.values as f64 - mean * mean)
+                .max(0.0)
+                .sqrt(),
+        )
     }
 }
 
 impl FeatureProfile {
     fn empty(bins: &FeatureBins) -> Self {
         let moments = matches!(bins, FeatureBins::Numeric(_)).then_some(Moments::NONE);
-        Self { bins: bins.digest(), counts: vec![0; bins.fine_len()], moments }
+        Self {
+            bins: bins.digest(),
+            counts: vec![0; bins.fine_len()],
+            moments,
+        }
     }
 
     /// Counts values; a feature whose kind is not that of its bins cannot be counted.
@@ -161,7 +187,11 @@ impl FeatureProfile {
 
     /// Values of levels that the reference never had; `None` for numbers.
     pub fn unseen(&self) -> Option<u64> {
-        if self.moments.is_some() { None } else { self.counts.get(UNSEEN_BIN).copied() }
+        if self.moments.is_some() {
+            None
+        } else {
+            self.counts.get(UNSEEN_BIN).copied()
+        }
     }
 
     /// Sums over the finite numbers; `None` for categorical features.
@@ -173,7 +203,10 @@ impl FeatureProfile {
 impl Profile {
     /// The profile of no rows.
     pub fn empty(features: &[FeatureBins]) -> Self {
-        Self { rows: 0, features: features.iter().map(FeatureProfile::empty).collect() }
+        Self {
+            rows: 0,
+            features: features.iter().map(FeatureProfile::empty).collect(),
+        }
     }
 
     /// Counts a batch: one entry of `values` per feature, in the order of `features`.
@@ -203,12 +236,11 @@ impl Profile {
     /// # Errors
     /// [`Unusable::BinsDiffer`] when the other was counted in other bins; the profile is then unchanged.
     pub fn merge(&mut self, other: &Self) -> Result<(), Unusable> {
-        let alike = self.features.len() == other.features.len()
-            && self
-                .features
-                .iter()
-                .zip(&other.features)
-                .all(|(mine, theirs)| mine.bins == theirs.bins && mine.counts.len() == theirs.counts.len());
+        let alike =
+            self.features.len() == other.features.len()
+                && self.features.iter().zip(&other.features).all(|(mine, theirs)| {
+                    mine.bins == theirs.bins && mine.counts.len() == theirs.counts.len()
+                });
         if !alike {
             return Err(Unusable::BinsDiffer);
         }
@@ -312,7 +344,11 @@ impl Outcome {
     /// [`Unusable::BinsDiffer`] when the other was predicted at another threshold; nothing is then changed.
     pub fn merge(&mut self, other: &Self) -> Result<(), Unusable> {
         let alike = self.threshold.to_bits() == other.threshold.to_bits()
-            && self.score_counts.iter().zip(&other.score_counts).all(|(mine, theirs)| mine.len() == theirs.len());
+            && self
+                .score_counts
+                .iter()
+                .zip(&other.score_counts)
+                .all(|(mine, theirs)| mine.len() == theirs.len());
         if !alike {
             return Err(Unusable::BinsDiffer);
         }
@@ -321,7 +357,12 @@ impl Outcome {
         self.frauds += other.frauds;
         self.scored += other.scored;
         self.confusion.merge(&other.confusion);
-        for (mine, theirs) in self.score_counts.iter_mut().flatten().zip(other.score_counts.iter().flatten()) {
+        for (mine, theirs) in self
+            .score_counts
+            .iter_mut()
+            .flatten()
+            .zip(other.score_counts.iter().flatten())
+        {
             *mine += theirs;
         }
         Ok(())
@@ -349,7 +390,10 @@ impl Outcome {
 
     /// Frauds among the rows whose label is known.
     pub fn fraud_rate(&self) -> Rate {
-        Rate { hits: self.frauds, of: self.labelled }
+        Rate {
+            hits: self.frauds,
+            of: self.labelled,
+        }
     }
 
     /// Predictions against labels, over rows that have both.
@@ -359,7 +403,9 @@ impl Outcome {
 
     /// Rows per score bin, whatever their label.
     pub fn score_histogram(&self) -> Vec<u64> {
-        (0..SCORE_BINS).map(|bin| self.score_counts.iter().map(|counts| counts[bin]).sum()).collect()
+        (0..SCORE_BINS)
+            .map(|bin| self.score_counts.iter().map(|counts| counts[bin]).sum())
+            .collect()
     }
 }
 
@@ -389,15 +435,23 @@ mod tests {
                 &bins,
                 &[
                     Values::Numbers(&[1.0, f64::NAN, 5.0]),
-                    Values::Levels { codes: &[0, 1, u32::MAX], levels: &levels },
+                    Values::Levels {
+                        codes: &[0, 1, u32::MAX],
+                        levels: &levels,
+                    },
                 ],
             )
             .unwrap();
-        let [numbers, texts] = profile.features() else { panic!("two features") };
+        let [numbers, texts] = profile.features() else {
+            panic!("two features")
+        };
         assert_eq!((numbers.missing(), numbers.unseen()), (1, None));
         assert_eq!((texts.missing(), texts.unseen()), (1, Some(1)));
         let moments = numbers.moments().unwrap();
-        assert_eq!((moments.values, moments.sum, moments.sum_of_squares), (2, 6.0, 26.0));
+        assert_eq!(
+            (moments.values, moments.sum, moments.sum_of_squares),
+            (2, 6.0, 26.0)
+        );
         assert_eq!((moments.min, moments.max, moments.mean()), (1.0, 5.0, Some(3.0)));
         assert_eq!(moments.deviation(), Some(2.0));
     }
@@ -407,12 +461,21 @@ mod tests {
         let bins = bins();
         let mut profile = Profile::empty(&bins);
         let before = profile.clone();
-        assert_eq!(profile.add(&bins, &[Values::Numbers(&[1.0])]), Err(Unusable::BinsDiffer));
+        assert_eq!(
+            profile.add(&bins, &[Values::Numbers(&[1.0])]),
+            Err(Unusable::BinsDiffer)
+        );
         assert_eq!(
             profile.add(&bins, &[Values::Numbers(&[1.0]), Values::Numbers(&[1.0])]),
             Err(Unusable::BinsDiffer)
         );
-        let ragged = [Values::Numbers(&[1.0]), Values::Levels { codes: &[], levels: &[] }];
+        let ragged = [
+            Values::Numbers(&[1.0]),
+            Values::Levels {
+                codes: &[],
+                levels: &[],
+            },
+        ];
         assert_eq!(profile.add(&bins, &ragged), Err(Unusable::BinsDiffer));
         let other = vec![bins[1].clone(), bins[0].clone()];
         assert_eq!(profile.merge(&Profile::empty(&other)), Err(Unusable::BinsDiffer));
@@ -425,12 +488,20 @@ mod tests {
     fn infinite_values_are_counted_but_not_summed() {
         let bins = &bins()[..1];
         let mut profile = Profile::empty(bins);
-        profile.add(bins, &[Values::Numbers(&[f64::INFINITY, f64::NEG_INFINITY, 2.0])]).unwrap();
+        profile
+            .add(bins, &[Values::Numbers(&[f64::INFINITY, f64::NEG_INFINITY, 2.0])])
+            .unwrap();
         let moments = profile.features()[0].moments().unwrap();
         assert_eq!((moments.values, moments.sum), (1, 2.0));
-        profile.add(bins, &[Values::Numbers(&[f64::MAX, f64::MAX])]).unwrap();
+        profile
+            .add(bins, &[Values::Numbers(&[f64::MAX, f64::MAX])])
+            .unwrap();
         let text = serde_json::to_string(&profile).unwrap();
-        assert_eq!(serde_json::from_str::<Profile>(&text).unwrap(), profile, "no number that JSON cannot hold");
+        assert_eq!(
+            serde_json::from_str::<Profile>(&text).unwrap(),
+            profile,
+            "no number that JSON cannot hold"
+        );
     }
 
     #[test]
@@ -450,7 +521,11 @@ mod tests {
         assert_eq!((outcome.rows(), outcome.labelled(), outcome.scored()), (7, 5, 6));
         assert_eq!(outcome.fraud_rate(), Rate { hits: 3, of: 5 });
         let confusion = outcome.confusion();
-        assert_eq!((confusion.true_positives, confusion.false_negatives), (1, 1), "0.5 is an alarm");
+        assert_eq!(
+            (confusion.true_positives, confusion.false_negatives),
+            (1, 1),
+            "0.5 is an alarm"
+        );
         assert_eq!((confusion.false_positives, confusion.true_negatives), (1, 1));
         assert_eq!(outcome.score_histogram().iter().sum::<u64>(), 6);
         assert_eq!(outcome.score_histogram()[SCORE_BINS - 1], 1);

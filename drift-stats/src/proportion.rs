@@ -44,8 +44,16 @@ pub fn wilson(rate: Rate, confidence: f64) -> Option<Interval> {
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = (z2 * (p * (1.0 - p) / n + z2 / (4.0 * n * n))).sqrt() / (1.0 + z2 / n);
     // At the ends the formula gives exactly 0 and 1 but for rounding.
-    let low = if rate.hits == 0 { 0.0 } else { (centre - half).max(0.0) };
-    let high = if rate.hits == rate.of { 1.0 } else { (centre + half).min(1.0) };
+    let low = if rate.hits == 0 {
+        0.0
+    } else {
+        (centre - half).max(0.0)
+    };
+    let high = if rate.hits == rate.of {
+        1.0
+    } else {
+        (centre + half).min(1.0)
+    };
     Some(Interval { low, high })
 }
 
@@ -65,7 +73,13 @@ pub fn difference(first: Rate, second: Rate, confidence: f64) -> Option<Differen
     let value = p1 - p2;
     let down = (p1 - w1.low).hypot(w2.high - p2);
     let up = (w1.high - p1).hypot(p2 - w2.low);
-    Some(Difference { value, interval: Interval { low: (value - down).max(-1.0), high: (value + up).min(1.0) } })
+    Some(Difference {
+        value,
+        interval: Interval {
+            low: (value - down).max(-1.0),
+            high: (value + up).min(1.0),
+        },
+    })
 }
 
 /// What two rates say about each other.
@@ -86,13 +100,21 @@ pub struct TwoRates {
 pub fn two_rates(reference: Rate, current: Rate) -> Result<TwoRates, Unusable> {
     for (rate, sample) in [(reference, Sample::Reference), (current, Sample::Current)] {
         if rate.of == 0 {
-            return Err(Unusable::TooFewValues { sample, values: 0, min: 1 });
+            return Err(Unusable::TooFewValues {
+                sample,
+                values: 0,
+                min: 1,
+            });
         }
     }
     let (n, m) = (reference.of as f64, current.of as f64);
     let pooled = (reference.hits + current.hits) as f64 / (n + m);
     let spread = (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt();
-    let z = if spread > 0.0 { (current.hits as f64 / m - reference.hits as f64 / n) / spread } else { 0.0 };
+    let z = if spread > 0.0 {
+        (current.hits as f64 / m - reference.hits as f64 / n) / spread
+    } else {
+        0.0
+    };
     Ok(TwoRates {
         z,
         p_value: (2.0 * normal_tail(z.abs())).min(1.0),
@@ -105,10 +127,18 @@ pub fn two_rates(reference: Rate, current: Rate) -> Result<TwoRates, Unusable> {
 /// # Errors
 /// [`Unusable::ReferenceRateZero`] when the reference has no hits; [`Unusable::TooFewValues`] for an empty sample.
 pub fn relative_change(reference: Rate, current: Rate) -> Result<f64, Unusable> {
-    let too_few = |sample| Unusable::TooFewValues { sample, values: 0, min: 1 };
+    let too_few = |sample| Unusable::TooFewValues {
+        sample,
+        values: 0,
+        min: 1,
+    };
     let r = reference.value().ok_or(too_few(Sample::Reference))?;
     let c = current.value().ok_or(too_few(Sample::Current))?;
-    if reference.hits == 0 { Err(Unusable::ReferenceRateZero) } else { Ok((c - r) / r) }
+    if reference.hits == 0 {
+        Err(Unusable::ReferenceRateZero)
+    } else {
+        Ok((c - r) / r)
+    }
 }
 
 /// The largest relative changes of a rate that chance explains; each 0 or more.
@@ -150,7 +180,10 @@ pub fn relative_noise(reference: Rate, window: u64, alpha: f64) -> Option<Relati
             not_below = middle;
         }
     }
-    Some(RelativeNoise { rise, fall: (-change(not_below)?).max(0.0) })
+    Some(RelativeNoise {
+        rise,
+        fall: (-change(not_below)?).max(0.0),
+    })
 }
 
 /// Doubles the smaller tail of the hypergeometric law of the current hits given all hits.
@@ -205,7 +238,12 @@ mod tests {
     #[test]
     fn wilson_equals_newcombes_printed_examples() {
         // Newcombe 1998 (single proportion), method 3: 81/263, 15/148, 0/20, 1/29.
-        let table = [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)];
+        let table = [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ];
         for (hits, of, low, high) in table {
             let interval = wilson(rate(hits, of), 0.95).unwrap();
             near(interval.low, low, 5e-5);
@@ -236,7 +274,7 @@ mod tests {
         // 15/100 against 30/100: pooled 0.225, z = 0.15 / sqrt(0.225 * 0.775 * 0.02)
         let found = two_rates(rate(15, 100), rate(30, 100)).unwrap();
         near(found.z, 0.15 / f64::sqrt(0.225 * 0.775 * 0.02), 1e-12);
-        near(found.p_value, 0.011085166381, 1e-11);
+        near(found.p_value, 0.011_085_166_381, 1e-11);
         // The lady tasting tea: 3 of 4 against 1 of 4, one tail 17/70.
         let tea = two_rates(rate(1, 4), rate(3, 4)).unwrap();
         near(tea.p_value_exact, 2.0 * 17.0 / 70.0, 1e-12);
@@ -272,9 +310,20 @@ mod tests {
 
     #[test]
     fn a_change_from_zero_is_a_reason_and_not_infinite() {
-        assert_eq!(relative_change(rate(0, 1000), rate(20, 1000)), Err(Unusable::ReferenceRateZero));
-        near(relative_change(rate(10, 1000), rate(15, 1000)).unwrap(), 0.5, 1e-12);
-        near(relative_change(rate(10, 1000), rate(0, 1000)).unwrap(), -1.0, 1e-12);
+        assert_eq!(
+            relative_change(rate(0, 1000), rate(20, 1000)),
+            Err(Unusable::ReferenceRateZero)
+        );
+        near(
+            relative_change(rate(10, 1000), rate(15, 1000)).unwrap(),
+            0.5,
+            1e-12,
+        );
+        near(
+            relative_change(rate(10, 1000), rate(0, 1000)).unwrap(),
+            -1.0,
+            1e-12,
+        );
     }
 
     #[test]
@@ -286,13 +335,19 @@ mod tests {
         assert!(p(most) >= 0.001 && p(most + 1) < 0.001);
         let least = (0.008 * (1.0 - noise.fall) * 9_600.0).round() as u64;
         assert!(p(least) >= 0.001 && p(least - 1) < 0.001);
-        assert!(relative_noise(reference, 100, 0.001).unwrap().rise > noise.rise, "fewer rows explain more");
+        assert!(
+            relative_noise(reference, 100, 0.001).unwrap().rise > noise.rise,
+            "fewer rows explain more"
+        );
     }
 
     #[test]
     fn where_no_change_could_be_significant_no_change_exceeds_the_noise() {
         // 100 rows with 0.8 expected: none at all says nothing.
-        assert_eq!(relative_noise(rate(8_000, 1_000_000), 100, 0.001).unwrap().fall, 1.0);
+        assert_eq!(
+            relative_noise(rate(8_000, 1_000_000), 100, 0.001).unwrap().fall,
+            1.0
+        );
         let one_row = relative_noise(rate(9, 10), 1, 0.001).unwrap();
         assert!(one_row.rise >= relative_change(rate(9, 10), rate(1, 1)).unwrap());
         assert_eq!(relative_noise(rate(0, 10), 100, 0.001), None);

@@ -37,7 +37,11 @@ pub fn of_counts(reference: &[u64], current: &[u64]) -> Result<Score, Unusable> 
         return Err(Unusable::BinsDiffer);
     }
     let size_of = |counts: &[u64], sample| match counts.iter().sum::<u64>() {
-        0 => Err(Unusable::TooFewValues { sample, values: 0, min: 1 }),
+        0 => Err(Unusable::TooFewValues {
+            sample,
+            values: 0,
+            min: 1,
+        }),
         values => Ok(values as f64),
     };
     let reference_size = size_of(reference, Sample::Reference)?;
@@ -46,8 +50,14 @@ pub fn of_counts(reference: &[u64], current: &[u64]) -> Result<Score, Unusable> 
     for (r, c) in reference.iter().zip(current) {
         let (r_share, c_share) = match (*r, *c) {
             (0, 0) => continue,
-            (0, c) => (stand_in(c as f64 / current_size, reference_size), c as f64 / current_size),
-            (r, 0) => (r as f64 / reference_size, stand_in(r as f64 / reference_size, current_size)),
+            (0, c) => (
+                stand_in(c as f64 / current_size, reference_size),
+                c as f64 / current_size,
+            ),
+            (r, 0) => (
+                r as f64 / reference_size,
+                stand_in(r as f64 / reference_size, current_size),
+            ),
             (r, c) => (r as f64 / reference_size, c as f64 / current_size),
         };
         bins += 1;
@@ -87,7 +97,10 @@ mod tests {
 
     #[test]
     fn an_empty_bin_that_was_to_be_expected_says_nothing() {
-        assert_eq!(of_counts(&[99_999, 1], &[50, 0]).unwrap().value, of_counts(&[99_999], &[50]).unwrap().value + term(0.99999, 1.0));
+        assert_eq!(
+            of_counts(&[99_999, 1], &[50, 0]).unwrap().value,
+            of_counts(&[99_999], &[50]).unwrap().value + term(0.99999, 1.0)
+        );
         assert!(of_counts(&[99_999, 1], &[50, 0]).unwrap().value < 1e-9);
         assert!(of_counts(&[50, 0], &[99_999, 1]).unwrap().value < 1e-9);
     }
@@ -103,11 +116,19 @@ mod tests {
     fn no_values_is_a_reason_and_not_a_zero() {
         assert_eq!(
             of_counts(&[1, 2], &[0, 0]),
-            Err(Unusable::TooFewValues { sample: Sample::Current, values: 0, min: 1 })
+            Err(Unusable::TooFewValues {
+                sample: Sample::Current,
+                values: 0,
+                min: 1
+            })
         );
         assert_eq!(
             of_counts(&[0], &[1]),
-            Err(Unusable::TooFewValues { sample: Sample::Reference, values: 0, min: 1 })
+            Err(Unusable::TooFewValues {
+                sample: Sample::Reference,
+                values: 0,
+                min: 1
+            })
         );
         assert_eq!(of_counts(&[1], &[1, 2]), Err(Unusable::BinsDiffer));
     }

@@ -83,7 +83,9 @@ impl ReferenceBuilder {
                 (Collected::Numbers(kept), Values::Numbers(numbers)) => {
                     kept.extend(chosen.iter().map(|at| numbers[*at]));
                 }
-                (Collected::Levels(kept), Values::Levels { codes, levels }) => count_levels(kept, codes, levels),
+                (Collected::Levels(kept), Values::Levels { codes, levels }) => {
+                    count_levels(kept, codes, levels);
+                }
                 _ => return Err(Unusable::BinsDiffer),
             }
         }
@@ -177,14 +179,19 @@ mod tests {
     #[test]
     fn above_the_bound_the_sample_is_even_and_repeatable() {
         // A ramp with a period of two, which a sample of every other row would take for a constant.
-        let values: Vec<f64> = (0..200_000).map(|i| if i % 2 == 0 { f64::from(i) } else { 0.0 }).collect();
+        let values: Vec<f64> = (0..200_000)
+            .map(|i| if i % 2 == 0 { f64::from(i) } else { 0.0 })
+            .collect();
         let bins = build(&values, 1_000, 10_000);
         assert_eq!(bins, build(&values, 777, 10_000), "batches do not matter");
         assert_eq!(bins.points(), [0.0]);
         for (at, edge) in bins.coarse_edges().iter().enumerate() {
             let share = edge / 200_000.0;
             let want = (at + 1) as f64 / (bins.coarse_edges().len() + 1) as f64;
-            assert!((share - want).abs() < 0.03, "edge {at} lies at {share}, not {want}");
+            assert!(
+                (share - want).abs() < 0.03,
+                "edge {at} lies at {share}, not {want}"
+            );
         }
     }
 
@@ -192,11 +199,27 @@ mod tests {
     fn levels_are_counted_in_full() {
         let mut builder = ReferenceBuilder::new(BinSettings::default(), 10);
         let (one, two) = (["a".to_owned(), "b".to_owned()], ["b".to_owned(), "c".to_owned()]);
-        builder.add(&[Values::Levels { codes: &[0, 0, 1, u32::MAX], levels: &one }]).unwrap();
-        builder.add(&[Values::Levels { codes: &[0, 0, 0], levels: &two }]).unwrap();
+        builder
+            .add(&[Values::Levels {
+                codes: &[0, 0, 1, u32::MAX],
+                levels: &one,
+            }])
+            .unwrap();
+        builder
+            .add(&[Values::Levels {
+                codes: &[0, 0, 0],
+                levels: &two,
+            }])
+            .unwrap();
         let bins = builder.finish();
-        let [FeatureBins::Category(bins)] = bins.as_slice() else { panic!("a categorical feature") };
-        assert_eq!(bins.levels(), ["b", "a"], "by frequency; a level that no row has is not known");
+        let [FeatureBins::Category(bins)] = bins.as_slice() else {
+            panic!("a categorical feature")
+        };
+        assert_eq!(
+            bins.levels(),
+            ["b", "a"],
+            "by frequency; a level that no row has is not known"
+        );
     }
 
     #[test]
@@ -204,7 +227,14 @@ mod tests {
         let mut builder = ReferenceBuilder::new(BinSettings::default(), 10);
         builder.add(&[Values::Numbers(&[1.0])]).unwrap();
         assert!(builder.add(&[]).is_err());
-        assert!(builder.add(&[Values::Levels { codes: &[], levels: &[] }]).is_err());
+        assert!(
+            builder
+                .add(&[Values::Levels {
+                    codes: &[],
+                    levels: &[]
+                }])
+                .is_err()
+        );
         assert_eq!(builder.rows(), 1);
     }
 }

@@ -50,7 +50,11 @@ pub fn gamma_q(shape: f64, x: f64) -> f64 {
     if x == f64::INFINITY {
         return 0.0;
     }
-    if x < shape + 1.0 { 1.0 - gamma_series(shape, x) } else { gamma_fraction(shape, x) }
+    if x < shape + 1.0 {
+        1.0 - gamma_series(shape, x)
+    } else {
+        gamma_fraction(shape, x)
+    }
 }
 
 /// `P(shape, x)` by its power series; converges fast for `x < shape + 1`.
@@ -220,7 +224,10 @@ mod tests {
     use super::*;
 
     fn close(got: f64, want: f64, relative: f64) {
-        assert!((got - want).abs() <= relative * want.abs().max(1e-300), "got {got}, want {want}");
+        assert!(
+            (got - want).abs() <= relative * want.abs().max(1e-300),
+            "got {got}, want {want}"
+        );
     }
 
     #[test]

@@ -53,7 +53,10 @@ fn psi(reference: &Reference, current: &[Vec<f64>], feature: usize) -> Score {
     let current = profile(&reference.bins, current);
     let bins = &reference.bins[feature];
     DETECTORS[0]
-        .score(&reference.profile.histogram(feature, bins).unwrap(), &current.histogram(feature, bins).unwrap())
+        .score(
+            &reference.profile.histogram(feature, bins).unwrap(),
+            &current.histogram(feature, bins).unwrap(),
+        )
         .unwrap()
 }
 
@@ -81,17 +84,36 @@ fn a_column_that_vanished_is_seen_and_not_dropped() {
 fn a_zero_inflated_column_that_loses_its_zeros_is_seen() {
     let mut numbers = Numbers(3);
     let mut column = |zeros: f64| -> Vec<f64> {
-        (0..5_000).map(|_| if numbers.uniform() < zeros { 0.0 } else { numbers.normal().exp() }).collect()
+        (0..5_000)
+            .map(|_| {
+                if numbers.uniform() < zeros {
+                    0.0
+                } else {
+                    numbers.normal().exp()
+                }
+            })
+            .collect()
     };
     let reference = reference(&[column(0.95)]);
-    let (same, moved) = (psi(&reference, &[column(0.95)], 0), psi(&reference, &[column(0.70)], 0));
-    assert!(same.value < 0.01 && moved.value > 0.3, "{} {}", same.value, moved.value);
+    let (same, moved) = (
+        psi(&reference, &[column(0.95)], 0),
+        psi(&reference, &[column(0.70)], 0),
+    );
+    assert!(
+        same.value < 0.01 && moved.value > 0.3,
+        "{} {}",
+        same.value,
+        moved.value
+    );
 }
 
 #[test]
 fn a_constant_column_that_moves_is_seen() {
     let reference = reference(&[vec![1.0; 1_000]]);
-    assert_eq!(psi(&reference, &[vec![1.0; 100]], 0), Score { value: 0.0, bins: 1 });
+    assert_eq!(
+        psi(&reference, &[vec![1.0; 100]], 0),
+        Score { value: 0.0, bins: 1 }
+    );
     assert!(psi(&reference, &[vec![2.0; 100]], 0).value > 5.0);
 }
 
@@ -108,7 +130,10 @@ fn one_huge_outlier_does_not_hide_a_shift() {
 fn false_alarms(rows: usize, windows: usize, alpha: f64, draw: &mut dyn FnMut() -> f64) -> (f64, f64, f64) {
     let reference_rows = 20_000;
     let reference = reference(&[(0..reference_rows).map(|_| draw()).collect()]);
-    let sizes = Sizes { reference: reference_rows as u64, current: rows as u64 };
+    let sizes = Sizes {
+        reference: reference_rows as u64,
+        current: rows as u64,
+    };
     let (mut alarms, mut sum, mut expected) = (0, 0.0, 0.0);
     for _ in 0..windows {
         let score = psi(&reference, &[(0..rows).map(|_| draw()).collect()], 0);
@@ -116,7 +141,11 @@ fn false_alarms(rows: usize, windows: usize, alpha: f64, draw: &mut dyn FnMut() 
         sum += score.value;
         expected += psi_expected(score.bins, sizes);
     }
-    (f64::from(alarms) / windows as f64, sum / windows as f64, expected / windows as f64)
+    (
+        f64::from(alarms) / windows as f64,
+        sum / windows as f64,
+        expected / windows as f64,
+    )
 }
 
 #[test]
@@ -126,7 +155,10 @@ fn without_drift_the_index_stays_within_what_the_sample_size_explains() {
         let (rate, mean, expected) = false_alarms(rows, 1_000, 0.01, &mut || numbers.normal());
         // 1 % of 1000 windows is 10, give or take 10: three standard errors.
         assert!(rate < 0.02, "{rows} rows: {rate}");
-        assert!((mean / expected - 1.0).abs() < 0.15, "{rows} rows: mean {mean}, expected {expected}");
+        assert!(
+            (mean / expected - 1.0).abs() < 0.15,
+            "{rows} rows: mean {mean}, expected {expected}"
+        );
     }
 }
 
@@ -135,7 +167,10 @@ fn many_features_share_one_level() {
     let mut numbers = Numbers(6);
     let columns: Vec<Vec<f64>> = (0..30).map(|_| numbers.normals(20_000, 0.0)).collect();
     let reference = reference(&columns);
-    let sizes = Sizes { reference: 20_000, current: 500 };
+    let sizes = Sizes {
+        reference: 20_000,
+        current: 500,
+    };
     let alarms = (0..200)
         .filter(|_| {
             let window: Vec<Vec<f64>> = (0..30).map(|_| numbers.normals(500, 0.0)).collect();
@@ -153,14 +188,29 @@ fn the_reference_fraud_rate_is_the_real_one_and_doubling_it_is_seen() {
     let outcome = |rows: u64, every: u64| {
         let mut outcome = Outcome::empty(0.5);
         for row in 0..rows {
-            outcome.add(f64::NAN, if row % every == 0 { Known::Fraud } else { Known::Genuine });
+            outcome.add(
+                f64::NAN,
+                if row % every == 0 {
+                    Known::Fraud
+                } else {
+                    Known::Genuine
+                },
+            );
         }
         outcome
     };
     let (reference, current) = (outcome(100_000, 100), outcome(10_000, 50));
     assert_eq!(reference.fraud_rate().value(), Some(0.01));
-    assert_eq!(relative_change(reference.fraud_rate(), current.fraud_rate()), Ok(1.0));
-    assert!(two_rates(reference.fraud_rate(), current.fraud_rate()).unwrap().p_value_exact < 1e-9);
+    assert_eq!(
+        relative_change(reference.fraud_rate(), current.fraud_rate()),
+        Ok(1.0)
+    );
+    assert!(
+        two_rates(reference.fraud_rate(), current.fraud_rate())
+            .unwrap()
+            .p_value_exact
+            < 1e-9
+    );
     let clean = Outcome::empty(0.5);
     assert!(matches!(
         relative_change(clean.fraud_rate(), current.fraud_rate()),

@@ -20,7 +20,10 @@ fn collections(file: &str) -> Vec<PathBuf> {
     if shared.is_file() {
         vec![committed, shared]
     } else {
-        println!("skipped: {} is not there, so only the committed cases were compared", shared.display());
+        println!(
+            "skipped: {} is not there, so only the committed cases were compared",
+            shared.display()
+        );
         vec![committed]
     }
 }
@@ -28,7 +31,8 @@ fn collections(file: &str) -> Vec<PathBuf> {
 fn cases(file: &str) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     for path in collections(file) {
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let document: Value = serde_json::from_str(&text).expect("a JSON document");
         for case in document["cases"].as_array().expect("cases") {
             found.push((case["id"].as_str().expect("an id").to_owned(), case.clone()));
@@ -49,7 +53,12 @@ fn numbers(value: &Value) -> Vec<f64> {
 }
 
 fn counts(value: &Value) -> Vec<u64> {
-    value.as_array().expect("a list").iter().map(|item| item.as_u64().expect("a count")).collect()
+    value
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|item| item.as_u64().expect("a count"))
+        .collect()
 }
 
 fn missing(values: &[f64]) -> u64 {
@@ -58,8 +67,13 @@ fn missing(values: &[f64]) -> u64 {
 
 #[track_caller]
 fn near(id: &str, what: &str, got: f64, want: &Value, tolerance: f64) {
-    let want = want.as_f64().unwrap_or_else(|| panic!("{id}: {what} is not in the file"));
-    assert!((got - want).abs() <= tolerance * want.abs().max(1.0), "{id}: {what} is {got}, expected {want}");
+    let want = want
+        .as_f64()
+        .unwrap_or_else(|| panic!("{id}: {what} is not in the file"));
+    assert!(
+        (got - want).abs() <= tolerance * want.abs().max(1.0),
+        "{id}: {what} is {got}, expected {want}"
+    );
 }
 
 #[test]
@@ -68,11 +82,20 @@ fn quantile_bins_count_and_measure_as_numpy_does() {
         let (reference, current) = (numbers(&case["reference"]), numbers(&case["current"]));
         let want = &case["expected"]["scipy_numpy"]["quantile_bins_10"];
         let edges = quantile_edges(&reference, 10);
-        let (r, c) = (count_in_edges(&reference, &edges), count_in_edges(&current, &edges));
+        let (r, c) = (
+            count_in_edges(&reference, &edges),
+            count_in_edges(&current, &edges),
+        );
         assert_eq!(r, counts(&want["reference_counts"]), "{id}: reference");
         assert_eq!(c, counts(&want["current_counts"]), "{id}: current");
         for (name, empty_share) in [("psi_eps_1e-4", 1e-4), ("psi_eps_1e-6", 1e-6)] {
-            near(&id, name, psi_with_empty_share(&r, &c, empty_share).unwrap(), &want[name], 1e-10);
+            near(
+                &id,
+                name,
+                psi_with_empty_share(&r, &c, empty_share).unwrap(),
+                &want[name],
+                1e-10,
+            );
         }
         let with = |mut counts: Vec<u64>, values: &[f64]| {
             counts.push(missing(values));
@@ -98,7 +121,13 @@ fn value_bins_count_and_measure_as_numpy_does() {
         assert_eq!(r, counts(&want["reference_counts"]), "{id}: reference");
         assert_eq!(c, counts(&want["current_counts"]), "{id}: current");
         let name = "psi_eps_1e-4";
-        near(&id, name, psi_with_empty_share(&r, &c, 1e-4).unwrap(), &want[name], 1e-10);
+        near(
+            &id,
+            name,
+            psi_with_empty_share(&r, &c, 1e-4).unwrap(),
+            &want[name],
+            1e-10,
+        );
     }
     assert!(compared > 0);
 }
@@ -109,16 +138,31 @@ fn levels_measure_as_numpy_does() {
         let want = &case["expected"]["scipy_numpy"];
         let levels = want["levels"].as_array().expect("levels");
         let of = |side: &str| -> Vec<u64> {
-            levels.iter().map(|level| case[side][level.as_str().expect("text")].as_u64().unwrap_or(0)).collect()
+            levels
+                .iter()
+                .map(|level| case[side][level.as_str().expect("text")].as_u64().unwrap_or(0))
+                .collect()
         };
         let (mut r, mut c) = (of("reference_counts"), of("current_counts"));
         for (name, empty_share) in [("psi_eps_1e-4", 1e-4), ("psi_eps_1e-6", 1e-6)] {
-            near(&id, name, psi_with_empty_share(&r, &c, empty_share).unwrap(), &want[name], 1e-10);
+            near(
+                &id,
+                name,
+                psi_with_empty_share(&r, &c, empty_share).unwrap(),
+                &want[name],
+                1e-10,
+            );
         }
         r.push(case["missing_reference"].as_u64().expect("a count"));
         c.push(case["missing_current"].as_u64().expect("a count"));
         let name = "psi_with_missing_level_eps_1e-4";
-        near(&id, name, psi_with_empty_share(&r, &c, 1e-4).unwrap(), &want[name], 1e-10);
+        near(
+            &id,
+            name,
+            psi_with_empty_share(&r, &c, 1e-4).unwrap(),
+            &want[name],
+            1e-10,
+        );
     }
 }
 

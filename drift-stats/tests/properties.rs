@@ -33,7 +33,11 @@ fn profile(bins: &[FeatureBins], values: &[f64]) -> Profile {
 /// Everything but the floating sums, which depend on the order of addition in their last digits.
 fn exact_part(profile: &Profile) -> (u64, Vec<u64>, Option<(u64, f64, f64)>) {
     let feature = &profile.features()[0];
-    (profile.rows(), feature.counts().to_vec(), feature.moments().map(|m| (m.values, m.min, m.max)))
+    (
+        profile.rows(),
+        feature.counts().to_vec(),
+        feature.moments().map(|m| (m.values, m.min, m.max)),
+    )
 }
 
 proptest! {

@@ -1,1 +1,1 @@
-//! Stories over the whole system against real servers.
+//! Stories over the whole system, against real servers; everything is in `tests/`.

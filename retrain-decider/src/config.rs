@@ -41,7 +41,9 @@ impl Config {
                 bypass_new_rows: priorities(&section, "bypass_new_rows"),
                 breaker_max: u32::try_from(section.integer("breaker_max", 1..=1000)).unwrap_or(1),
                 breaker_span: delta(section.duration("breaker_span", HOUR..=YEAR)),
-                in_progress_max: delta(section.duration("in_progress_max", HOUR..=Duration::from_secs(30 * 86_400))),
+                in_progress_max: delta(
+                    section.duration("in_progress_max", HOUR..=Duration::from_secs(30 * 86_400)),
+                ),
             },
             schedule: section.cron("schedule"),
             schedule_catch_up: section.choice("schedule_catch_up", CatchUp::CHOICES),
@@ -57,7 +59,12 @@ fn delta(duration: Duration) -> TimeDelta {
 }
 
 fn priorities(section: &Section<'_>, name: &str) -> Vec<Priority> {
-    let known = [Priority::Scheduled, Priority::Medium, Priority::High, Priority::Immediate];
+    let known = [
+        Priority::Scheduled,
+        Priority::Medium,
+        Priority::High,
+        Priority::Immediate,
+    ];
     section
         .list(name)
         .iter()

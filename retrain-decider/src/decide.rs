@@ -38,7 +38,6 @@ pub struct Policy {
     pub in_progress_max: TimeDelta,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn as_seconds<S: serde::Serializer>(duration: &TimeDelta, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_i64(duration.num_seconds())
 }
@@ -169,13 +168,26 @@ pub fn decide(policy: &Policy, facts: &Facts, trigger: &Trigger, as_of: DateTime
         new_rows(policy, facts, priority, forced),
         breaker(policy, facts, priority, as_of),
     ];
-    let blocked: Vec<&Judged> = judged.iter().filter(|rule| rule.outcome.result == RuleResult::Blocked).collect();
+    let blocked: Vec<&Judged> = judged
+        .iter()
+        .filter(|rule| rule.outcome.result == RuleResult::Blocked)
+        .collect();
     let verdict = match blocked.first() {
-        None => Verdict::Train { priority, reason: reason_to_train(facts, trigger) },
-        Some(first) => Verdict::Decline { reason: first.reason, detail: first.outcome.detail.clone() },
+        None => Verdict::Train {
+            priority,
+            reason: reason_to_train(facts, trigger),
+        },
+        Some(first) => Verdict::Decline {
+            reason: first.reason,
+            detail: first.outcome.detail.clone(),
+        },
     };
     let counterfactuals = counterfactuals(policy, &blocked, priority);
-    Decision { verdict, rules: judged.into_iter().map(|rule| rule.outcome).collect(), counterfactuals }
+    Decision {
+        verdict,
+        rules: judged.into_iter().map(|rule| rule.outcome).collect(),
+        counterfactuals,
+    }
 }
 
 fn priority(facts: &Facts, trigger: &Trigger) -> Priority {
@@ -194,9 +206,15 @@ fn priority(facts: &Facts, trigger: &Trigger) -> Priority {
 fn reason_to_train(facts: &Facts, trigger: &Trigger) -> String {
     match trigger {
         Trigger::Drift(drift) => drift.summary.clone(),
-        Trigger::TrainingEnded(drift) => format!("{} (looked at again after a training ended)", drift.summary),
-        Trigger::Operator { requested_by, reason, .. } => format!("{requested_by} asks: {reason}"),
-        Trigger::Schedule if facts.last_completed_at.is_none() => "the model has never been trained".to_owned(),
+        Trigger::TrainingEnded(drift) => {
+            format!("{} (looked at again after a training ended)", drift.summary)
+        }
+        Trigger::Operator {
+            requested_by, reason, ..
+        } => format!("{requested_by} asks: {reason}"),
+        Trigger::Schedule if facts.last_completed_at.is_none() => {
+            "the model has never been trained".to_owned()
+        }
         Trigger::Schedule => "the daily training is due".to_owned(),
     }
 }
@@ -217,22 +235,54 @@ fn judged(
     detail: impl Into<String>,
     needed: Option<String>,
 ) -> Judged {
-    let inputs: BTreeMap<String, Value> =
-        inputs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    Judged { outcome: RuleOutcome { rule: rule.to_owned(), result, inputs, detail: detail.into() }, reason, needed }
+    let inputs: BTreeMap<String, Value> = inputs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
+    Judged {
+        outcome: RuleOutcome {
+            rule: rule.to_owned(),
+            result,
+            inputs,
+            detail: detail.into(),
+        },
+        reason,
+        needed,
+    }
 }
 
 fn severity(trigger: &Trigger) -> Judged {
     let reason = DeclineReason::AlertOnly;
     let Some(drift) = trigger.drift() else {
-        return judged("severity", reason, RuleResult::NotApplicable, &[], "no drift behind this trigger", None);
+        return judged(
+            "severity",
+            reason,
+            RuleResult::NotApplicable,
+            &[],
+            "no drift behind this trigger",
+            None,
+        );
     };
     let inputs = [("severity", json!(drift.severity.as_str()))];
     if drift.severity == DriftSeverity::AlertOnly {
         let needed = Some("data drift above its threshold or a recall drop is found as well".to_owned());
-        judged("severity", reason, RuleResult::Blocked, &inputs, "only the fraud rate moved: people are told, nothing is trained", needed)
+        judged(
+            "severity",
+            reason,
+            RuleResult::Blocked,
+            &inputs,
+            "only the fraud rate moved: people are told, nothing is trained",
+            needed,
+        )
     } else {
-        judged("severity", reason, RuleResult::Passed, &inputs, format!("severity {}", drift.severity), None)
+        judged(
+            "severity",
+            reason,
+            RuleResult::Passed,
+            &inputs,
+            format!("severity {}", drift.severity),
+            None,
+        )
     }
 }
 
@@ -240,7 +290,14 @@ fn training_in_progress(policy: &Policy, facts: &Facts, as_of: DateTime<Utc>) ->
     let reason = DeclineReason::TrainingInProgress;
     let rule = "training_in_progress";
     let Some(running) = facts.running else {
-        return judged(rule, reason, RuleResult::Passed, &[], "no training is running", None);
+        return judged(
+            rule,
+            reason,
+            RuleResult::Passed,
+            &[],
+            "no training is running",
+            None,
+        );
     };
     let age = as_of - running.since;
     let inputs = [
@@ -249,29 +306,68 @@ fn training_in_progress(policy: &Policy, facts: &Facts, as_of: DateTime<Utc>) ->
         ("in_progress_max_hours", json!(hours(policy.in_progress_max))),
     ];
     if age > policy.in_progress_max {
-        let detail = format!("a training of {} ago never ended and no longer counts", spoken(age));
+        let detail = format!(
+            "a training of {} ago never ended and no longer counts",
+            spoken(age)
+        );
         return judged(rule, reason, RuleResult::Passed, &inputs, detail, None);
     }
-    let detail = format!("a training decided as of {} has not ended", running.since.format("%Y-%m-%d %H:%M"));
-    judged(rule, reason, RuleResult::Blocked, &inputs, detail, Some("the running training ends".to_owned()))
+    let detail = format!(
+        "a training decided as of {} has not ended",
+        running.since.format("%Y-%m-%d %H:%M")
+    );
+    judged(
+        rule,
+        reason,
+        RuleResult::Blocked,
+        &inputs,
+        detail,
+        Some("the running training ends".to_owned()),
+    )
 }
 
 fn superseded(facts: &Facts, trigger: &Trigger) -> Judged {
     let reason = DeclineReason::Superseded;
     let (Some(drift), Some(champion)) = (trigger.drift(), &facts.champion) else {
-        return judged("superseded", reason, RuleResult::NotApplicable, &[], "no drift, or no champion, to compare", None);
+        return judged(
+            "superseded",
+            reason,
+            RuleResult::NotApplicable,
+            &[],
+            "no drift, or no champion, to compare",
+            None,
+        );
     };
-    let inputs = [("drifting", json!(drift.champion.as_str())), ("champion", json!(champion.as_str()))];
+    let inputs = [
+        ("drifting", json!(drift.champion.as_str())),
+        ("champion", json!(champion.as_str())),
+    ];
     if drift.champion == *champion {
-        judged("superseded", reason, RuleResult::Passed, &inputs, "the drift is about the present champion", None)
+        judged(
+            "superseded",
+            reason,
+            RuleResult::Passed,
+            &inputs,
+            "the drift is about the present champion",
+            None,
+        )
     } else {
-        let detail = format!("the drift was measured against {}, and {champion} has replaced it", drift.champion);
+        let detail = format!(
+            "the drift was measured against {}, and {champion} has replaced it",
+            drift.champion
+        );
         let needed = Some(format!("the drift is found against {champion} too"));
         judged("superseded", reason, RuleResult::Blocked, &inputs, detail, needed)
     }
 }
 
-fn cooldown(policy: &Policy, facts: &Facts, priority: Priority, forced: bool, as_of: DateTime<Utc>) -> Judged {
+fn cooldown(
+    policy: &Policy,
+    facts: &Facts,
+    priority: Priority,
+    forced: bool,
+    as_of: DateTime<Utc>,
+) -> Judged {
     let reason = DeclineReason::Cooldown;
     let rests = [
         (facts.last_completed_at, policy.cooldown, "completed"),
@@ -283,7 +379,14 @@ fn cooldown(policy: &Policy, facts: &Facts, priority: Priority, forced: bool, as
         .filter_map(|(at, rest, how)| at.map(|at| (at + rest, at, rest, how)))
         .max_by_key(|(until, ..)| *until);
     let Some((until, at, rest, how)) = longest else {
-        return judged("cooldown", reason, RuleResult::NotApplicable, &[], "the model has never been trained", None);
+        return judged(
+            "cooldown",
+            reason,
+            RuleResult::NotApplicable,
+            &[],
+            "the model has never been trained",
+            None,
+        );
     };
     let inputs = [
         ("last_training", json!(at)),
@@ -294,33 +397,68 @@ fn cooldown(policy: &Policy, facts: &Facts, priority: Priority, forced: bool, as
     let age = spoken(as_of - at);
     // The end of the rest is inclusive: at exactly 48 h a training may begin.
     if as_of >= until {
-        return judged("cooldown", reason, RuleResult::Passed, &inputs, format!("the last training {how} {age} ago"), None);
+        return judged(
+            "cooldown",
+            reason,
+            RuleResult::Passed,
+            &inputs,
+            format!("the last training {how} {age} ago"),
+            None,
+        );
     }
     let detail = format!("the last training {how} {age} ago, less than {}", spoken(rest));
     if forced || policy.bypass_cooldown.contains(&priority) {
         return judged("cooldown", reason, RuleResult::Bypassed, &inputs, detail, None);
     }
-    judged("cooldown", reason, RuleResult::Blocked, &inputs, detail, Some(format!("{} pass", spoken(until - as_of))))
+    judged(
+        "cooldown",
+        reason,
+        RuleResult::Blocked,
+        &inputs,
+        detail,
+        Some(format!("{} pass", spoken(until - as_of))),
+    )
 }
 
 fn new_rows(policy: &Policy, facts: &Facts, priority: Priority, forced: bool) -> Judged {
     let reason = DeclineReason::NotEnoughNewRows;
     if facts.last_completed_at.is_none() {
-        return judged("new_rows", reason, RuleResult::NotApplicable, &[], "the model has never been trained", None);
+        return judged(
+            "new_rows",
+            reason,
+            RuleResult::NotApplicable,
+            &[],
+            "the model has never been trained",
+            None,
+        );
     }
-    let inputs = [("new_rows", json!(facts.new_rows)), ("new_rows_min", json!(policy.new_rows_min))];
+    let inputs = [
+        ("new_rows", json!(facts.new_rows)),
+        ("new_rows_min", json!(policy.new_rows_min)),
+    ];
     let bypassed = forced || policy.bypass_new_rows.contains(&priority);
     match facts.new_rows {
-        Some(rows) if rows >= policy.new_rows_min => {
-            judged("new_rows", reason, RuleResult::Passed, &inputs, format!("{rows} new transactions"), None)
-        }
+        Some(rows) if rows >= policy.new_rows_min => judged(
+            "new_rows",
+            reason,
+            RuleResult::Passed,
+            &inputs,
+            format!("{rows} new transactions"),
+            None,
+        ),
         Some(rows) => {
-            let detail = format!("{rows} new transactions since the last training, fewer than {}", policy.new_rows_min);
+            let detail = format!(
+                "{rows} new transactions since the last training, fewer than {}",
+                policy.new_rows_min
+            );
             let missing = policy.new_rows_min - rows;
             let (result, needed) = if bypassed {
                 (RuleResult::Bypassed, None)
             } else {
-                (RuleResult::Blocked, Some(format!("{missing} more transactions arrive")))
+                (
+                    RuleResult::Blocked,
+                    Some(format!("{missing} more transactions arrive")),
+                )
             };
             judged("new_rows", reason, result, &inputs, detail, needed)
         }
@@ -339,10 +477,21 @@ fn new_rows(policy: &Policy, facts: &Facts, priority: Priority, forced: bool) ->
 fn breaker(policy: &Policy, facts: &Facts, priority: Priority, as_of: DateTime<Utc>) -> Judged {
     let reason = DeclineReason::BreakerOpen;
     if priority != Priority::Immediate {
-        return judged("breaker", reason, RuleResult::NotApplicable, &[], "only immediate trainings are bounded", None);
+        return judged(
+            "breaker",
+            reason,
+            RuleResult::NotApplicable,
+            &[],
+            "only immediate trainings are bounded",
+            None,
+        );
     }
-    let recent: Vec<DateTime<Utc>> =
-        facts.immediate_trainings.iter().copied().filter(|at| *at > as_of - policy.breaker_span).collect();
+    let recent: Vec<DateTime<Utc>> = facts
+        .immediate_trainings
+        .iter()
+        .copied()
+        .filter(|at| *at > as_of - policy.breaker_span)
+        .collect();
     let inputs = [
         ("immediate_trainings", json!(recent.len())),
         ("breaker_max", json!(policy.breaker_max)),
@@ -350,7 +499,11 @@ fn breaker(policy: &Policy, facts: &Facts, priority: Priority, as_of: DateTime<U
     ];
     let max = policy.breaker_max as usize;
     if recent.len() < max {
-        let detail = format!("{} immediate trainings within {}", recent.len(), spoken(policy.breaker_span));
+        let detail = format!(
+            "{} immediate trainings within {}",
+            recent.len(),
+            spoken(policy.breaker_span)
+        );
         return judged("breaker", reason, RuleResult::Passed, &inputs, detail, None);
     }
     let detail = format!(
@@ -360,7 +513,14 @@ fn breaker(policy: &Policy, facts: &Facts, priority: Priority, as_of: DateTime<U
     );
     // The breaker closes when enough of them have left its span.
     let leaves = recent[recent.len() - max] + policy.breaker_span;
-    judged("breaker", reason, RuleResult::Blocked, &inputs, detail, Some(format!("{} pass", spoken(leaves - as_of))))
+    judged(
+        "breaker",
+        reason,
+        RuleResult::Blocked,
+        &inputs,
+        detail,
+        Some(format!("{} pass", spoken(leaves - as_of))),
+    )
 }
 
 fn counterfactuals(policy: &Policy, blocked: &[&Judged], priority: Priority) -> Vec<Counterfactual> {
@@ -371,7 +531,10 @@ fn counterfactuals(policy: &Policy, blocked: &[&Judged], priority: Priority) -> 
     let needed: Option<Vec<String>> = blocked.iter().map(|rule| rule.needed.clone()).collect();
     if let Some(needed) = needed {
         let rules = blocked.iter().map(|rule| rule.outcome.rule.clone()).collect();
-        all.push(Counterfactual { rules, change: needed.join(" and ") });
+        all.push(Counterfactual {
+            rules,
+            change: needed.join(" and "),
+        });
     }
     let only_rests = blocked.iter().all(|rule| match rule.outcome.rule.as_str() {
         "cooldown" => policy.bypass_cooldown.contains(&Priority::Immediate),
@@ -380,8 +543,14 @@ fn counterfactuals(policy: &Policy, blocked: &[&Judged], priority: Priority) -> 
     });
     if only_rests && priority != Priority::Immediate {
         let rules: Vec<String> = blocked.iter().map(|rule| rule.outcome.rule.clone()).collect();
-        all.push(Counterfactual { rules: rules.clone(), change: "concept drift (severity immediate) is found".to_owned() });
-        all.push(Counterfactual { rules, change: "an operator asks with `vigie retrain MODEL --force`".to_owned() });
+        all.push(Counterfactual {
+            rules: rules.clone(),
+            change: "concept drift (severity immediate) is found".to_owned(),
+        });
+        all.push(Counterfactual {
+            rules,
+            change: "an operator asks with `vigie retrain MODEL --force`".to_owned(),
+        });
     }
     all
 }

@@ -22,16 +22,23 @@ use crate::metrics::{DeciderMetrics, DecisionLabels};
 use crate::store::{self, Move, Pending, Record, State};
 
 /// Spawns the consumer and the daily slot of every model.
-pub fn start(config: Config, context: Context, tasks: &mut Tasks) {
+pub fn start(config: Config, context: &Context, tasks: &mut Tasks) {
     let decider = Arc::new(Decider {
         service: context.service,
         pool: context.pool.clone(),
         policy: config.policy,
-        models: config.models.iter().map(|model| (model.model.clone(), model.clone())).collect(),
+        models: config
+            .models
+            .iter()
+            .map(|model| (model.model.clone(), model.clone()))
+            .collect(),
         sources: config.sources,
         metrics: DeciderMetrics::register(&context.metrics),
     });
-    tasks.spawn("consume", chassis::consume::run(context.clone(), crate::SUBSCRIPTION, Arc::clone(&decider)));
+    tasks.spawn(
+        "consume",
+        chassis::consume::run(context.clone(), crate::SUBSCRIPTION, Arc::clone(&decider)),
+    );
     for model in config.models {
         let job = Job {
             name: format!("training-decision/{}", model.model),
@@ -82,7 +89,9 @@ impl Handler for Decider {
             Event::DriftDetected(drift) => self.drift(tx, received, drift).await,
             Event::RetrainAsked(asked) => self.operator(tx, received, asked).await,
             Event::TrainingStarted(started) => {
-                let next = Move::Running { run_id: started.run_id.as_deref() };
+                let next = Move::Running {
+                    run_id: started.run_id.as_deref(),
+                };
                 store::move_trigger(tx, started.decision_id, started.as_of, &next).await?;
                 Ok(())
             }
@@ -93,13 +102,17 @@ impl Handler for Decider {
                 Ok(store::save(tx, model, &state).await?)
             }
             Event::TrainingFailed(failed) => {
-                let next = Move::Failed { error: &failed.detail, version: None };
+                let next = Move::Failed {
+                    error: &failed.detail,
+                    version: None,
+                };
                 let moved = store::move_trigger(tx, failed.decision_id, failed.as_of, &next).await?;
                 let mut state = store::load_for_update(tx, model).await?;
                 if moved {
                     state.facts.last_failed_at = state.facts.last_failed_at.max(Some(failed.as_of));
                 }
-                self.ended(tx, received, state, failed.decision_id, failed.as_of).await
+                self.ended(tx, received, state, failed.decision_id, failed.as_of)
+                    .await
             }
             Event::ModelValidated(validated) => self.validated(tx, received, validated).await,
             Event::ModelPromoted(promoted) => self.promoted(tx, received, promoted).await,
@@ -108,15 +121,21 @@ impl Handler for Decider {
             | Event::RetrainRequested(_)
             | Event::RetrainDeclined(_)
             | Event::AlertSent(_)
-            | Event::AlertFailed(_) => {
-                Err(HandleError::permanent(format!("{} is not for {}", received.attributes.kind, self.service)))
-            }
+            | Event::AlertFailed(_) => Err(HandleError::permanent(format!(
+                "{} is not for {}",
+                received.attributes.kind, self.service
+            ))),
         }
     }
 }
 
 impl Decider {
-    async fn drift(&self, tx: &mut Tx, received: &Received, detected: &DriftDetected) -> Result<(), HandleError> {
+    async fn drift(
+        &self,
+        tx: &mut Tx,
+        received: &Received,
+        detected: &DriftDetected,
+    ) -> Result<(), HandleError> {
         let drift = summarise(detected);
         let asked = Asked {
             trigger: Trigger::Drift(drift.clone()),
@@ -131,16 +150,28 @@ impl Decider {
         let held_back = was_running && matches!(decision.verdict, Verdict::Decline { .. });
         if held_back {
             // Looked at again when the training ends; the latest drift says the most.
-            let newer = state.pending.as_ref().is_none_or(|pending| pending.drift.as_of <= drift.as_of);
+            let newer = state
+                .pending
+                .as_ref()
+                .is_none_or(|pending| pending.drift.as_of <= drift.as_of);
             if newer {
                 let correlation = received.attributes.correlation_id;
-                state.pending = Some(Pending { drift, event: received.attributes.id, correlation });
+                state.pending = Some(Pending {
+                    drift,
+                    event: received.attributes.id,
+                    correlation,
+                });
             }
         }
         Ok(store::save(tx, model, &state).await?)
     }
 
-    async fn operator(&self, tx: &mut Tx, received: &Received, asked: &RetrainAsked) -> Result<(), HandleError> {
+    async fn operator(
+        &self,
+        tx: &mut Tx,
+        received: &Received,
+        asked: &RetrainAsked,
+    ) -> Result<(), HandleError> {
         let model = &received.attributes.model;
         let asked = Asked {
             trigger: Trigger::Operator {
@@ -170,24 +201,40 @@ impl Decider {
         store::save(tx, model, &state).await
     }
 
-    async fn validated(&self, tx: &mut Tx, received: &Received, validated: &ModelValidated) -> Result<(), HandleError> {
+    async fn validated(
+        &self,
+        tx: &mut Tx,
+        received: &Received,
+        validated: &ModelValidated,
+    ) -> Result<(), HandleError> {
         match validated.verdict {
             // Not over yet: promotion follows.
             ValidationVerdict::Passed => Ok(()),
             ValidationVerdict::Failed => {
                 let error = format!("validation failed: {}", validated.failures.join("; "));
-                let next = Move::Failed { error: &error, version: Some(&validated.version) };
+                let next = Move::Failed {
+                    error: &error,
+                    version: Some(&validated.version),
+                };
                 store::move_trigger(tx, validated.decision_id, validated.as_of, &next).await?;
                 let mut state = store::load_for_update(tx, &received.attributes.model).await?;
                 // Delivered before `model.trained`? The training did complete.
                 state.facts.last_completed_at = state.facts.last_completed_at.max(Some(validated.as_of));
-                self.ended(tx, received, state, validated.decision_id, validated.as_of).await
+                self.ended(tx, received, state, validated.decision_id, validated.as_of)
+                    .await
             }
         }
     }
 
-    async fn promoted(&self, tx: &mut Tx, received: &Received, promoted: &ModelPromoted) -> Result<(), HandleError> {
-        let next = Move::Completed { version: &promoted.version };
+    async fn promoted(
+        &self,
+        tx: &mut Tx,
+        received: &Received,
+        promoted: &ModelPromoted,
+    ) -> Result<(), HandleError> {
+        let next = Move::Completed {
+            version: &promoted.version,
+        };
         store::move_trigger(tx, promoted.decision_id, promoted.as_of, &next).await?;
         let mut state = store::load_for_update(tx, &received.attributes.model).await?;
         if promoted.fence > state.champion_fence {
@@ -195,7 +242,8 @@ impl Decider {
             state.facts.champion = Some(promoted.version.clone());
         }
         state.facts.last_completed_at = state.facts.last_completed_at.max(Some(promoted.as_of));
-        self.ended(tx, received, state, promoted.decision_id, promoted.as_of).await
+        self.ended(tx, received, state, promoted.decision_id, promoted.as_of)
+            .await
     }
 
     /// A training ended: the model is free again, and a drift that waited is looked at.
@@ -208,14 +256,21 @@ impl Decider {
         as_of: DateTime<Utc>,
     ) -> Result<(), HandleError> {
         let model = &received.attributes.model;
-        if state.facts.running.is_some_and(|running| running.decision_id == decision_id) {
+        if state
+            .facts
+            .running
+            .is_some_and(|running| running.decision_id == decision_id)
+        {
             state.facts.running = None;
             if let Some(pending) = state.pending.take() {
                 let asked = Asked {
                     as_of: pending.drift.as_of.max(as_of),
                     trigger: Trigger::TrainingEnded(pending.drift),
                     // The loop is the drift's; the occasion is this event.
-                    cause: Cause::Event { id: received.attributes.id, correlation_id: pending.correlation },
+                    cause: Cause::Event {
+                        id: received.attributes.id,
+                        correlation_id: pending.correlation,
+                    },
                     cause_text: format!("{}/{}", received.attributes.id, pending.event),
                 };
                 let _recorded: Decision = self.decide(tx, model, &mut state, &asked).await?;
@@ -233,15 +288,37 @@ impl Decider {
         asked: &Asked,
     ) -> anyhow::Result<Decision> {
         let decision_id = decision_id(model, &asked.cause_text);
-        let check = TaskTimer::start(DAG_TRAINING, "check_should_retrain", asked.as_of, decision_id.to_string());
+        let check = TaskTimer::start(
+            DAG_TRAINING,
+            "check_should_retrain",
+            asked.as_of,
+            decision_id.to_string(),
+        );
         let mut facts = state.facts.clone();
         facts.new_rows = self.new_rows(model, facts.last_completed_at, asked.as_of).await?;
         facts.immediate_trainings =
             store::immediate_trainings(tx, model, asked.as_of - self.policy.breaker_span).await?;
         let decision = decide(&self.policy, &facts, &asked.trigger, asked.as_of);
-        check.finish(&mut **tx, &TaskEnd::Success, facts.new_rows.unwrap_or(0), 0).await?;
-        let branch = TaskTimer::start(DAG_TRAINING, "decide_training_branch", asked.as_of, decision_id.to_string());
-        let said = self.say(tx, model, &facts.champion, facts.new_rows, asked, decision_id, &decision).await?;
+        check
+            .finish(&mut **tx, &TaskEnd::Success, facts.new_rows.unwrap_or(0), 0)
+            .await?;
+        let branch = TaskTimer::start(
+            DAG_TRAINING,
+            "decide_training_branch",
+            asked.as_of,
+            decision_id.to_string(),
+        );
+        let said = self
+            .say(
+                tx,
+                model,
+                facts.champion.as_ref(),
+                facts.new_rows,
+                asked,
+                decision_id,
+                &decision,
+            )
+            .await?;
         let record = Record {
             decision_id,
             model,
@@ -256,11 +333,19 @@ impl Decider {
         branch.finish(&mut **tx, &TaskEnd::Success, 1, 0).await?;
         let outcome = match &decision.verdict {
             Verdict::Train { .. } => {
-                state.facts.running = Some(Running { decision_id, since: asked.as_of });
+                state.facts.running = Some(Running {
+                    decision_id,
+                    since: asked.as_of,
+                });
                 "requested"
             }
             Verdict::Decline { reason, .. } => {
-                let skip = TaskTimer::start(DAG_TRAINING, "skip_training", asked.as_of, decision_id.to_string());
+                let skip = TaskTimer::start(
+                    DAG_TRAINING,
+                    "skip_training",
+                    asked.as_of,
+                    decision_id.to_string(),
+                );
                 skip.finish(&mut **tx, &TaskEnd::Success, 0, 0).await?;
                 reason.as_str()
             }
@@ -274,12 +359,15 @@ impl Decider {
         Ok(decision)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one event, each already at hand")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one event, each already at hand"
+    )]
     async fn say(
         &self,
         tx: &mut Tx,
         model: &ModelName,
-        champion: &Option<ModelVersion>,
+        champion: Option<&ModelVersion>,
         new_rows: Option<u64>,
         asked: &Asked,
         decision_id: DecisionId,
@@ -295,7 +383,7 @@ impl Decider {
                     trigger,
                     priority: *priority,
                     reason: reason.clone(),
-                    champion: champion.clone(),
+                    champion: champion.cloned(),
                     new_rows,
                     rules: decision.rules.clone(),
                 };
@@ -327,9 +415,19 @@ impl Decider {
         as_of: DateTime<Utc>,
     ) -> anyhow::Result<Option<u64>> {
         let Some(since) = since else { return Ok(None) };
-        let Ok(window) = Window::new(since, as_of) else { return Ok(Some(0)) };
-        let Some(definition) = self.models.get(model) else { return Ok(None) };
-        let counted = async { TransactionSource::open(definition, &self.pool, self.sources).await?.count(window, as_of).await }.await;
+        let Ok(window) = Window::new(since, as_of) else {
+            return Ok(Some(0));
+        };
+        let Some(definition) = self.models.get(model) else {
+            return Ok(None);
+        };
+        let counted = async {
+            TransactionSource::open(definition, &self.pool, self.sources)
+                .await?
+                .count(window, as_of)
+                .await
+        }
+        .await;
         match counted {
             Ok(rows) => Ok(Some(rows)),
             Err(error) if error.is_transient() => Err(error.into()),
@@ -350,15 +448,28 @@ fn decision_id(model: &ModelName, cause: &str) -> DecisionId {
 fn summarise(detected: &DriftDetected) -> Drift {
     let mut parts = Vec::new();
     if let Some(concept) = &detected.concept {
-        parts.push(format!(
-            "recall fell from {:.2} to {:.2} ({} frauds)",
-            concept.validated_recall.get(),
-            concept.realised_recall.get(),
-            concept.frauds
-        ));
+        // Precision is the other way to decay; recall is named when its drop is beyond doubt.
+        match (concept.validated_precision, concept.realised_precision) {
+            (Some(validated), Some(realised)) if concept.drop_low.get() <= 0.0 => parts.push(format!(
+                "precision fell from {:.2} to {:.2} ({} flagged)",
+                validated.get(),
+                realised.get(),
+                concept.flagged.unwrap_or(0)
+            )),
+            _ => parts.push(format!(
+                "recall fell from {:.2} to {:.2} ({} frauds)",
+                concept.validated_recall.get(),
+                concept.realised_recall.get(),
+                concept.frauds
+            )),
+        }
     }
     if let (true, Some(value)) = (detected.kinds.contains(&DriftKind::Data), detected.data_drift) {
-        let worst = detected.features.first().map(|feature| format!(" ({})", feature.feature)).unwrap_or_default();
+        let worst = detected
+            .features
+            .first()
+            .map(|feature| format!(" ({})", feature.feature))
+            .unwrap_or_default();
         parts.push(format!("data drift: PSI {:.2}{worst}", value.get()));
     }
     if let Some(target) = &detected.target {

@@ -53,7 +53,7 @@ impl Service for RetrainDecider {
     }
 
     async fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Result<()> {
-        handle::start(config, context, tasks);
+        handle::start(config, &context, tasks);
         Ok(())
     }
 }

@@ -27,7 +27,11 @@ impl DeciderMetrics {
     pub fn register(metrics: &chassis::metrics::Metrics) -> Self {
         let own = Self::default();
         metrics.register(|registry| {
-            registry.register("vigie_decisions", "Decisions by model, trigger and outcome", own.decisions.clone());
+            registry.register(
+                "vigie_decisions",
+                "Decisions by model, trigger and outcome",
+                own.decisions.clone(),
+            );
         });
         own
     }

@@ -57,10 +57,24 @@ pub async fn load_for_update(tx: &mut Tx, model: &ModelName) -> anyhow::Result<S
     .bind(model.as_str())
     .fetch_one(&mut **tx)
     .await?;
-    let (training_decision, training_since, completed, failed, champion, fence, drift, event, correlation, revision) = row;
+    let (
+        training_decision,
+        training_since,
+        completed,
+        failed,
+        champion,
+        fence,
+        drift,
+        event,
+        correlation,
+        revision,
+    ) = row;
     let running = training_decision
         .zip(training_since)
-        .map(|(decision, since)| Running { decision_id: DecisionId::from(decision), since });
+        .map(|(decision, since)| Running {
+            decision_id: DecisionId::from(decision),
+            since,
+        });
     let pending = match (drift, event, correlation) {
         (Some(drift), Some(event), Some(correlation)) => Some(Pending {
             drift: serde_json::from_value(drift)?,
@@ -86,7 +100,11 @@ pub async fn load_for_update(tx: &mut Tx, model: &ModelName) -> anyhow::Result<S
 
 /// Saves a model's row; a lost update is an error, not a surprise.
 pub async fn save(tx: &mut Tx, model: &ModelName, state: &State) -> anyhow::Result<()> {
-    let pending_drift = state.pending.as_ref().map(|pending| serde_json::to_value(&pending.drift)).transpose()?;
+    let pending_drift = state
+        .pending
+        .as_ref()
+        .map(|pending| serde_json::to_value(&pending.drift))
+        .transpose()?;
     let saved = sqlx::query(
         "update model_state set training_decision = $3, training_since = $4, last_completed_at = $5, \
          last_failed_at = $6, champion = $7, champion_fence = $8, pending_drift = $9, pending_event = $10, \
@@ -105,7 +123,10 @@ pub async fn save(tx: &mut Tx, model: &ModelName, state: &State) -> anyhow::Resu
     .bind(state.pending.as_ref().map(|pending| pending.correlation.uuid()))
     .execute(&mut **tx)
     .await?;
-    anyhow::ensure!(saved.rows_affected() == 1, "the state of model `{model}` changed underneath this decision");
+    anyhow::ensure!(
+        saved.rows_affected() == 1,
+        "the state of model `{model}` changed underneath this decision"
+    );
     Ok(())
 }
 
@@ -151,12 +172,27 @@ pub async fn insert_trigger(tx: &mut Tx, record: &Record<'_>) -> anyhow::Result<
     let (status, priority, reason, declined) = match &record.decision.verdict {
         Verdict::Train { priority, reason } => ("pending", Some(priority.as_str()), reason.clone(), None),
         Verdict::Decline { reason, detail } => {
-            let asked = record.trigger.drift().map_or_else(|| record.trigger.kind().to_string(), |d| d.summary.clone());
-            ("declined", None, format!("{asked}; declined: {detail}"), Some(reason.as_str()))
+            let asked = record
+                .trigger
+                .drift()
+                .map_or_else(|| record.trigger.kind().to_string(), |d| d.summary.clone());
+            (
+                "declined",
+                None,
+                format!("{asked}; declined: {detail}"),
+                Some(reason.as_str()),
+            )
         }
     };
     let drift = record.trigger.drift();
-    let kinds = drift.map(|drift| drift.kinds.iter().map(|kind| kind.metric_type()).collect::<Vec<_>>().join(","));
+    let kinds = drift.map(|drift| {
+        drift
+            .kinds
+            .iter()
+            .map(|kind| kind.metric_type())
+            .collect::<Vec<_>>()
+            .join(",")
+    });
     sqlx::query(
         "insert into trigger (decision_id, model, triggered_at, trigger_kind, trigger_reason, drift_type, \
          drift_severity, check_id, priority, status, declined_reason, completed_at, rules, counterfactuals, policy, \

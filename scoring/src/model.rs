@@ -183,7 +183,10 @@ fn sigmoid(log_odds: f64) -> f64 {
 }
 
 fn sources<'a>(features: &'a [Feature], rows: &Rows<'a>) -> Result<Vec<Source<'a>>, ScoreError> {
-    features.iter().map(|feature| source(&feature.name, &feature.encoding, rows.column(&feature.name)?)).collect()
+    features
+        .iter()
+        .map(|feature| source(&feature.name, &feature.encoding, rows.column(&feature.name)?))
+        .collect()
 }
 
 fn source<'a>(name: &str, encoding: &'a Encoding, column: Column<'a>) -> Result<Source<'a>, ScoreError> {

@@ -36,7 +36,10 @@ impl Column {
     pub(crate) const fn empty(kind: FeatureKind) -> Self {
         match kind {
             FeatureKind::Numeric => Self::Numeric(Vec::new()),
-            FeatureKind::Category => Self::Category { codes: Vec::new(), levels: Vec::new() },
+            FeatureKind::Category => Self::Category {
+                codes: Vec::new(),
+                levels: Vec::new(),
+            },
         }
     }
 
@@ -65,9 +68,10 @@ impl Column {
     pub fn level(&self, row: usize) -> Option<&str> {
         match self {
             Self::Numeric(_) => None,
-            Self::Category { codes, levels } => {
-                codes.get(row).and_then(|code| levels.get(*code as usize)).map(String::as_str)
-            }
+            Self::Category { codes, levels } => codes
+                .get(row)
+                .and_then(|code| levels.get(*code as usize))
+                .map(String::as_str),
         }
     }
 }
@@ -93,11 +97,13 @@ impl Batch {
 
     /// Rows whose label is known, and frauds among them.
     pub fn label_counts(&self) -> (u64, u64) {
-        self.labels.iter().fold((0, 0), |(labelled, frauds), label| match label {
-            Label::Unknown => (labelled, frauds),
-            Label::Genuine => (labelled + 1, frauds),
-            Label::Fraud => (labelled + 1, frauds + 1),
-        })
+        self.labels
+            .iter()
+            .fold((0, 0), |(labelled, frauds), label| match label {
+                Label::Unknown => (labelled, frauds),
+                Label::Genuine => (labelled + 1, frauds),
+                Label::Fraud => (labelled + 1, frauds + 1),
+            })
     }
 
     /// Adds the rows of another batch of the same request.
@@ -109,13 +115,26 @@ impl Batch {
         self.times.extend_from_slice(&other.times);
         self.labels.extend_from_slice(&other.labels);
         self.scores.extend_from_slice(&other.scores);
-        assert_eq!(self.features.len(), other.features.len(), "batches of one request have the same features");
+        assert_eq!(
+            self.features.len(),
+            other.features.len(),
+            "batches of one request have the same features"
+        );
         for (mine, theirs) in self.features.iter_mut().zip(&other.features) {
             match (mine, theirs) {
                 (Column::Numeric(numbers), Column::Numeric(more)) => numbers.extend_from_slice(more),
-                (Column::Category { codes, levels }, Column::Category { codes: more, levels: names }) => {
-                    let known: HashMap<&str, u32> =
-                        levels.iter().enumerate().map(|(at, level)| (level.as_str(), at as u32)).collect();
+                (
+                    Column::Category { codes, levels },
+                    Column::Category {
+                        codes: more,
+                        levels: names,
+                    },
+                ) => {
+                    let known: HashMap<&str, u32> = levels
+                        .iter()
+                        .enumerate()
+                        .map(|(at, level)| (level.as_str(), at as u32))
+                        .collect();
                     let mut fresh = Vec::new();
                     let translated: Vec<u32> = names
                         .iter()
@@ -127,7 +146,8 @@ impl Batch {
                         })
                         .collect();
                     codes.extend(
-                        more.iter().map(|code| translated.get(*code as usize).copied().unwrap_or(Column::MISSING)),
+                        more.iter()
+                            .map(|code| translated.get(*code as usize).copied().unwrap_or(Column::MISSING)),
                     );
                     levels.append(&mut fresh);
                 }
@@ -183,7 +203,10 @@ impl CategoryBuilder {
     }
 
     pub(crate) fn finish(self) -> Column {
-        Column::Category { codes: self.codes, levels: self.levels }
+        Column::Category {
+            codes: self.codes,
+            levels: self.levels,
+        }
     }
 }
 
@@ -193,7 +216,9 @@ mod tests {
 
     fn batch(levels: &[Option<&str>]) -> Batch {
         let mut builder = CategoryBuilder::default();
-        levels.iter().for_each(|level| builder.push(*level));
+        for level in levels {
+            builder.push(*level);
+        }
         let rows = levels.len();
         Batch {
             times: (0..rows as i64).collect(),
@@ -207,7 +232,19 @@ mod tests {
     fn appending_translates_the_names_of_categories() {
         let mut whole = batch(&[Some("chip"), Some("online"), None]);
         whole.append(&batch(&[Some("mail"), None, Some("chip"), Some("post")]));
-        assert_eq!(whole.features, batch(&[Some("chip"), Some("online"), None, Some("mail"), None, Some("chip"), Some("post")]).features);
+        assert_eq!(
+            whole.features,
+            batch(&[
+                Some("chip"),
+                Some("online"),
+                None,
+                Some("mail"),
+                None,
+                Some("chip"),
+                Some("post")
+            ])
+            .features
+        );
         let mut empty = Batch::default();
         empty.append(&whole);
         assert_eq!(empty, whole);
@@ -218,6 +255,10 @@ mod tests {
         let turned = batch(&[Some("a"), None, Some("b")]).reordered(&[2, 0, 1]);
         assert_eq!(turned.times, [2, 0, 1]);
         assert_eq!(turned.features[0].level(0), Some("b"));
-        assert_eq!(turned.features[0], batch(&[Some("b"), Some("a"), None]).features[0], "levels in order of appearance");
+        assert_eq!(
+            turned.features[0],
+            batch(&[Some("b"), Some("a"), None]).features[0],
+            "levels in order of appearance"
+        );
     }
 }

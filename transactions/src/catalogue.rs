@@ -74,7 +74,12 @@ pub struct Layout {
 const INSTANT: &[ColumnType] = &[ColumnType::InstantWithZone, ColumnType::InstantWithoutZone];
 const NUMBER: &[ColumnType] = &[ColumnType::Integer, ColumnType::Number];
 const LABEL: &[ColumnType] = &[ColumnType::Boolean, ColumnType::Integer, ColumnType::Number];
-const FEATURE: &[ColumnType] = &[ColumnType::Integer, ColumnType::Number, ColumnType::Boolean, ColumnType::Text];
+const FEATURE: &[ColumnType] = &[
+    ColumnType::Integer,
+    ColumnType::Number,
+    ColumnType::Boolean,
+    ColumnType::Text,
+];
 const CATEGORY: &[ColumnType] = &[ColumnType::Integer, ColumnType::Boolean, ColumnType::Text];
 const ID: &[ColumnType] = &[ColumnType::Integer, ColumnType::Text];
 
@@ -87,7 +92,11 @@ pub fn resolve(definition: &ModelDefinition, found: &[FoundColumn]) -> Result<La
     let mut pick = |setting: &'static str, name: &str, usable: &[ColumnType], expected: &'static str| {
         let Some(column) = found.iter().find(|column| column.name == name) else {
             let nearest = nearest(name, found.iter().map(|column| column.name.as_str()));
-            problems.push(CatalogueProblem::MissingColumn { setting, column: name.to_owned(), nearest });
+            problems.push(CatalogueProblem::MissingColumn {
+                setting,
+                column: name.to_owned(),
+                nearest,
+            });
             return None;
         };
         if !usable.contains(&column.kind) {
@@ -102,28 +111,68 @@ pub fn resolve(definition: &ModelDefinition, found: &[FoundColumn]) -> Result<La
         Some(column.clone())
     };
     let time = pick("time", &definition.time, INSTANT, "a timestamp");
-    let label = pick("label", &definition.label, LABEL, "a boolean, or a number that is 0 or 1");
-    let label_time = definition.label_time.as_ref().map(|name| pick("label_time", name, INSTANT, "a timestamp"));
-    let score = definition.score.as_ref().map(|name| pick("score", name, NUMBER, "a number between 0 and 1"));
-    let id = definition.id.as_ref().map(|name| pick("id", name, ID, "a whole number or a text"));
+    let label = pick(
+        "label",
+        &definition.label,
+        LABEL,
+        "a boolean, or a number that is 0 or 1",
+    );
+    let label_time = definition
+        .label_time
+        .as_ref()
+        .map(|name| pick("label_time", name, INSTANT, "a timestamp"));
+    let score = definition
+        .score
+        .as_ref()
+        .map(|name| pick("score", name, NUMBER, "a number between 0 and 1"));
+    let id = definition
+        .id
+        .as_ref()
+        .map(|name| pick("id", name, ID, "a whole number or a text"));
     let mut features = Vec::new();
     for feature in &definition.features {
         let column = if feature.categorical {
             // Numbers with fractions have no one spelling, so they cannot name categories.
-            pick("categories", &feature.column, CATEGORY, "a text, a whole number or a boolean")
+            pick(
+                "categories",
+                &feature.column,
+                CATEGORY,
+                "a text, a whole number or a boolean",
+            )
         } else {
-            pick("features", &feature.column, FEATURE, "a number, a boolean or a text")
+            pick(
+                "features",
+                &feature.column,
+                FEATURE,
+                "a number, a boolean or a text",
+            )
         };
         features.extend(column.map(|column| {
             let category = feature.categorical || column.kind == ColumnType::Text;
-            let kind = if category { FeatureKind::Category } else { FeatureKind::Numeric };
-            (Feature { name: feature.column.clone(), kind, monitored: feature.monitored }, column)
+            let kind = if category {
+                FeatureKind::Category
+            } else {
+                FeatureKind::Numeric
+            };
+            (
+                Feature {
+                    name: feature.column.clone(),
+                    kind,
+                    monitored: feature.monitored,
+                },
+                column,
+            )
         }));
     }
     match (time, label) {
-        (Some(time), Some(label)) if problems.is_empty() => {
-            Ok(Layout { time, label, label_time: label_time.flatten(), score: score.flatten(), id: id.flatten(), features })
-        }
+        (Some(time), Some(label)) if problems.is_empty() => Ok(Layout {
+            time,
+            label,
+            label_time: label_time.flatten(),
+            score: score.flatten(),
+            id: id.flatten(),
+            features,
+        }),
         _ => Err(problems),
     }
 }

@@ -82,7 +82,7 @@ const KEYS: [&str; 12] = [
     "categories",
 ];
 /// Longest wait for labels that can be set.
-const LABEL_DELAY_MAX: Duration = Duration::from_secs(366 * 86_400);
+const LABEL_DELAY_MAX: Duration = Duration::from_hours(366 * 24);
 /// Most features of one model: all their metrics must fit into one event.
 const FEATURES_MAX: usize = 500;
 
@@ -90,7 +90,10 @@ impl ModelDefinition {
     /// Reads every `[models.NAME]`; mistakes are collected by the reader.
     pub fn read_all(reader: &Reader<'_>) -> Vec<Self> {
         let tables = reader.section("models").tables();
-        tables.iter().filter_map(|(name, section)| Self::read(name, section)).collect()
+        tables
+            .iter()
+            .filter_map(|(name, section)| Self::read(name, section))
+            .collect()
     }
 
     fn read(name: &str, section: &Section<'_>) -> Option<Self> {
@@ -104,50 +107,75 @@ impl ModelDefinition {
         };
         let source = read_source(section);
         let time = column(section, "time", "the column with the instant of the transaction");
-        let label = column(section, "label", "the column that says whether the transaction was fraud");
+        let label = column(
+            section,
+            "label",
+            "the column that says whether the transaction was fraud",
+        );
         let label_time = optional_column(section, "label_time");
         let label_delay = if section.is_set("label_delay") {
             section.duration("label_delay", Duration::ZERO..=LABEL_DELAY_MAX)
         } else {
             if label_time.is_none() {
-                section.problem("label_delay", "a duration such as `1d`, or a column in `label_time`: when is a label known?");
+                section.problem(
+                    "label_delay",
+                    "a duration such as `1d`, or a column in `label_time`: when is a label known?",
+                );
             }
             Duration::ZERO
         };
         let score = optional_column(section, "score");
         let id = optional_column(section, "id");
         let features = read_features(section);
-        for (role, used) in [("label", Some(&label)), ("label_time", label_time.as_ref()), ("score", score.as_ref())] {
+        for (role, used) in [
+            ("label", Some(&label)),
+            ("label_time", label_time.as_ref()),
+            ("score", score.as_ref()),
+        ] {
             if let Some(used) = used.filter(|used| features.iter().any(|feature| feature.column == **used)) {
-                section.problem("features", format!("columns known when the model scores; `{used}` is the `{role}` column"));
+                section.problem(
+                    "features",
+                    format!("columns known when the model scores; `{used}` is the `{role}` column"),
+                );
             }
         }
-        Some(Self { model: model?, source: source?, time, label, label_time, label_delay, score, id, features })
+        Some(Self {
+            model: model?,
+            source: source?,
+            time,
+            label,
+            label_time,
+            label_delay,
+            score,
+            id,
+            features,
+        })
     }
 
     /// Names of the features that are watched for drift.
     pub fn monitored(&self) -> impl Iterator<Item = &str> {
-        self.features.iter().filter(|feature| feature.monitored).map(|feature| feature.column.as_str())
+        self.features
+            .iter()
+            .filter(|feature| feature.monitored)
+            .map(|feature| feature.column.as_str())
     }
 }
 
 fn read_source(section: &Section<'_>) -> Option<SourceDefinition> {
-    match section.choice("source", &[("postgres", true), ("parquet", false)]) {
-        true => {
-            if section.is_set("path") {
-                section.problem("path", "nothing: a `postgres` source has a `table`");
-            }
-            let expected = "a table or view such as `bank.payment`";
-            let (schema, table) = section.parsed("table", expected, split_table)?;
-            Some(SourceDefinition::Postgres { schema, table })
+    let in_postgres = section.choice("source", &[("postgres", true), ("parquet", false)]);
+    if in_postgres {
+        if section.is_set("path") {
+            section.problem("path", "nothing: a `postgres` source has a `table`");
         }
-        false => {
-            if section.is_set("table") {
-                section.problem("table", "nothing: a `parquet` source has a `path`");
-            }
-            let path = section.text("path", "the path of a Parquet file");
-            (!path.is_empty()).then(|| SourceDefinition::Parquet { path: path.into() })
+        let expected = "a table or view such as `bank.payment`";
+        let (schema, table) = section.parsed("table", expected, split_table)?;
+        Some(SourceDefinition::Postgres { schema, table })
+    } else {
+        if section.is_set("table") {
+            section.problem("table", "nothing: a `parquet` source has a `path`");
         }
+        let path = section.text("path", "the path of a Parquet file");
+        (!path.is_empty()).then(|| SourceDefinition::Parquet { path: path.into() })
     }
 }
 
@@ -155,8 +183,13 @@ fn read_source(section: &Section<'_>) -> Option<SourceDefinition> {
 fn split_table(text: &str) -> Result<(String, String), String> {
     let (schema, table) = text.split_once('.').unwrap_or(("public", text));
     for part in [schema, table] {
-        let head = part.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
-        let plain = part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let head = part
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
+        let plain = part
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if !head || !plain || part.len() > 63 {
             return Err(format!(
                 "`{part}` is not made of 1 to 63 lower-case letters, digits and underscores; for another name make a view"
@@ -169,7 +202,11 @@ fn split_table(text: &str) -> Result<(String, String), String> {
 /// Column names may be anything that a catalogue can hold; they are matched exactly and always quoted.
 fn check_column(text: &str) -> Result<String, String> {
     let fits = (1..=128).contains(&text.len()) && !text.chars().any(char::is_control);
-    if fits { Ok(text.to_owned()) } else { Err("1 to 128 bytes without control characters".to_owned()) }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("1 to 128 bytes without control characters".to_owned())
+    }
 }
 
 fn column(section: &Section<'_>, name: &str, expected: &str) -> String {
@@ -177,7 +214,9 @@ fn column(section: &Section<'_>, name: &str, expected: &str) -> String {
 }
 
 fn optional_column(section: &Section<'_>, name: &str) -> Option<String> {
-    section.is_set(name).then(|| column(section, name, "the name of a column"))
+    section
+        .is_set(name)
+        .then(|| column(section, name, "the name of a column"))
 }
 
 fn read_features(section: &Section<'_>) -> Vec<FeatureDefinition> {
@@ -197,7 +236,10 @@ fn read_features(section: &Section<'_>) -> Vec<FeatureDefinition> {
     let subset = |name: &str| -> BTreeSet<String> {
         let list: BTreeSet<String> = section.list(name).into_iter().collect();
         for column in list.iter().filter(|column| !seen.contains(column.as_str())) {
-            section.problem(name, format!("columns that `features` names too; `{column}` is not among them"));
+            section.problem(
+                name,
+                format!("columns that `features` names too; `{column}` is not among them"),
+            );
         }
         list
     };
@@ -219,8 +261,12 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Vec<ModelDefinition>, String> {
-        let sources = Sources { overrides: vec![("test.toml".to_owned(), text.to_owned())], ..Sources::default() };
-        let settings = Settings::load(&[crate::DEFAULTS], &[], &sources).map_err(|problems| problems.to_string())?;
+        let sources = Sources {
+            overrides: vec![("test.toml".to_owned(), text.to_owned())],
+            ..Sources::default()
+        };
+        let settings =
+            Settings::load(&[crate::DEFAULTS], &[], &sources).map_err(|problems| problems.to_string())?;
         let reader = Reader::new(&settings);
         let found = ModelDefinition::read_all(&reader);
         reader.finish().map_err(|problems| problems.to_string())?;
@@ -246,10 +292,12 @@ mod tests {
             "#,
         )
         .unwrap();
-        let [model] = found.as_slice() else { panic!("one model") };
+        let [model] = found.as_slice() else {
+            panic!("one model")
+        };
         assert_eq!(model.model.as_str(), "fraud-cards");
         assert_eq!(model.source.to_string(), "bank.payment");
-        assert_eq!(model.label_delay, Duration::from_secs(86_400));
+        assert_eq!(model.label_delay, Duration::from_hours(24));
         assert_eq!(model.monitored().collect::<Vec<_>>(), ["TX_AMOUNT", "merchant"]);
         assert!(model.features[1].categorical && !model.features[0].categorical);
     }
@@ -293,7 +341,10 @@ mod tests {
 
     #[test]
     fn a_table_without_schema_is_in_public() {
-        assert_eq!(split_table("payment"), Ok(("public".to_owned(), "payment".to_owned())));
+        assert_eq!(
+            split_table("payment"),
+            Ok(("public".to_owned(), "payment".to_owned()))
+        );
         for bad in ["a.b.c", "", ".", "a.", "1a", "a-b", "Ä", &"x".repeat(64)] {
             assert!(split_table(bad).is_err(), "{bad:?}");
         }

@@ -59,7 +59,9 @@ impl SourceError {
         match self {
             Self::Unreachable { .. } => "source_unreachable",
             Self::TooSlow { .. } => "source_too_slow",
-            Self::Catalogue { problems, .. } => problems.first().map_or("source_misfit", CatalogueProblem::word),
+            Self::Catalogue { problems, .. } => {
+                problems.first().map_or("source_misfit", CatalogueProblem::word)
+            }
             Self::BadValue { .. } => "bad_value",
             Self::Corrupt { .. } => "source_corrupt",
         }
@@ -128,12 +130,24 @@ impl std::fmt::Display for CatalogueProblem {
                 write!(f, "there is no table or view `{table}`")?;
                 hint(f, nearest)
             }
-            Self::MissingColumn { setting, column, nearest } => {
+            Self::MissingColumn {
+                setting,
+                column,
+                nearest,
+            } => {
                 write!(f, "`{setting}` names the column `{column}`, which does not exist")?;
                 hint(f, nearest)
             }
-            Self::WrongType { setting, column, found, expected } => {
-                write!(f, "`{setting}` names the column `{column}` of type {found}; expected {expected}")
+            Self::WrongType {
+                setting,
+                column,
+                found,
+                expected,
+            } => {
+                write!(
+                    f,
+                    "`{setting}` names the column `{column}` of type {found}; expected {expected}"
+                )
             }
             Self::NoPermission { what, role } => {
                 write!(f, "role `{role}` may not read {what} (grant select)")
@@ -143,5 +157,9 @@ impl std::fmt::Display for CatalogueProblem {
 }
 
 fn list(problems: &[CatalogueProblem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }

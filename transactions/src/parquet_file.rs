@@ -44,7 +44,9 @@ pub async fn scan(
     let reading = blocking(path, move |path| {
         // The file may have been replaced since it was opened.
         let layout = check_now(path, &definition)?;
-        scan_now(path, &Plan { layout, ..plan }, &mut |batch| sender.blocking_send(batch).is_ok())
+        scan_now(path, &Plan { layout, ..plan }, &mut |batch| {
+            sender.blocking_send(batch).is_ok()
+        })
     });
     let handing_out = async {
         while let Some(batch) = receiver.recv().await {
@@ -62,22 +64,31 @@ async fn blocking<T: Send + 'static>(
     let source_name = path.display().to_string();
     match tokio::task::spawn_blocking(move || work(&path)).await {
         Ok(result) => result,
-        Err(error) => Err(SourceError::Corrupt { source_name, cause: error.to_string() }),
+        Err(error) => Err(SourceError::Corrupt {
+            source_name,
+            cause: error.to_string(),
+        }),
     }
 }
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, SourceError> {
     let source_name = || path.display().to_string();
-    let file = File::open(path)
-        .map_err(|error| SourceError::Unreachable { source_name: source_name(), cause: error.to_string() })?;
-    ParquetRecordBatchReaderBuilder::try_new(file)
-        .map_err(|error| SourceError::Corrupt { source_name: source_name(), cause: error.to_string() })
+    let file = File::open(path).map_err(|error| SourceError::Unreachable {
+        source_name: source_name(),
+        cause: error.to_string(),
+    })?;
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| SourceError::Corrupt {
+        source_name: source_name(),
+        cause: error.to_string(),
+    })
 }
 
 fn check_now(path: &Path, definition: &ModelDefinition) -> Result<Layout, SourceError> {
     let columns = found_columns(open(path)?.schema());
-    resolve(definition, &columns)
-        .map_err(|problems| SourceError::Catalogue { source_name: path.display().to_string(), problems })
+    resolve(definition, &columns).map_err(|problems| SourceError::Catalogue {
+        source_name: path.display().to_string(),
+        problems,
+    })
 }
 
 fn found_columns(schema: &SchemaRef) -> Vec<FoundColumn> {
@@ -124,7 +135,10 @@ fn scan_now(path: &Path, plan: &Plan, send: &mut dyn FnMut(Batch) -> bool) -> Re
     let corrupt = |error: &dyn std::fmt::Display| plan.corrupt(error);
     let wanted = row_groups(&builder, plan).map_err(|error| corrupt(&error))?;
     let columns = columns_of(plan);
-    let positions: Vec<usize> = columns.iter().filter_map(|name| builder.schema().index_of(name).ok()).collect();
+    let positions: Vec<usize> = columns
+        .iter()
+        .filter_map(|name| builder.schema().index_of(name).ok())
+        .collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), positions);
     let reader = builder
         .with_row_groups(wanted)
@@ -136,7 +150,9 @@ fn scan_now(path: &Path, plan: &Plan, send: &mut dyn FnMut(Batch) -> bool) -> Re
     let mut ids = Ids::none(plan);
     for record in reader {
         let record = record.map_err(|error| corrupt(&error))?;
-        let Some((batch, rows)) = decode(&record, plan)? else { continue };
+        let Some((batch, rows)) = decode(&record, plan)? else {
+            continue;
+        };
         if plan.ordered {
             ids.extend(&record, &rows, plan)?;
             whole.append(&batch);
@@ -147,7 +163,10 @@ fn scan_now(path: &Path, plan: &Plan, send: &mut dyn FnMut(Batch) -> bool) -> Re
     if plan.ordered && whole.rows() > 0 {
         let mut order: Vec<usize> = (0..whole.rows()).collect();
         order.sort_by(|a, b| {
-            whole.times[*a].cmp(&whole.times[*b]).then_with(|| ids.compare(*a, *b).unwrap_or_else(|| compare_content(&whole, *a, *b)))
+            whole.times[*a].cmp(&whole.times[*b]).then_with(|| {
+                ids.compare(*a, *b)
+                    .unwrap_or_else(|| compare_content(&whole, *a, *b))
+            })
         });
         send(whole.reordered(&order));
     }
@@ -186,7 +205,11 @@ fn columns_of(plan: &Plan) -> Vec<&str> {
     if plan.ordered {
         names.extend(layout.id.as_ref().map(|column| column.name.as_str()));
     }
-    names.extend(plan.features.iter().map(|at| layout.features[*at].1.name.as_str()));
+    names.extend(
+        plan.features
+            .iter()
+            .map(|at| layout.features[*at].1.name.as_str()),
+    );
     names
 }
 
@@ -210,12 +233,19 @@ fn numbers(array: &ArrayRef) -> Result<Vec<Option<f64>>, arrow::error::ArrowErro
 fn decode(record: &RecordBatch, plan: &Plan) -> Result<Option<(Batch, Vec<usize>)>, SourceError> {
     let layout = &plan.layout;
     let column = |name: &str| {
-        record.column_by_name(name).ok_or_else(|| plan.corrupt(format!("column `{name}` is not in the answer")))
+        record
+            .column_by_name(name)
+            .ok_or_else(|| plan.corrupt(format!("column `{name}` is not in the answer")))
     };
     let arrow = |error: arrow::error::ArrowError| plan.corrupt(error);
     let all_times = micros(column(&layout.time.name)?).map_err(arrow)?;
     let in_span = |time: &Option<i64>| time.is_some_and(|time| plan.span.0 <= time && time < plan.span.1);
-    let rows: Vec<usize> = all_times.iter().enumerate().filter(|(_, time)| in_span(time)).map(|(at, _)| at).collect();
+    let rows: Vec<usize> = all_times
+        .iter()
+        .enumerate()
+        .filter(|(_, time)| in_span(time))
+        .map(|(at, _)| at)
+        .collect();
     if rows.is_empty() {
         return Ok(None);
     }
@@ -228,7 +258,9 @@ fn decode(record: &RecordBatch, plan: &Plan) -> Result<Option<(Batch, Vec<usize>
         };
         let label = |at: &usize| {
             let time = all_times[*at].unwrap_or(i64::MAX);
-            let known_at = known.as_ref().map_or(KnownAt::AfterDelay, |known| KnownAt::Column(known[*at]));
+            let known_at = known
+                .as_ref()
+                .map_or(KnownAt::AfterDelay, |known| KnownAt::Column(known[*at]));
             label_of(raw[*at], time, known_at, plan.knowledge)
                 .map_err(|value| plan.bad_value(&layout.label.name, bad_label(value)))
         };
@@ -266,7 +298,15 @@ fn decode(record: &RecordBatch, plan: &Plan) -> Result<Option<(Batch, Vec<usize>
             }
         });
     }
-    Ok(Some((Batch { times, features, labels, scores }, rows)))
+    Ok(Some((
+        Batch {
+            times,
+            features,
+            labels,
+            scores,
+        },
+        rows,
+    )))
 }
 
 /// Ids of rows, only to order them.
@@ -286,7 +326,9 @@ impl Ids {
     }
 
     fn extend(&mut self, record: &RecordBatch, rows: &[usize], plan: &Plan) -> Result<(), SourceError> {
-        let Some(found) = &plan.layout.id else { return Ok(()) };
+        let Some(found) = &plan.layout.id else {
+            return Ok(());
+        };
         let array = record
             .column_by_name(&found.name)
             .ok_or_else(|| plan.corrupt(format!("column `{}` is not in the answer", found.name)))?;
@@ -296,12 +338,18 @@ impl Ids {
             Self::Numbers(ids) => {
                 let array = cast(array, &DataType::Int64).map_err(arrow)?;
                 let array = array.as_primitive::<Int64Type>();
-                ids.extend(rows.iter().map(|at| (!array.is_null(*at)).then(|| array.value(*at))));
+                ids.extend(
+                    rows.iter()
+                        .map(|at| (!array.is_null(*at)).then(|| array.value(*at))),
+                );
             }
             Self::Texts(ids) => {
                 let array = cast(array, &DataType::Utf8).map_err(arrow)?;
                 let array = array.as_string::<i32>();
-                ids.extend(rows.iter().map(|at| (!array.is_null(*at)).then(|| array.value(*at).to_owned())));
+                ids.extend(
+                    rows.iter()
+                        .map(|at| (!array.is_null(*at)).then(|| array.value(*at).to_owned())),
+                );
             }
         }
         Ok(())
@@ -309,13 +357,13 @@ impl Ids {
 
     /// Missing ids come last, as in PostgreSQL; `None` when there are no ids.
     fn compare(&self, a: usize, b: usize) -> Option<std::cmp::Ordering> {
-        fn order<T: Ord>(a: &Option<T>, b: &Option<T>) -> std::cmp::Ordering {
+        fn order<T: Ord>(a: Option<&T>, b: Option<&T>) -> std::cmp::Ordering {
             (a.is_none(), a).cmp(&(b.is_none(), b))
         }
         match self {
             Self::None => None,
-            Self::Numbers(ids) => Some(order(&ids[a], &ids[b])),
-            Self::Texts(ids) => Some(order(&ids[a], &ids[b])),
+            Self::Numbers(ids) => Some(order(ids[a].as_ref(), ids[b].as_ref())),
+            Self::Texts(ids) => Some(order(ids[a].as_ref(), ids[b].as_ref())),
         }
     }
 }
@@ -324,15 +372,28 @@ fn extent_now(path: &Path, definition: &ModelDefinition) -> Result<Option<(i64, 
     let layout = check_now(path, definition)?;
     let builder = open(path)?;
     let source_name = path.display().to_string();
-    let corrupt =
-        |error: &dyn std::fmt::Display| SourceError::Corrupt { source_name: source_name.clone(), cause: error.to_string() };
-    let position = builder.schema().index_of(&layout.time.name).map_err(|error| corrupt(&error))?;
+    let corrupt = |error: &dyn std::fmt::Display| SourceError::Corrupt {
+        source_name: source_name.clone(),
+        cause: error.to_string(),
+    };
+    let position = builder
+        .schema()
+        .index_of(&layout.time.name)
+        .map_err(|error| corrupt(&error))?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), [position]);
-    let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(|error| corrupt(&error))?;
+    let reader = builder
+        .with_projection(mask)
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(|error| corrupt(&error))?;
     let mut found: Option<(i64, i64)> = None;
     for record in reader {
         let record = record.map_err(|error| corrupt(&error))?;
-        for time in micros(record.column(0)).map_err(|error| corrupt(&error))?.into_iter().flatten() {
+        for time in micros(record.column(0))
+            .map_err(|error| corrupt(&error))?
+            .into_iter()
+            .flatten()
+        {
             let (low, high) = found.unwrap_or((time, time));
             found = Some((low.min(time), high.max(time)));
         }

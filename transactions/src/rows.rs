@@ -84,7 +84,10 @@ mod tests {
 
     #[test]
     fn a_label_counts_from_the_instant_it_is_known() {
-        let knowledge = Knowledge { as_of: 100, delay: 10 };
+        let knowledge = Knowledge {
+            as_of: 100,
+            delay: 10,
+        };
         let cases = [
             // raw        time  known at                       what
             (Some(1.0), 90, KnownAt::AfterDelay, Label::Fraud), // the end is inclusive
@@ -97,7 +100,11 @@ mod tests {
             (Some(1.0), i64::MAX, KnownAt::AfterDelay, Label::Unknown),
         ];
         for (raw, time, known_at, want) in cases {
-            assert_eq!(label_of(raw, time, known_at, knowledge), Ok(want), "{raw:?} {time} {known_at:?}");
+            assert_eq!(
+                label_of(raw, time, known_at, knowledge),
+                Ok(want),
+                "{raw:?} {time} {known_at:?}"
+            );
         }
         assert_eq!(label_of(Some(2.0), 0, KnownAt::AfterDelay, knowledge), Err(2.0));
         assert!(label_of(Some(f64::NAN), 0, KnownAt::AfterDelay, knowledge).is_err());

@@ -26,8 +26,12 @@ pub struct SourceSettings {
 impl SourceSettings {
     /// Reads `[transactions]`.
     pub fn read(reader: &Reader<'_>) -> Self {
-        let range = Duration::from_secs(1)..=Duration::from_secs(3_600);
-        Self { statement_timeout: reader.section("transactions").duration("statement_timeout", range) }
+        let range = Duration::from_secs(1)..=Duration::from_hours(1);
+        Self {
+            statement_timeout: reader
+                .section("transactions")
+                .duration("statement_timeout", range),
+        }
     }
 }
 
@@ -73,17 +77,38 @@ pub struct Request {
 impl Request {
     /// Everything, in order: for training and validation.
     pub fn all(window: Window, as_of: DateTime<Utc>) -> Self {
-        Self { window, as_of, features: FeatureChoice::All, labels: true, scores: true, order: Order::Time }
+        Self {
+            window,
+            as_of,
+            features: FeatureChoice::All,
+            labels: true,
+            scores: true,
+            order: Order::Time,
+        }
     }
 
     /// The watched features, in any order: for profiles.
     pub fn monitored(window: Window, as_of: DateTime<Utc>) -> Self {
-        Self { window, as_of, features: FeatureChoice::Monitored, labels: false, scores: false, order: Order::Any }
+        Self {
+            window,
+            as_of,
+            features: FeatureChoice::Monitored,
+            labels: false,
+            scores: false,
+            order: Order::Any,
+        }
     }
 
     /// Labels and scores, in any order: for realised performance.
     pub fn outcomes(window: Window, as_of: DateTime<Utc>) -> Self {
-        Self { window, as_of, features: FeatureChoice::None, labels: true, scores: true, order: Order::Any }
+        Self {
+            window,
+            as_of,
+            features: FeatureChoice::None,
+            labels: true,
+            scores: true,
+            order: Order::Any,
+        }
     }
 
     /// First and last microsecond: `[start, end)`; `None` when nothing lies before `as_of`.
@@ -118,12 +143,19 @@ pub struct Plan {
 impl Plan {
     /// A value that cannot mean what its column means.
     pub fn bad_value(&self, column: &str, detail: String) -> SourceError {
-        SourceError::BadValue { source_name: self.source_name.clone(), column: column.to_owned(), detail }
+        SourceError::BadValue {
+            source_name: self.source_name.clone(),
+            column: column.to_owned(),
+            detail,
+        }
     }
 
     /// An answer that breaks its format.
     pub fn corrupt(&self, cause: impl std::fmt::Display) -> SourceError {
-        SourceError::Corrupt { source_name: self.source_name.clone(), cause: cause.to_string() }
+        SourceError::Corrupt {
+            source_name: self.source_name.clone(),
+            cause: cause.to_string(),
+        }
     }
 }
 
@@ -167,7 +199,11 @@ impl TransactionSource {
                 (Backing::Parquet(path.clone()), layout)
             }
         };
-        Ok(Self { definition: definition.clone(), layout, backing })
+        Ok(Self {
+            definition: definition.clone(),
+            layout,
+            backing,
+        })
     }
 
     /// The definition it was opened with.
@@ -200,8 +236,14 @@ impl TransactionSource {
     ///
     /// # Errors
     /// [`SourceError`]; parts given before it stay given.
-    pub async fn scan(&self, request: &Request, mut each: impl FnMut(&Batch) + Send) -> Result<u64, SourceError> {
-        let Some(plan) = self.plan(request)? else { return Ok(0) };
+    pub async fn scan(
+        &self,
+        request: &Request,
+        mut each: impl FnMut(&Batch) + Send,
+    ) -> Result<u64, SourceError> {
+        let Some(plan) = self.plan(request)? else {
+            return Ok(0);
+        };
         let mut rows = 0;
         let count = |batch: &Batch| {
             rows += batch.rows() as u64;
@@ -212,7 +254,10 @@ impl TransactionSource {
                 // The table changed since it was opened: say what it lacks now.
                 Err(postgres::ScanError::Changed(cause)) => {
                     table.check(&self.definition).await?;
-                    return Err(SourceError::Unreachable { source_name: plan.source_name, cause });
+                    return Err(SourceError::Unreachable {
+                        source_name: plan.source_name,
+                        cause,
+                    });
                 }
                 Err(postgres::ScanError::Source(error)) => return Err(error),
                 Ok(()) => {}
@@ -229,7 +274,11 @@ impl TransactionSource {
     /// # Errors
     /// [`SourceError`].
     pub async fn count(&self, window: Window, as_of: DateTime<Utc>) -> Result<u64, SourceError> {
-        let request = Request { labels: false, scores: false, ..Request::outcomes(window, as_of) };
+        let request = Request {
+            labels: false,
+            scores: false,
+            ..Request::outcomes(window, as_of)
+        };
         match (&self.backing, self.plan(&request)?) {
             (_, None) => Ok(0),
             (Backing::Postgres(table), Some(plan)) => table.count(&plan).await,
@@ -272,21 +321,27 @@ impl TransactionSource {
         match choice {
             FeatureChoice::None => Ok(Vec::new()),
             FeatureChoice::All => Ok(all().map(|(at, _)| at).collect()),
-            FeatureChoice::Monitored => Ok(all().filter(|(_, (f, _))| f.monitored).map(|(at, _)| at).collect()),
+            FeatureChoice::Monitored => Ok(all()
+                .filter(|(_, (f, _))| f.monitored)
+                .map(|(at, _)| at)
+                .collect()),
             FeatureChoice::Named(names) => names
                 .iter()
                 .map(|name| {
-                    all().find(|(_, (feature, _))| feature.name == *name).map(|(at, _)| at).ok_or_else(|| {
-                        let problem = CatalogueProblem::MissingColumn {
-                            setting: "features",
-                            column: name.clone(),
-                            nearest: nearest(name, self.features().map(|feature| feature.name.as_str())),
-                        };
-                        SourceError::Catalogue {
-                            source_name: self.definition.source.to_string(),
-                            problems: vec![problem],
-                        }
-                    })
+                    all()
+                        .find(|(_, (feature, _))| feature.name == *name)
+                        .map(|(at, _)| at)
+                        .ok_or_else(|| {
+                            let problem = CatalogueProblem::MissingColumn {
+                                setting: "features",
+                                column: name.clone(),
+                                nearest: nearest(name, self.features().map(|feature| feature.name.as_str())),
+                            };
+                            SourceError::Catalogue {
+                                source_name: self.definition.source.to_string(),
+                                problems: vec![problem],
+                            }
+                        })
                 })
                 .collect(),
         }
@@ -294,7 +349,13 @@ impl TransactionSource {
 
     /// A batch of no rows with the columns of a request.
     fn empty(&self, request: &Request) -> Result<Batch, SourceError> {
-        let kinds = self.chosen(&request.features)?.into_iter().map(|at| self.layout.features[at].0.kind);
-        Ok(Batch { features: kinds.map(crate::batch::Column::empty).collect(), ..Batch::default() })
+        let kinds = self
+            .chosen(&request.features)?
+            .into_iter()
+            .map(|at| self.layout.features[at].0.kind);
+        Ok(Batch {
+            features: kinds.map(crate::batch::Column::empty).collect(),
+            ..Batch::default()
+        })
     }
 }

@@ -1,11 +1,13 @@
 //! The candidate's bytes, from a file or from the tracking server; their digest is computed anew.
 
-use std::time::Duration;
+use std::future::Future;
 
+use anyhow::Context as _;
 use schemas::events::Artifact;
 use scoring::{ARTIFACT_BYTES_MAX, LoadError, Model};
+use url::Url;
 
-use crate::config::Mlflow;
+use crate::config::{Login, Mlflow};
 
 /// Why there is no candidate to judge.
 #[derive(Debug, thiserror::Error)]
@@ -31,72 +33,237 @@ pub enum ArtifactError {
     Refused(#[from] LoadError),
 }
 
-/// Reads, checks and prepares a candidate.
-pub async fn load(artifact: &Artifact, mlflow: Option<&Mlflow>) -> Result<Model, ArtifactError> {
-    let bytes = if let Some(path) = artifact.uri.strip_prefix("mlflow-artifacts:/") {
-        let mlflow = mlflow.ok_or_else(|| missing(artifact, "MLFLOW_TRACKING_URI is not set"))?;
-        from_mlflow(artifact, mlflow, path).await?
-    } else {
-        from_file(artifact).await?
-    };
-    Ok(scoring::load(&bytes, &artifact.sha256)?)
+/// A place where candidates lie.
+trait Store {
+    /// The bytes at an address; at most [`ARTIFACT_BYTES_MAX`].
+    fn fetch(&self, uri: &str) -> impl Future<Output = Result<Vec<u8>, ArtifactError>> + Send;
 }
 
-async fn from_file(artifact: &Artifact) -> Result<Vec<u8>, ArtifactError> {
-    let url = url::Url::parse(&artifact.uri).map_err(|error| missing(artifact, &error.to_string()))?;
-    if url.scheme() != "file" {
-        return Err(missing(artifact, "only `file://` and `mlflow-artifacts:/` are read"));
-    }
-    let path = url.to_file_path().map_err(|()| missing(artifact, "it is no path on this machine"))?;
-    let size = tokio::fs::metadata(&path).await.map_err(|error| of_io(artifact, &error))?.len();
-    if size > ARTIFACT_BYTES_MAX as u64 {
-        return Err(missing(artifact, &format!("it has {size} bytes, more than {ARTIFACT_BYTES_MAX}")));
-    }
-    tokio::fs::read(&path).await.map_err(|error| of_io(artifact, &error))
+/// Every place where candidates may lie.
+#[derive(Debug)]
+pub struct Artifacts {
+    tracking: Option<Tracking>,
 }
 
-fn of_io(artifact: &Artifact, error: &std::io::Error) -> ArtifactError {
-    if error.kind() == std::io::ErrorKind::NotFound {
-        missing(artifact, &error.to_string())
-    } else {
-        unreachable(artifact, &error.to_string())
+impl Artifacts {
+    /// Files, and a tracking server if there is one.
+    ///
+    /// # Errors
+    /// When the client for it cannot be made.
+    pub fn new(mlflow: Option<&Mlflow>) -> anyhow::Result<Self> {
+        Ok(Self {
+            tracking: mlflow.map(Tracking::new).transpose()?,
+        })
+    }
+
+    /// Reads, checks and prepares a candidate.
+    pub async fn load(&self, artifact: &Artifact) -> Result<Model, ArtifactError> {
+        let uri = artifact.uri.as_str();
+        let bytes = match (
+            uri.split_once(':').map_or("", |(scheme, _)| scheme),
+            &self.tracking,
+        ) {
+            ("file", _) => Files.fetch(uri).await?,
+            ("mlflow-artifacts", Some(tracking)) => tracking.fetch(uri).await?,
+            ("mlflow-artifacts", None) => {
+                return Err(missing(
+                    uri,
+                    "`mlflow.tracking_uri` (MLFLOW_TRACKING_URI) is not set",
+                ));
+            }
+            _ => {
+                return Err(missing(
+                    uri,
+                    "only `file:///…` and `mlflow-artifacts:/…` are read",
+                ));
+            }
+        };
+        Ok(scoring::load(&bytes, &artifact.sha256)?)
     }
 }
 
-async fn from_mlflow(artifact: &Artifact, mlflow: &Mlflow, path: &str) -> Result<Vec<u8>, ArtifactError> {
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(60))
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|error| unreachable(artifact, &error.to_string()))?;
-    let base = mlflow.uri.as_str().trim_end_matches('/');
-    let mut request =
-        client.get(format!("{base}/api/2.0/mlflow-artifacts/artifacts/{}", path.trim_start_matches('/')));
-    if let Some(token) = &mlflow.token {
-        request = request.bearer_auth(token.expose());
-    }
-    let mut response = request.send().await.map_err(|error| unreachable(artifact, &error.to_string()))?;
-    let status = response.status();
-    if status.is_server_error() || status.as_u16() == 429 {
-        return Err(unreachable(artifact, &format!("the tracking server answers {status}")));
-    }
-    if !status.is_success() {
-        return Err(missing(artifact, &format!("the tracking server answers {status}")));
-    }
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(artifact, &error.to_string()))? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > ARTIFACT_BYTES_MAX {
-            return Err(missing(artifact, &format!("it has more than {ARTIFACT_BYTES_MAX} bytes")));
+/// `file:///…`: a folder that trainer and validator share.
+struct Files;
+
+impl Store for Files {
+    async fn fetch(&self, uri: &str) -> Result<Vec<u8>, ArtifactError> {
+        let url = Url::parse(uri).map_err(|error| missing(uri, error))?;
+        let path = url
+            .to_file_path()
+            .map_err(|()| missing(uri, "it is no path on this machine"))?;
+        let of_io = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => missing(uri, error),
+            _ => unreachable(uri, error),
+        };
+        let found = tokio::fs::metadata(&path).await.map_err(of_io)?;
+        // A pipe or device could be read for ever.
+        if !found.is_file() {
+            return Err(missing(uri, "it is no file"));
         }
+        if found.len() > ARTIFACT_BYTES_MAX as u64 {
+            return Err(missing(
+                uri,
+                format!("it has {} bytes, more than {ARTIFACT_BYTES_MAX}", found.len()),
+            ));
+        }
+        tokio::fs::read(&path).await.map_err(of_io)
     }
-    Ok(bytes)
 }
 
-fn missing(artifact: &Artifact, cause: &str) -> ArtifactError {
-    ArtifactError::Missing { uri: artifact.uri.clone(), cause: cause.to_owned() }
+/// `mlflow-artifacts:/…`: what the tracking server keeps.
+#[derive(Debug)]
+struct Tracking {
+    client: reqwest::Client,
+    base: Url,
+    login: Login,
 }
 
-fn unreachable(artifact: &Artifact, cause: &str) -> ArtifactError {
-    ArtifactError::Unreachable { uri: artifact.uri.clone(), cause: cause.to_owned() }
+impl Tracking {
+    fn new(mlflow: &Mlflow) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder()
+            .timeout(mlflow.timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("make a client for the tracking server")?;
+        Ok(Self {
+            client,
+            base: mlflow.uri.clone(),
+            login: mlflow.login.clone(),
+        })
+    }
+
+    /// The address of an artefact below the tracking server; `..` does not lead out of it.
+    fn address(&self, uri: &str) -> Option<Url> {
+        let path = uri
+            .strip_prefix("mlflow-artifacts:/")
+            .filter(|path| !path.starts_with('/'))?;
+        let mut url = self.base.clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        let mut segments = url.path_segments_mut().ok()?;
+        segments
+            .pop_if_empty()
+            .extend(["api", "2.0", "mlflow-artifacts", "artifacts"]);
+        for segment in path.split('/') {
+            if ["", ".", ".."].contains(&segment) {
+                return None;
+            }
+            segments.push(segment);
+        }
+        drop(segments);
+        Some(url)
+    }
+}
+
+impl Store for Tracking {
+    async fn fetch(&self, uri: &str) -> Result<Vec<u8>, ArtifactError> {
+        let address = self
+            .address(uri)
+            .ok_or_else(|| missing(uri, "it is no path below the tracking server"))?;
+        let request = match &self.login {
+            Login::None => self.client.get(address),
+            Login::Token(token) => self.client.get(address).bearer_auth(token.expose()),
+            Login::Basic(name, password) => {
+                self.client.get(address).basic_auth(name, Some(password.expose()))
+            }
+        };
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| unreachable(uri, error.without_url()))?;
+        let status = response.status();
+        if !status.is_success() {
+            let cause = format!("the tracking server answers {status}");
+            // The model is not there; every other answer may be about rights, load or a proxy, which people can mend.
+            let final_answer = [400, 404, 410].contains(&status.as_u16());
+            return Err(if final_answer {
+                missing(uri, cause)
+            } else {
+                unreachable(uri, cause)
+            });
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| unreachable(uri, error.without_url()))?
+        {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ARTIFACT_BYTES_MAX {
+                return Err(missing(
+                    uri,
+                    format!("it has more than {ARTIFACT_BYTES_MAX} bytes"),
+                ));
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+fn missing(uri: &str, cause: impl std::fmt::Display) -> ArtifactError {
+    ArtifactError::Missing {
+        uri: uri.to_owned(),
+        cause: cause.to_string(),
+    }
+}
+
+fn unreachable(uri: &str, cause: impl std::fmt::Display) -> ArtifactError {
+    ArtifactError::Unreachable {
+        uri: uri.to_owned(),
+        cause: cause.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn tracking(base: &str) -> Tracking {
+        chassis::install_crypto();
+        let mlflow = Mlflow {
+            uri: base.parse().unwrap(),
+            login: Login::None,
+            timeout: Duration::from_secs(1),
+        };
+        Tracking::new(&mlflow).unwrap()
+    }
+
+    #[test]
+    fn addresses_stay_below_the_tracking_server() {
+        let at_root = tracking("http://127.0.0.1:5000");
+        let below = tracking("https://ml.example.org/mlflow/");
+        let path = "mlflow-artifacts:/1/abc/artifacts/model/model.json";
+        let shown = |tracking: &Tracking, uri: &str| tracking.address(uri).map(|url| url.to_string());
+        assert_eq!(
+            shown(&at_root, path).as_deref(),
+            Some("http://127.0.0.1:5000/api/2.0/mlflow-artifacts/artifacts/1/abc/artifacts/model/model.json")
+        );
+        assert_eq!(
+            shown(&below, path).as_deref(),
+            Some(
+                "https://ml.example.org/mlflow/api/2.0/mlflow-artifacts/artifacts/1/abc/artifacts/model/model.json"
+            )
+        );
+        for bad in [
+            "../../../../admin",
+            "a/../../b",
+            "/127.0.0.1:9/x",
+            "//elsewhere/x",
+            "a//b",
+            "",
+            "a/./b",
+        ] {
+            assert_eq!(
+                shown(&at_root, &format!("mlflow-artifacts:/{bad}")),
+                None,
+                "{bad}"
+            );
+        }
+        assert_eq!(
+            shown(&at_root, "mlflow-artifacts:/1/a?b#c").as_deref(),
+            Some("http://127.0.0.1:5000/api/2.0/mlflow-artifacts/artifacts/1/a%3Fb%23c")
+        );
+    }
 }

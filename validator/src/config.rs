@@ -1,10 +1,12 @@
 //! The gates, as settings.
 
-use chassis::{Reader, Secret};
-use transactions::{ModelDefinition, SourceSettings};
-use url::Url;
+use std::time::Duration;
 
-use crate::judge::Gates;
+use chassis::{Reader, Secret, Section};
+use transactions::{ModelDefinition, SourceSettings};
+use url::{Host, Url};
+
+use crate::judge::{GateOn, Gates};
 
 /// Checked settings of the validator.
 #[derive(Debug, Clone)]
@@ -26,28 +28,83 @@ pub struct Config {
 pub struct Mlflow {
     /// Its base address.
     pub uri: Url,
-    /// Bearer token.
-    pub token: Option<Secret>,
+    /// What it wants to know of us.
+    pub login: Login,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+}
+
+/// How to log in.
+#[derive(Debug, Clone)]
+pub enum Login {
+    /// Not at all.
+    None,
+    /// With a bearer token.
+    Token(Secret),
+    /// With name and password.
+    Basic(String, Secret),
 }
 
 impl Config {
     /// Reads `[validation]`, `[mlflow]`, `[models.*]` and `[transactions]`.
     pub fn read(reader: &Reader<'_>) -> Self {
         let section = reader.section("validation");
-        let tracking = reader.section("mlflow");
-        let token = tracking.optional_secret("token");
         Self {
             gates: Gates {
                 recall_min: section.number("recall_min", 0.0..=1.0),
                 precision_min: section.number("precision_min", 0.0..=1.0),
+                on: section.choice(
+                    "gate_on",
+                    &[
+                        ("estimate", GateOn::Estimate),
+                        ("lower_bound", GateOn::LowerBound),
+                    ],
+                ),
                 rows_min: section.integer("rows_min", 1..=1_000_000_000),
                 frauds_min: section.integer("frauds_min", 1..=1_000_000_000),
                 reported_tolerance: section.number("reported_tolerance", 0.0..=1.0),
             },
             confidence: section.number("confidence", 0.5..=0.999),
-            mlflow: tracking.optional_url("tracking_uri", &["http", "https"]).map(|uri| Mlflow { uri, token }),
+            mlflow: Mlflow::read(&reader.section("mlflow")),
             models: ModelDefinition::read_all(reader),
             sources: SourceSettings::read(reader),
         }
+    }
+}
+
+impl Mlflow {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let timeout = section.duration("timeout", Duration::from_secs(1)..=Duration::from_secs(600));
+        let (token, username) = (
+            section.optional_secret("token"),
+            section.optional_text("username"),
+        );
+        let login = match (token, username, section.optional_secret("password")) {
+            (None, None, None) => Login::None,
+            (Some(token), None, None) => Login::Token(token),
+            (None, Some(username), Some(password)) => Login::Basic(username, password),
+            _ => {
+                section.problem(
+                    "username",
+                    "a token alone, or `mlflow.username` and `mlflow.password`, or nothing",
+                );
+                Login::None
+            }
+        };
+        let uri = section.optional_url("tracking_uri", &["http", "https"])?;
+        if !matches!(login, Login::None) && uri.scheme() == "http" && !is_loopback(&uri) {
+            let expected = "an `https://` URL, because a token is sent; `http://` only to a loopback address";
+            section.problem("tracking_uri", expected);
+        }
+        Some(Self { uri, login, timeout })
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }

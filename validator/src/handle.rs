@@ -12,9 +12,9 @@ use schemas::{Event, ModelName, Received};
 use sqlx::PgPool;
 use transactions::{FeatureChoice, ModelDefinition, Request, SourceError, TransactionSource};
 
-use crate::artifact::{self, ArtifactError};
+use crate::artifact::{ArtifactError, Artifacts};
 use crate::config::Config;
-use crate::judge::{self, Judgement, Spans};
+use crate::judge::{self, Identity, Judgement, Spans};
 use crate::measure::{self, Measurement};
 use crate::metrics::{ValidationLabels, ValidatorMetrics};
 use crate::store;
@@ -24,11 +24,19 @@ pub fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Res
     let judge = Arc::new(Judge {
         service: context.service,
         pool: context.pool.clone(),
-        models: config.models.iter().map(|model| (model.model.clone(), model.clone())).collect(),
+        models: config
+            .models
+            .iter()
+            .map(|model| (model.model.clone(), model.clone()))
+            .collect(),
+        artifacts: Artifacts::new(config.mlflow.as_ref())?,
         metrics: ValidatorMetrics::register(&context.metrics),
         config,
     });
-    tasks.spawn("consume", chassis::consume::run(context, crate::SUBSCRIPTION, judge));
+    tasks.spawn(
+        "consume",
+        chassis::consume::run(context, crate::SUBSCRIPTION, judge),
+    );
     Ok(())
 }
 
@@ -36,6 +44,7 @@ struct Judge {
     service: &'static str,
     pool: PgPool,
     models: BTreeMap<ModelName, ModelDefinition>,
+    artifacts: Artifacts,
     metrics: ValidatorMetrics,
     config: Config,
 }
@@ -43,14 +52,28 @@ struct Judge {
 impl Handler for Judge {
     async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
         let Event::ModelTrained(trained) = &received.event else {
-            return Err(HandleError::permanent(format!("{} is not for {}", received.attributes.kind, self.service)));
+            return Err(HandleError::permanent(format!(
+                "{} is not for {}",
+                received.attributes.kind, self.service
+            )));
         };
         let model = &received.attributes.model;
-        let definition = self.models.get(model).ok_or_else(|| HandleError::unknown_model(model))?;
-        let timer = TaskTimer::start(DAG_TRAINING, "validate", trained.as_of, trained.decision_id.to_string());
+        let definition = self
+            .models
+            .get(model)
+            .ok_or_else(|| HandleError::unknown_model(model))?;
+        let timer = TaskTimer::start(
+            DAG_TRAINING,
+            "validate",
+            trained.as_of,
+            trained.decision_id.to_string(),
+        );
         let validated = self.validate(definition, trained).await?;
         if !store::insert(tx, model, &validated).await? {
-            tracing::warn!("version {} was validated before; this report is dropped", validated.version);
+            tracing::warn!(
+                "version {} was validated before; this report is dropped",
+                validated.version
+            );
             return Ok(());
         }
         let end = match validated.verdict {
@@ -58,10 +81,22 @@ impl Handler for Judge {
             ValidationVerdict::Failed => TaskEnd::Failed(validated.failures.join("; ")),
         };
         timer.finish(&mut **tx, &end, validated.rows, 0).await?;
-        let verdict = if validated.verdict == ValidationVerdict::Passed { "passed" } else { "failed" };
+        let verdict = if validated.verdict == ValidationVerdict::Passed {
+            "passed"
+        } else {
+            "failed"
+        };
         tracing::info!(model.name = %model, "candidate {} {verdict} validation", validated.version);
-        let labels = ValidationLabels { model: model.to_string(), verdict: verdict.to_owned() };
-        outbox::append(tx, self.service, Draft::new(model, Cause::event(received), validated)).await?;
+        let labels = ValidationLabels {
+            model: model.to_string(),
+            verdict: verdict.to_owned(),
+        };
+        outbox::append(
+            tx,
+            self.service,
+            Draft::new(model, Cause::event(received), validated),
+        )
+        .await?;
         self.metrics.validations.get_or_create(&labels).inc();
         Ok(())
     }
@@ -69,45 +104,84 @@ impl Handler for Judge {
 
 impl Judge {
     /// Judges; whatever a wait may cure is an error, everything else is a verdict with its reason.
-    async fn validate(&self, definition: &ModelDefinition, trained: &ModelTrained) -> Result<ModelValidated, HandleError> {
+    async fn validate(
+        &self,
+        definition: &ModelDefinition,
+        trained: &ModelTrained,
+    ) -> Result<ModelValidated, HandleError> {
         let spans = Spans {
             training: trained.training_window,
             threshold: trained.threshold_window,
             holdout: trained.holdout_window,
             as_of: trained.as_of,
         };
-        match self.measure(definition, trained).await {
+        match self.measure(definition, trained, &spans).await {
             Ok(measurement) => {
-                let judgement =
-                    judge::judge(&self.config.gates, &spans, &measurement.measured, &trained.reported);
+                let judgement = judge::judge(
+                    &self.config.gates,
+                    &spans,
+                    &measurement.measured,
+                    &trained.reported,
+                );
                 Ok(report(trained, judgement, Some(measurement)))
             }
             Err(Obstacle::Wait(error)) => Err(HandleError::Transient(error)),
-            Err(Obstacle::Final(reason)) => {
-                let mut failures = judge::leakage(&spans);
-                failures.insert(0, format!("could not be judged: {reason}"));
-                let judgement = Judgement { verdict: ValidationVerdict::Failed, failures, gates: Vec::new() };
+            Err(Obstacle::Final(mut failures)) => {
+                failures.extend(judge::leakage(&spans));
+                let judgement = Judgement {
+                    verdict: ValidationVerdict::Failed,
+                    failures,
+                    gates: Vec::new(),
+                };
                 Ok(report(trained, judgement, None))
             }
         }
     }
 
-    async fn measure(&self, definition: &ModelDefinition, trained: &ModelTrained) -> Result<Measurement, Obstacle> {
-        let candidate = artifact::load(&trained.artifact, self.config.mlflow.as_ref()).await?;
+    async fn measure(
+        &self,
+        definition: &ModelDefinition,
+        trained: &ModelTrained,
+        spans: &Spans,
+    ) -> Result<Measurement, Obstacle> {
+        let candidate = self.artifacts.load(&trained.artifact).await?;
+        let announced = Identity {
+            model: definition.model.clone(),
+            training: trained.training_window,
+            operating_threshold: trained.operating_threshold.get(),
+        };
+        let artefact = candidate.artifact();
+        let own = Identity {
+            model: artefact.model.clone(),
+            training: artefact.training_window,
+            operating_threshold: artefact.operating_threshold,
+        };
+        let mismatch = judge::mismatch(&announced, spans, &own);
+        if !mismatch.is_empty() {
+            return Err(Obstacle::Final(mismatch));
+        }
+        let names: Vec<String> = artefact
+            .features
+            .iter()
+            .map(|feature| feature.name.clone())
+            .collect();
         let source = TransactionSource::open(definition, &self.pool, self.config.sources).await?;
-        let request =
-            Request { features: FeatureChoice::All, scores: false, ..Request::all(trained.holdout_window, trained.as_of) };
+        let request = Request {
+            features: FeatureChoice::Named(names.clone()),
+            scores: false,
+            ..Request::all(trained.holdout_window, trained.as_of)
+        };
         let batch = source.read(&request).await?;
-        let names: Vec<String> = source.features().map(|feature| feature.name.clone()).collect();
         let (threshold, confidence) = (trained.operating_threshold.get(), self.config.confidence);
         let measured = tokio::task::spawn_blocking(move || {
-            let (scores, frauds) = measure::score(&candidate, &batch, &names)?;
-            Ok::<_, scoring::ScoreError>(measure::measure(&scores, &frauds, threshold, confidence))
+            let (scores, frauds) =
+                measure::score(&candidate, &batch, &names).map_err(|error| error.to_string())?;
+            measure::measure(&scores, &frauds, threshold, confidence).map_err(|error| error.to_string())
         })
         .await
         .context("scoring panicked")
         .map_err(Obstacle::Wait)?;
-        measured.map_err(|error| Obstacle::Final(error.to_string()))
+        measured.map_err(|reason| Obstacle::judgeless(&reason))
     }
 }
 
@@ -115,29 +189,49 @@ impl Judge {
 enum Obstacle {
     /// Waiting may help.
     Wait(anyhow::Error),
-    /// It cannot.
-    Final(String),
+    /// It cannot; one sentence each.
+    Final(Vec<String>),
+}
+
+impl Obstacle {
+    fn judgeless(reason: &impl std::fmt::Display) -> Self {
+        Self::Final(vec![format!("could not be judged: {reason}")])
+    }
 }
 
 impl From<ArtifactError> for Obstacle {
     fn from(error: ArtifactError) -> Self {
         match error {
             ArtifactError::Unreachable { .. } => Self::Wait(error.into()),
-            ArtifactError::Missing { .. } | ArtifactError::Refused(_) => Self::Final(error.to_string()),
+            ArtifactError::Missing { .. } | ArtifactError::Refused(_) => Self::judgeless(&error),
         }
     }
 }
 
 impl From<SourceError> for Obstacle {
     fn from(error: SourceError) -> Self {
-        if error.is_transient() { Self::Wait(error.into()) } else { Self::Final(error.to_string()) }
+        if error.is_transient() {
+            Self::Wait(error.into())
+        } else {
+            Self::judgeless(&error)
+        }
     }
 }
 
 fn report(trained: &ModelTrained, judgement: Judgement, measurement: Option<Measurement>) -> ModelValidated {
-    let nothing = Confusion { true_positives: 0, false_positives: 0, false_negatives: 0, true_negatives: 0 };
+    let nothing = Confusion {
+        true_positives: 0,
+        false_positives: 0,
+        false_negatives: 0,
+        true_negatives: 0,
+    };
     let (rows, frauds, confusion, metrics) = measurement.map_or((0, 0, nothing, Vec::new()), |measurement| {
-        (measurement.measured.rows, measurement.measured.frauds, measurement.confusion, measurement.metrics)
+        (
+            measurement.measured.rows,
+            measurement.measured.frauds,
+            measurement.confusion,
+            measurement.metrics,
+        )
     });
     ModelValidated {
         version: trained.version.clone(),

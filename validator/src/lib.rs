@@ -39,10 +39,34 @@ impl Service for Validator {
         about: "judges a candidate on held-out transactions before it may be promoted",
         defaults: &[include_str!("../config/default.toml"), transactions::DEFAULTS],
         aliases: &[
-            Alias { name: "MIN_RECALL_THRESHOLD", key: "validation.recall_min" },
-            Alias { name: "MIN_PRECISION_THRESHOLD", key: "validation.precision_min" },
-            Alias { name: "MLFLOW_TRACKING_URI", key: "mlflow.tracking_uri" },
-            Alias { name: "MLFLOW_TRACKING_TOKEN", key: "mlflow.token" },
+            Alias {
+                name: "MIN_RECALL_THRESHOLD",
+                key: "validation.recall_min",
+            },
+            Alias {
+                name: "MIN_PRECISION_THRESHOLD",
+                key: "validation.precision_min",
+            },
+            Alias {
+                name: "MLFLOW_TRACKING_URI",
+                key: "mlflow.tracking_uri",
+            },
+            Alias {
+                name: "MLFLOW_TRACKING_TOKEN",
+                key: "mlflow.token",
+            },
+            Alias {
+                name: "MLFLOW_TRACKING_USERNAME",
+                key: "mlflow.username",
+            },
+            Alias {
+                name: "MLFLOW_TRACKING_PASSWORD",
+                key: "mlflow.password",
+            },
+            Alias {
+                name: "MLFLOW_EXPERIMENT_NAME",
+                key: "mlflow.experiment",
+            },
         ],
         migrator: &MIGRATOR,
     };

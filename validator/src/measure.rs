@@ -1,5 +1,6 @@
 //! Scores and labels of the holdout become confusion, metrics and intervals.
 
+use drift_stats::Unusable;
 use drift_stats::performance::{Confusion, Ranking};
 use drift_stats::proportion::{self, Rate, wilson};
 use schemas::Share;
@@ -7,7 +8,7 @@ use schemas::events::{self, MetricEstimate};
 use scoring::{Model, Rows, ScoreError};
 use transactions::{Batch, Column, Label};
 
-use crate::judge::Measured;
+use crate::judge::{Estimate, Measured};
 
 /// Everything that the report says of the holdout.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +27,10 @@ pub fn score(model: &Model, batch: &Batch, names: &[String]) -> Result<(Vec<f64>
     for (name, column) in names.iter().zip(&batch.features) {
         let column = match column {
             Column::Numeric(values) => scoring::Column::Numeric(values),
-            Column::Category { codes, levels } => scoring::Column::Category { codes, dictionary: levels },
+            Column::Category { codes, levels } => scoring::Column::Category {
+                codes,
+                dictionary: levels,
+            },
         };
         rows = rows.with(name, column)?;
     }
@@ -43,34 +47,53 @@ pub fn score(model: &Model, batch: &Batch, names: &[String]) -> Result<(Vec<f64>
 }
 
 /// Measures at the operating threshold.
-pub fn measure(scores: &[f64], frauds: &[bool], threshold: f64, confidence: f64) -> Measurement {
-    let mut confusion = Confusion::default();
-    for (score, fraud) in scores.iter().zip(frauds) {
-        confusion.add(*score >= threshold, *fraud);
-    }
+///
+/// # Errors
+/// When a score is no number: a comparison with it would pass for "genuine".
+pub fn measure(
+    scores: &[f64],
+    frauds: &[bool],
+    threshold: f64,
+    confidence: f64,
+) -> Result<Measurement, Unusable> {
+    let ranking = Ranking::new(scores, frauds)?;
+    let confusion = ranking.confusion_at(threshold);
     let rates = [
         ("recall", confusion.recall()),
         ("precision", confusion.precision()),
         ("false_positive_rate", false_positive_rate(&confusion)),
     ];
-    let mut metrics: Vec<MetricEstimate> =
-        rates.into_iter().map(|(name, rate)| estimate(name, rate.value(), wilson(rate, confidence), confidence)).collect();
-    metrics.push(estimate("f1", confusion.f1(), confusion.f1_interval(confidence), confidence));
-    if let Ok(ranking) = Ranking::new(scores, frauds) {
-        let auc = ranking.roc_auc().ok();
-        metrics.push(estimate("roc_auc", auc, ranking.roc_auc_interval(confidence).ok(), confidence));
-        let precision = ranking.average_precision().ok();
-        let interval = ranking.average_precision_interval(confidence).ok();
-        metrics.push(estimate("average_precision", precision, interval, confidence));
-    }
-    let by_name =
-        metrics.iter().filter_map(|metric| Some((metric.name.clone(), metric.value?.get()))).collect();
-    Measurement {
+    let mut metrics: Vec<MetricEstimate> = rates
+        .into_iter()
+        .map(|(name, rate)| estimate(name, rate.value(), wilson(rate, confidence), confidence))
+        .collect();
+    metrics.push(estimate(
+        "f1",
+        confusion.f1(),
+        confusion.f1_interval(confidence),
+        confidence,
+    ));
+    // Without both classes there is nothing to rank; the report then has the name without a value.
+    let area = ranking.roc_auc().ok();
+    metrics.push(estimate(
+        "roc_auc",
+        area,
+        ranking.roc_auc_interval(confidence).ok(),
+        confidence,
+    ));
+    let average = ranking.average_precision().ok();
+    let interval = ranking.average_precision_interval(confidence).ok();
+    metrics.push(estimate("average_precision", average, interval, confidence));
+    let by_name = metrics
+        .iter()
+        .filter_map(|metric| Some((metric.name.clone(), metric.value?.get())))
+        .collect();
+    Ok(Measurement {
         measured: Measured {
             rows: confusion.rows(),
             frauds: confusion.frauds(),
-            recall: confusion.recall().value(),
-            precision: confusion.precision().value(),
+            recall: with_interval(confusion.recall(), confidence),
+            precision: with_interval(confusion.precision(), confidence),
             by_name,
         },
         confusion: events::Confusion {
@@ -80,11 +103,23 @@ pub fn measure(scores: &[f64], frauds: &[bool], threshold: f64, confidence: f64)
             true_negatives: confusion.true_negatives,
         },
         metrics,
-    }
+    })
+}
+
+fn with_interval(rate: Rate, confidence: f64) -> Option<Estimate> {
+    let (value, interval) = (rate.value()?, wilson(rate, confidence)?);
+    Some(Estimate {
+        value,
+        low: interval.low,
+        high: interval.high,
+    })
 }
 
 fn false_positive_rate(confusion: &Confusion) -> Rate {
-    Rate { hits: confusion.false_positives, of: confusion.false_positives + confusion.true_negatives }
+    Rate {
+        hits: confusion.false_positives,
+        of: confusion.false_positives + confusion.true_negatives,
+    }
 }
 
 fn estimate(
@@ -98,7 +133,82 @@ fn estimate(
         name: name.to_owned(),
         value: value.and_then(share),
         interval: interval.and_then(|interval| {
-            Some(events::Interval { low: share(interval.low)?, high: share(interval.high)?, level: share(confidence)? })
+            Some(events::Interval {
+                low: share(interval.low)?,
+                high: share(interval.high)?,
+                level: share(confidence)?,
+            })
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_is_what_a_pencil_gives() {
+        // Four frauds and six genuine rows; at 0.5 three frauds and one genuine row are flagged.
+        let rows = [
+            (0.9, true),
+            (0.8, true),
+            (0.7, false),
+            (0.5, true),
+            (0.49, true),
+            (0.4, false),
+            (0.3, false),
+            (0.2, false),
+            (0.1, false),
+            (0.0, false),
+        ];
+        let (scores, frauds): (Vec<f64>, Vec<bool>) = rows.into_iter().unzip();
+        let found = measure(&scores, &frauds, 0.5, 0.95).unwrap();
+        assert_eq!((found.measured.rows, found.measured.frauds), (10, 4));
+        let counts = events::Confusion {
+            true_positives: 3,
+            false_positives: 1,
+            false_negatives: 1,
+            true_negatives: 5,
+        };
+        assert_eq!(found.confusion, counts, "a score at the threshold is flagged");
+        let value = |name: &str| {
+            let metric = found.metrics.iter().find(|metric| metric.name == name).unwrap();
+            let (value, interval) = (metric.value.unwrap().get(), metric.interval.clone().unwrap());
+            assert!(
+                interval.low.get() <= value && value <= interval.high.get(),
+                "{name}: {interval:?}"
+            );
+            assert_eq!(interval.level.get(), 0.95);
+            value
+        };
+        let expected = [
+            ("recall", 0.75),
+            ("precision", 0.75),
+            ("f1", 0.75),
+            ("false_positive_rate", 1.0 / 6.0),
+            // Of 24 pairs the genuine row at 0.7 is above two frauds.
+            ("roc_auc", 22.0 / 24.0),
+            ("average_precision", (1.0 + 1.0 + 3.0 / 4.0 + 4.0 / 5.0) / 4.0),
+        ];
+        for (name, want) in expected {
+            assert!((value(name) - want).abs() < 1e-12, "{name}: {}", value(name));
+        }
+        assert_eq!(found.metrics.len(), expected.len());
+        assert_eq!(found.measured.recall.map(|recall| recall.value), Some(0.75));
+    }
+
+    #[test]
+    fn what_is_undefined_has_no_value_and_what_is_no_number_is_refused() {
+        let found = measure(&[0.1, 0.2], &[false, false], 0.5, 0.95).unwrap();
+        assert_eq!((found.measured.recall, found.measured.precision), (None, None));
+        for metric in &found.metrics {
+            assert_eq!(
+                metric.value.is_some(),
+                metric.name == "false_positive_rate",
+                "{metric:?}"
+            );
+        }
+        assert!(measure(&[0.1, f64::NAN], &[false, true], 0.5, 0.95).is_err());
+        assert_eq!(measure(&[], &[], 0.5, 0.95).unwrap().measured.rows, 0);
     }
 }

@@ -25,7 +25,11 @@ impl ValidatorMetrics {
     pub fn register(metrics: &chassis::metrics::Metrics) -> Self {
         let own = Self::default();
         metrics.register(|registry| {
-            registry.register("vigie_validations", "Validations by model and verdict", own.validations.clone());
+            registry.register(
+                "vigie_validations",
+                "Validations by model and verdict",
+                own.validations.clone(),
+            );
         });
         own
     }

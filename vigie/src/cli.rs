@@ -94,8 +94,10 @@ pub struct DemoArgs {
 
 /// Arguments of `vigie dev`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Reads [models] and everything else from vigie.toml, except that database and broker are the private ones.\n\
-    With --sample, four weeks of simulated payments that end now and a model `fraud-cards` over them are there to play with.")]
+#[command(
+    after_help = "Reads [models] and everything else from vigie.toml, except that database and broker are the private ones.\n\
+    With --sample, four weeks of simulated payments that end now and a model `fraud-cards` over them are there to play with."
+)]
 pub struct DevArgs {
     /// Folder of the private servers; kept, so that the next start finds everything again.
     #[arg(long, value_name = "DIR", default_value = ".vigie/dev")]
@@ -107,10 +109,12 @@ pub struct DevArgs {
 
 /// Arguments of `vigie check`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Exit codes: 0 stable, 2 drifted, 3 unknown (could not look), 1 error.\n\n\
+#[command(
+    after_help = "Exit codes: 0 stable, 2 drifted, 3 unknown (could not look), 1 error.\n\n\
     Examples:\n  \
     vigie check fraud-cards\n  \
-    vigie check fraud-cards --as-of 2026-03-01T00:00:00Z --output json")]
+    vigie check fraud-cards --as-of 2026-03-01T00:00:00Z --output json"
+)]
 pub struct CheckArgs {
     /// The model, as named in the settings.
     pub model: ModelName,
@@ -127,10 +131,12 @@ pub struct CheckArgs {
 
 /// Arguments of `vigie retrain`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Exit codes: 0 a training was requested, 2 the decider declined, 1 error.\n\n\
+#[command(
+    after_help = "Exit codes: 0 a training was requested, 2 the decider declined, 1 error.\n\n\
     Examples:\n  \
     vigie retrain fraud-cards --reason \"new terminals in the south\"\n  \
-    vigie retrain fraud-cards --reason \"incident 4711\" --force")]
+    vigie retrain fraud-cards --reason \"incident 4711\" --force"
+)]
 pub struct RetrainArgs {
     /// The model, as named in the settings.
     pub model: ModelName,

@@ -16,7 +16,13 @@ use trainer_bridge::TrainerBridge;
 use validator::Validator;
 
 /// Names of the services, in the order of the loop.
-pub const SERVICES: [&str; 5] = ["drift-monitor", "retrain-decider", "trainer-bridge", "validator", "notifier"];
+pub const SERVICES: [&str; 5] = [
+    "drift-monitor",
+    "retrain-decider",
+    "trainer-bridge",
+    "validator",
+    "notifier",
+];
 
 /// Checks every service's settings.
 ///
@@ -40,7 +46,11 @@ pub fn check_settings(sources: &Sources) -> Result<(), Problems> {
             }
         }
     }
-    if all.is_empty() { Ok(()) } else { Err(Problems(all)) }
+    if all.is_empty() {
+        Ok(())
+    } else {
+        Err(Problems(all))
+    }
 }
 
 /// Runs the five services in this process until `stop` is cancelled or one of them fails.
@@ -109,16 +119,26 @@ impl Processes {
         let program = std::env::current_exe().context("find this program")?;
         let folder = program.parent().context("find this program's folder")?;
         // Test binaries lie one folder deeper.
-        Ok(if folder.ends_with("deps") { folder.parent().unwrap_or(folder).to_owned() } else { folder.to_owned() })
+        Ok(if folder.ends_with("deps") {
+            folder.parent().unwrap_or(folder).to_owned()
+        } else {
+            folder.to_owned()
+        })
     }
 
     fn spawn(&mut self, service: &'static str) -> anyhow::Result<()> {
         let binary = self.binaries.join(service);
         if !binary.exists() {
-            bail!("{} is missing; build it with `cargo build --workspace --bins`", binary.display());
+            bail!(
+                "{} is missing; build it with `cargo build --workspace --bins`",
+                binary.display()
+            );
         }
         let path = self.logs.join(format!("{service}.log"));
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)?;
         let child = Command::new(&binary)
             .arg("--config")
             .arg(&self.config)
@@ -137,7 +157,10 @@ impl Processes {
     /// # Errors
     /// When it does not run.
     pub async fn kill(&mut self, service: &'static str) -> anyhow::Result<()> {
-        let mut child = self.children.remove(service).with_context(|| format!("{service} does not run"))?;
+        let mut child = self
+            .children
+            .remove(service)
+            .with_context(|| format!("{service} does not run"))?;
         child.kill().await.with_context(|| format!("kill {service}"))
     }
 
@@ -160,7 +183,11 @@ impl Processes {
                 let log = std::fs::read_to_string(&path).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(10).collect();
                 let tail: Vec<&str> = tail.into_iter().rev().collect();
-                bail!("{service} ended with {status}; the end of {}:\n{}", path.display(), tail.join("\n"));
+                bail!(
+                    "{service} ended with {status}; the end of {}:\n{}",
+                    path.display(),
+                    tail.join("\n")
+                );
             }
         }
         Ok(())

@@ -26,7 +26,11 @@ pub async fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no mistakes; clap knows the difference.
-            let code = if error.use_stderr() { chassis::service::EXIT_SETTINGS } else { 0 };
+            let code = if error.use_stderr() {
+                chassis::service::EXIT_SETTINGS
+            } else {
+                0
+            };
             return match error.print() {
                 Ok(()) => ExitCode::from(code),
                 Err(_) => ExitCode::FAILURE,

@@ -60,7 +60,12 @@ impl Operator {
         timeout: Duration,
     ) -> anyhow::Result<Received> {
         // Listen before asking: the answer may be faster than we are.
-        let mut messages = self.follow(DeliverPolicy::New, answers.iter().map(|kind| kind.subject().to_owned())).await?;
+        let mut messages = self
+            .follow(
+                DeliverPolicy::New,
+                answers.iter().map(|kind| kind.subject().to_owned()),
+            )
+            .await?;
         let asked = self.publish(model, body).await?;
         let waiting = async {
             while let Some(message) = messages.next().await {
@@ -100,7 +105,10 @@ impl Operator {
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
-        bail!("the broker did not accept event {}; it is recorded and goes out with the next command", appended.id)
+        bail!(
+            "the broker did not accept event {}; it is recorded and goes out with the next command",
+            appended.id
+        )
     }
 
     /// Follows events from the stream, in order, without a durable consumer.
@@ -112,13 +120,21 @@ impl Operator {
         from: DeliverPolicy,
         subjects: impl IntoIterator<Item = String>,
     ) -> anyhow::Result<async_nats::jetstream::consumer::pull::Ordered> {
-        let stream = self.bus.jetstream().get_stream(STREAM).await.context("look up the stream of events")?;
+        let stream = self
+            .bus
+            .jetstream()
+            .get_stream(STREAM)
+            .await
+            .context("look up the stream of events")?;
         let config = OrderedConfig {
             deliver_policy: from,
             filter_subjects: subjects.into_iter().collect(),
             ..OrderedConfig::default()
         };
-        let consumer = stream.create_consumer(config).await.context("follow the stream of events")?;
+        let consumer = stream
+            .create_consumer(config)
+            .await
+            .context("follow the stream of events")?;
         consumer.messages().await.context("follow the stream of events")
     }
 }
@@ -138,6 +154,8 @@ pub fn decode(message: &async_nats::Message) -> Result<Received, schemas::Refusa
 
 /// Who asks, for the record: `cli:NAME`.
 pub fn who() -> String {
-    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned());
+    let name = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| "unknown".to_owned());
     format!("cli:{name}")
 }

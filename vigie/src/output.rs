@@ -8,7 +8,11 @@ use crate::cli::Output;
 ///
 /// # Errors
 /// When it cannot be expressed as JSON.
-pub fn print<T: Serialize>(output: Output, value: &T, describe: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+pub fn print<T: Serialize>(
+    output: Output,
+    value: &T,
+    describe: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
     match output {
         Output::Json => println!("{}", serde_json::to_string_pretty(value)?),
         Output::Text => println!("{}", describe(value).trim_end()),

@@ -55,7 +55,12 @@ impl Sources {
             Err(error) if error.not_found() => {}
             Err(error) => return Err(unreadable(".env", &error.to_string())),
         }
-        Ok(Self { file, overrides: Vec::new(), dotenv, environment })
+        Ok(Self {
+            file,
+            overrides: Vec::new(),
+            dotenv,
+            environment,
+        })
     }
 }
 
@@ -80,7 +85,9 @@ impl Settings {
         for text in defaults {
             builder = builder.add_source(File::from_str(text, FileFormat::Toml));
         }
-        let default_config = builder.build_cloned().map_err(|error| unreadable("compiled-in defaults", &error.to_string()))?;
+        let default_config = builder
+            .build_cloned()
+            .map_err(|error| unreadable("compiled-in defaults", &error.to_string()))?;
         let known = leaf_keys(&root_of(default_config));
         let mut problems = Vec::new();
 
@@ -93,13 +100,20 @@ impl Settings {
         };
         if let Some(path) = path {
             let shown = path.display().to_string();
-            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&shown, &error.to_string()))?;
+            let text =
+                std::fs::read_to_string(&path).map_err(|error| unreadable(&shown, &error.to_string()))?;
             builder = builder.add_source(Named::from_toml(&shown, &text)?);
         }
         for (label, text) in &sources.overrides {
             builder = builder.add_source(Named::from_toml(label, text)?);
         }
-        builder = builder.add_source(Named::from_variables(".env variable", &sources.dotenv, aliases, &known, &mut problems));
+        builder = builder.add_source(Named::from_variables(
+            ".env variable",
+            &sources.dotenv,
+            aliases,
+            &known,
+            &mut problems,
+        ));
         builder = builder.add_source(Named::from_variables(
             "environment variable",
             &sources.environment,
@@ -107,15 +121,25 @@ impl Settings {
             &known,
             &mut problems,
         ));
-        let merged = builder.build().map_err(|error| unreadable("settings", &error.to_string()))?;
-        let mut settings = Self { root: root_of(merged), known, problems };
+        let merged = builder
+            .build()
+            .map_err(|error| unreadable("settings", &error.to_string()))?;
+        let mut settings = Self {
+            root: root_of(merged),
+            known,
+            problems,
+        };
         settings.check_known();
         Ok(settings)
     }
 
     /// Reports keys that no default names, within the sections this binary knows.
     fn check_known(&mut self) {
-        let sections: BTreeSet<&str> = self.known.iter().filter_map(|key| key.split('.').next()).collect();
+        let sections: BTreeSet<&str> = self
+            .known
+            .iter()
+            .filter_map(|key| key.split('.').next())
+            .collect();
         let mut found = Vec::new();
         for key in leaf_keys(&self.root) {
             let section = key.split('.').next().unwrap_or_default();
@@ -127,7 +151,10 @@ impl Settings {
             found.push(Problem {
                 value: self.value(&key).map(|value| super::print::shown(&key, value)),
                 source: self.value(&key).map_or_else(|| "settings".to_owned(), origin_of),
-                expected: format!("a known setting{}", nearest.map(|key| format!(" such as `{key}`")).unwrap_or_default()),
+                expected: format!(
+                    "a known setting{}",
+                    nearest.map(|key| format!(" such as `{key}`")).unwrap_or_default()
+                ),
                 key,
             });
         }
@@ -136,7 +163,11 @@ impl Settings {
 
     /// Sections present that no default of this binary names.
     pub fn foreign_sections(&self) -> Vec<String> {
-        let sections: BTreeSet<&str> = self.known.iter().filter_map(|key| key.split('.').next()).collect();
+        let sections: BTreeSet<&str> = self
+            .known
+            .iter()
+            .filter_map(|key| key.split('.').next())
+            .collect();
         self.root
             .keys()
             .filter(|name| !sections.contains(name.as_str()) && !OPEN_SECTIONS.contains(&name.as_str()))
@@ -164,7 +195,9 @@ impl Settings {
 
 /// Where a value came from, in words.
 pub(super) fn origin_of(value: &Value) -> String {
-    value.origin().map_or_else(|| "the compiled-in defaults".to_owned(), str::to_owned)
+    value
+        .origin()
+        .map_or_else(|| "the compiled-in defaults".to_owned(), str::to_owned)
 }
 
 fn root_of(config: Config) -> Map<String, Value> {
@@ -174,7 +207,11 @@ fn root_of(config: Config) -> Map<String, Value> {
 fn leaf_keys(root: &Map<String, Value>) -> BTreeSet<String> {
     fn walk(prefix: &str, table: &Map<String, Value>, keys: &mut BTreeSet<String>) {
         for (name, value) in table {
-            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            let key = if prefix.is_empty() {
+                name.clone()
+            } else {
+                format!("{prefix}.{name}")
+            };
             match &value.kind {
                 ValueKind::Table(inner) => walk(&key, inner, keys),
                 _ => {
@@ -250,14 +287,22 @@ impl Named {
                     ValueKind::Array(items.into_iter().map(|item| convert(label, item)).collect())
                 }
                 toml::Value::Table(table) => ValueKind::Table(
-                    table.into_iter().map(|(name, value)| (name, convert(label, value))).collect(),
+                    table
+                        .into_iter()
+                        .map(|(name, value)| (name, convert(label, value)))
+                        .collect(),
                 ),
             };
             Value::new(Some(label), kind)
         }
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| unreadable(label, error.to_string().trim()))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| unreadable(label, error.to_string().trim()))?;
         let label = label.to_owned();
-        let values = table.into_iter().map(|(name, value)| (name, convert(&label, value))).collect();
+        let values = table
+            .into_iter()
+            .map(|(name, value)| (name, convert(&label, value)))
+            .collect();
         Ok(Self { values })
     }
 
@@ -271,20 +316,26 @@ impl Named {
         let mut values = Map::new();
         let mut set = |key: &str, name: &str, text: &str| {
             let origin = format!("{what} {name}");
-            values.insert(key.to_owned(), Value::new(Some(&origin), ValueKind::String(text.to_owned())));
+            values.insert(
+                key.to_owned(),
+                Value::new(Some(&origin), ValueKind::String(text.to_owned())),
+            );
         };
-        let resolve = |key: &str, name: &str, path: &str, problems: &mut Vec<Problem>| match std::fs::read_to_string(path) {
-            Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => {
-                problems.push(Problem {
-                    key: key.to_owned(),
-                    value: Some(path.to_owned()),
-                    expected: format!("a readable file ({error})"),
-                    source: format!("{what} {name}"),
-                });
-                None
-            }
-        };
+        let resolve =
+            |key: &str, name: &str, path: &str, problems: &mut Vec<Problem>| match std::fs::read_to_string(
+                path,
+            ) {
+                Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+                Err(error) => {
+                    problems.push(Problem {
+                        key: key.to_owned(),
+                        value: Some(path.to_owned()),
+                        expected: format!("a readable file ({error})"),
+                        source: format!("{what} {name}"),
+                    });
+                    None
+                }
+            };
         // Aliases first: the general form is the more deliberate one and wins.
         for alias in aliases {
             let file_name = format!("{}_FILE", alias.name);
@@ -297,7 +348,9 @@ impl Named {
             }
         }
         for (name, text) in variables {
-            let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+            let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else {
+                continue;
+            };
             let key = rest.to_ascii_lowercase().replace("__", ".");
             match key.strip_suffix("_file").filter(|base| known.contains(*base)) {
                 Some(base) if !known.contains(&key) => {

@@ -11,19 +11,34 @@ mod reader;
 mod secret;
 
 pub use layers::{Alias, Settings, Sources};
-pub use print::render;
 pub(crate) use print::mask_userinfo;
+pub use print::render;
 pub use problem::{Problem, Problems};
 pub use reader::{Reader, Section};
 pub use secret::Secret;
 
 /// The document's names for settings that every service has.
 pub const COMMON_ALIASES: &[Alias] = &[
-    Alias { name: "FRAUD_DATABASE_URL", key: "database.url" },
-    Alias { name: "NATS_URL", key: "nats.url" },
-    Alias { name: "NATS_CREDENTIALS", key: "nats.credentials" },
-    Alias { name: "OTEL_EXPORTER_OTLP_ENDPOINT", key: "telemetry.otlp_endpoint" },
-    Alias { name: "RUST_LOG", key: "telemetry.log" },
+    Alias {
+        name: "FRAUD_DATABASE_URL",
+        key: "database.url",
+    },
+    Alias {
+        name: "NATS_URL",
+        key: "nats.url",
+    },
+    Alias {
+        name: "NATS_CREDENTIALS",
+        key: "nats.credentials",
+    },
+    Alias {
+        name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+        key: "telemetry.otlp_endpoint",
+    },
+    Alias {
+        name: "RUST_LOG",
+        key: "telemetry.log",
+    },
 ];
 
 /// Defaults of the sections that every service has.

@@ -11,7 +11,9 @@ const MASK: &str = "********";
 /// Whether a key's value must never be shown.
 fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key).to_ascii_lowercase();
-    ["password", "token", "secret", "webhook", "webhook_url"].iter().any(|word| name.ends_with(word))
+    ["password", "token", "secret", "webhook", "webhook_url"]
+        .iter()
+        .any(|word| name.ends_with(word))
 }
 
 /// A value as text, masked where it is, or may hold, a secret.
@@ -21,7 +23,14 @@ pub(super) fn shown(key: &str, value: &Value) -> String {
         _ if is_secret(key) => MASK.to_owned(),
         ValueKind::String(text) => mask_userinfo(text),
         ValueKind::Array(items) => {
-            format!("[{}]", items.iter().map(|item| toml_literal(key, item)).collect::<Vec<_>>().join(", "))
+            format!(
+                "[{}]",
+                items
+                    .iter()
+                    .map(|item| toml_literal(key, item))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
         }
         other => other.to_string(),
     }
@@ -40,7 +49,11 @@ pub(crate) fn mask_userinfo(text: &str) -> String {
             } else {
                 return mask_parameters(text);
             };
-            if done.is_ok() { url.to_string() } else { MASK.to_owned() }
+            if done.is_ok() {
+                url.to_string()
+            } else {
+                MASK.to_owned()
+            }
         }
         Ok(url) if url.has_host() => text.to_owned(),
         _ => match text.rsplit_once('@') {
@@ -59,7 +72,9 @@ fn mask_parameters(text: &str) -> String {
         let mut from = 0;
         while let Some(found) = masked.to_ascii_lowercase()[from..].find(name) {
             let start = from + found + name.len();
-            let end = masked[start..].find(['&', ' ', '#', ';']).map_or(masked.len(), |length| start + length);
+            let end = masked[start..]
+                .find(['&', ' ', '#', ';'])
+                .map_or(masked.len(), |length| start + length);
             masked.replace_range(start..end, MASK);
             from = start + MASK.len();
         }
@@ -86,22 +101,33 @@ pub fn render(settings: &Settings) -> String {
 }
 
 fn render_table(text: &mut String, path: &str, value: &Value) {
-    let ValueKind::Table(table) = &value.kind else { return };
+    let ValueKind::Table(table) = &value.kind else {
+        return;
+    };
     let mut entries: Vec<(&String, &Value)> = table.iter().collect();
     entries.sort_by_key(|(name, _)| *name);
-    let (tables, leaves): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|(_, value)| matches!(value.kind, ValueKind::Table(_)));
+    let (tables, leaves): (Vec<_>, Vec<_>) = entries
+        .into_iter()
+        .partition(|(_, value)| matches!(value.kind, ValueKind::Table(_)));
     if !leaves.is_empty() {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "[{path}]");
         for (name, value) in leaves {
             let key = format!("{path}.{name}");
-            let _ = writeln!(text, "{name} = {}  # {}", toml_literal(&key, value), origin_of(value));
+            let _ = writeln!(
+                text,
+                "{name} = {}  # {}",
+                toml_literal(&key, value),
+                origin_of(value)
+            );
         }
         text.push('\n');
     }
     for (name, value) in tables {
-        let quoted = if name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+        let quoted = if name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        {
             name.clone()
         } else {
             format!("{name:?}")

@@ -17,7 +17,11 @@ impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.value {
             Some(value) => {
-                write!(f, "`{}` is `{}` in {}; expected {}", self.key, value, self.source, self.expected)
+                write!(
+                    f,
+                    "`{}` is `{}` in {}; expected {}",
+                    self.key, value, self.source, self.expected
+                )
             }
             None => write!(f, "`{}` is not set; expected {}", self.key, self.expected),
         }
@@ -31,7 +35,11 @@ pub struct Problems(pub Vec<Problem>);
 impl std::fmt::Display for Problems {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let count = self.0.len();
-        writeln!(f, "{count} setting{} wrong:", if count == 1 { " is" } else { "s are" })?;
+        writeln!(
+            f,
+            "{count} setting{} wrong:",
+            if count == 1 { " is" } else { "s are" }
+        )?;
         for problem in &self.0 {
             writeln!(f, "  - {problem}")?;
         }

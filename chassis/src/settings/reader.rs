@@ -22,12 +22,18 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader that already knows the mistakes of form.
     pub fn new(settings: &'a Settings) -> Self {
-        Self { settings, problems: RefCell::new(settings.problems.clone()) }
+        Self {
+            settings,
+            problems: RefCell::new(settings.problems.clone()),
+        }
     }
 
     /// A section such as `policy` or `drift.bins`.
     pub fn section(&self, name: &str) -> Section<'_> {
-        Section { reader: self, path: name.split('.').map(str::to_owned).collect() }
+        Section {
+            reader: self,
+            path: name.split('.').map(str::to_owned).collect(),
+        }
     }
 
     /// Records a mistake that spans keys, e.g. two limits that contradict each other.
@@ -41,7 +47,11 @@ impl<'a> Reader<'a> {
     /// [`Problems`] when there is at least one.
     pub fn finish(self) -> Result<(), Problems> {
         let problems = self.problems.into_inner();
-        if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Problems(problems))
+        }
     }
 }
 
@@ -62,26 +72,49 @@ impl<'a> Section<'a> {
 
     /// Tables directly below this section, by the user's names, e.g. each `[models.x]`.
     pub fn tables(&self) -> Vec<(String, Section<'a>)> {
-        let Some(Value { kind: ValueKind::Table(table), .. }) = self.own_value() else { return Vec::new() };
-        let mut names: Vec<&String> =
-            table.iter().filter(|(_, value)| matches!(value.kind, ValueKind::Table(_))).map(|(name, _)| name).collect();
+        let Some(Value {
+            kind: ValueKind::Table(table),
+            ..
+        }) = self.own_value()
+        else {
+            return Vec::new();
+        };
+        let mut names: Vec<&String> = table
+            .iter()
+            .filter(|(_, value)| matches!(value.kind, ValueKind::Table(_)))
+            .map(|(name, _)| name)
+            .collect();
         names.sort();
         names
             .into_iter()
             .map(|name| {
                 let path = self.path.iter().chain([name]).cloned().collect();
-                (name.clone(), Section { reader: self.reader, path })
+                (
+                    name.clone(),
+                    Section {
+                        reader: self.reader,
+                        path,
+                    },
+                )
             })
             .collect()
     }
 
     /// Reports every key of this section that is not among `names` (for sections named by the user).
     pub fn expect_only(&self, names: &[&str]) {
-        let Some(Value { kind: ValueKind::Table(table), .. }) = self.own_value() else { return };
+        let Some(Value {
+            kind: ValueKind::Table(table),
+            ..
+        }) = self.own_value()
+        else {
+            return;
+        };
         let known: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         for (name, value) in table {
             if !names.contains(&name.as_str()) {
-                let hint = nearest(name, &known).map(|near| format!(" such as `{near}`")).unwrap_or_default();
+                let hint = nearest(name, &known)
+                    .map(|near| format!(" such as `{near}`"))
+                    .unwrap_or_default();
                 let expected = format!("a known setting{hint} (known: {})", names.join(", "));
                 self.problem_with(name, Some(value), expected);
             }
@@ -89,7 +122,9 @@ impl<'a> Section<'a> {
     }
 
     fn own_value(&self) -> Option<&'a Value> {
-        self.reader.settings.value_at(self.path.iter().map(String::as_str))
+        self.reader
+            .settings
+            .value_at(self.path.iter().map(String::as_str))
     }
 
     /// Whether the setting has a value other than the empty string.
@@ -98,7 +133,9 @@ impl<'a> Section<'a> {
     }
 
     fn lookup(&self, name: &str) -> Option<&'a Value> {
-        let ValueKind::Table(table) = &self.own_value()?.kind else { return None };
+        let ValueKind::Table(table) = &self.own_value()?.kind else {
+            return None;
+        };
         table.get(name).filter(|value| match &value.kind {
             ValueKind::String(text) => !text.is_empty(),
             ValueKind::Nil => false,
@@ -175,9 +212,14 @@ impl<'a> Section<'a> {
                 humantime::format_duration(*range.end())
             )
         };
-        let parsed = self.lookup(name).and_then(|value| value.clone().into_string().ok()).and_then(|text| {
-            humantime::parse_duration(text.trim()).ok().filter(|duration| range.contains(duration))
-        });
+        let parsed = self
+            .lookup(name)
+            .and_then(|value| value.clone().into_string().ok())
+            .and_then(|text| {
+                humantime::parse_duration(text.trim())
+                    .ok()
+                    .filter(|duration| range.contains(duration))
+            });
         parsed.unwrap_or_else(|| {
             self.problem(name, expected());
             *range.start()
@@ -191,7 +233,10 @@ impl<'a> Section<'a> {
             .and_then(|value| value.clone().into_float().ok())
             .filter(|number| range.contains(number));
         parsed.unwrap_or_else(|| {
-            self.problem(name, format!("a number between {} and {}", range.start(), range.end()));
+            self.problem(
+                name,
+                format!("a number between {} and {}", range.start(), range.end()),
+            );
             *range.start()
         })
     }
@@ -203,22 +248,30 @@ impl<'a> Section<'a> {
             _ => value.clone().into_uint().ok(),
         });
         parsed.filter(|number| range.contains(number)).unwrap_or_else(|| {
-            self.problem(name, format!("a whole number between {} and {}", range.start(), range.end()));
+            self.problem(
+                name,
+                format!("a whole number between {} and {}", range.start(), range.end()),
+            );
             *range.start()
         })
     }
 
     /// `true` or `false`.
     pub fn flag(&self, name: &str) -> bool {
-        self.lookup(name).and_then(|value| value.clone().into_bool().ok()).unwrap_or_else(|| {
-            self.problem(name, "`true` or `false`");
-            false
-        })
+        self.lookup(name)
+            .and_then(|value| value.clone().into_bool().ok())
+            .unwrap_or_else(|| {
+                self.problem(name, "`true` or `false`");
+                false
+            })
     }
 
     /// One of several words. `choices` must not be empty.
     pub fn choice<T: Clone>(&self, name: &str, choices: &[(&str, T)]) -> T {
-        let text = self.lookup(name).and_then(|value| value.clone().into_string().ok()).unwrap_or_default();
+        let text = self
+            .lookup(name)
+            .and_then(|value| value.clone().into_string().ok())
+            .unwrap_or_default();
         match choices.iter().find(|(word, _)| *word == text) {
             Some((_, value)) => value.clone(),
             None => {
@@ -231,7 +284,9 @@ impl<'a> Section<'a> {
 
     /// A list of texts: an array in a file, comma-separated in the environment; may be empty.
     pub fn list(&self, name: &str) -> Vec<String> {
-        let Some(value) = self.lookup(name) else { return Vec::new() };
+        let Some(value) = self.lookup(name) else {
+            return Vec::new();
+        };
         let items: Option<Vec<String>> = match &value.kind {
             ValueKind::Array(items) => items
                 .iter()
@@ -254,8 +309,12 @@ impl<'a> Section<'a> {
 
     /// A cron expression of five fields, UTC, such as `0 2 * * *`.
     pub fn cron(&self, name: &str) -> Schedule {
-        self.parsed(name, "a cron expression of five fields (UTC), e.g. `0 2 * * *`", str::parse)
-            .unwrap_or_else(Schedule::hourly)
+        self.parsed(
+            name,
+            "a cron expression of five fields (UTC), e.g. `0 2 * * *`",
+            str::parse,
+        )
+        .unwrap_or_else(Schedule::hourly)
     }
 
     /// An absolute URL with one of the schemes.
@@ -282,7 +341,14 @@ impl<'a> Section<'a> {
 }
 
 fn url_expected(schemes: &[&str]) -> String {
-    format!("a URL that begins with {}", schemes.iter().map(|s| format!("`{s}://`")).collect::<Vec<_>>().join(" or "))
+    format!(
+        "a URL that begins with {}",
+        schemes
+            .iter()
+            .map(|s| format!("`{s}://`"))
+            .collect::<Vec<_>>()
+            .join(" or ")
+    )
 }
 
 fn placeholder_url() -> url::Url {

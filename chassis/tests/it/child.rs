@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use chassis::outbox::{self, Draft};
 use chassis::service::cancel_on_signal;
-use chassis::{Cause, Context, Definition, HandleError, Handler, Reader, Service, Sources, Tasks, Tx, launch};
+use chassis::{
+    Cause, Context, Definition, HandleError, Handler, Reader, Service, Sources, Tasks, Tx, launch,
+};
 use schemas::events::{DriftCheckRequested, RetrainAsked};
 use schemas::{Event, EventId, EventKind, Received};
 use sqlx::PgPool;
@@ -23,19 +25,29 @@ impl Service for Toy {
         name: "toy",
         schema: "toy",
         about: "A service for tests.",
-        defaults: &["[toy]\n# How long a handler waits for its gate, 1s to 1h.\npatience = \"5m\"\n[http]\ntoy = \"\"\n"],
+        defaults: &[
+            "[toy]\n# How long a handler waits for its gate, 1s to 1h.\npatience = \"5m\"\n[http]\ntoy = \"\"\n",
+        ],
         aliases: &[],
         migrator: &MIGRATOR,
     };
     type Config = Duration;
 
     fn configure(reader: &Reader<'_>) -> Duration {
-        reader.section("toy").duration("patience", Duration::from_secs(1)..=Duration::from_secs(3600))
+        reader
+            .section("toy")
+            .duration("patience", Duration::from_secs(1)..=Duration::from_secs(3600))
     }
 
     async fn start(patience: Duration, context: Context, tasks: &mut Tasks) -> anyhow::Result<()> {
-        let handler = ToyHandler { pool: context.pool.clone(), patience };
-        tasks.spawn("consume", chassis::consume::run(context, KINDS, std::sync::Arc::new(handler)));
+        let handler = ToyHandler {
+            pool: context.pool.clone(),
+            patience,
+        };
+        tasks.spawn(
+            "consume",
+            chassis::consume::run(context, KINDS, std::sync::Arc::new(handler)),
+        );
         Ok(())
     }
 }
@@ -53,22 +65,37 @@ impl Handler for ToyHandler {
         };
         let id = received.attributes.id;
         effect(tx, id, "toy").await?;
-        sqlx::query("insert into visit (event_id) values ($1)").bind(id.uuid()).execute(&self.pool).await?;
+        sqlx::query("insert into visit (event_id) values ($1)")
+            .bind(id.uuid())
+            .execute(&self.pool)
+            .await?;
         if let Some(gate) = body.reason.strip_prefix(WAIT_FOR) {
             tokio::time::timeout(self.patience, passed(&self.pool, gate))
                 .await
                 .map_err(|_| anyhow::anyhow!("gate `{gate}` stayed closed"))??;
         }
-        let asked = RetrainAsked { as_of: body.as_of, requested_by: "toy".to_owned(), reason: "test".to_owned(), force: false };
-        outbox::append(tx, "toy", Draft::new(&received.attributes.model, Cause::event(received), asked)).await?;
+        let asked = RetrainAsked {
+            as_of: body.as_of,
+            requested_by: "toy".to_owned(),
+            reason: "test".to_owned(),
+            force: false,
+        };
+        outbox::append(
+            tx,
+            "toy",
+            Draft::new(&received.attributes.model, Cause::event(received), asked),
+        )
+        .await?;
         Ok(())
     }
 }
 
 async fn passed(pool: &PgPool, gate: &str) -> sqlx::Result<()> {
     loop {
-        let open: Option<(i32,)> =
-            sqlx::query_as("select 1 from gate where name = $1").bind(gate).fetch_optional(pool).await?;
+        let open: Option<(i32,)> = sqlx::query_as("select 1 from gate where name = $1")
+            .bind(gate)
+            .fetch_optional(pool)
+            .await?;
         if open.is_some() {
             return Ok(());
         }
@@ -77,7 +104,11 @@ async fn passed(pool: &PgPool, gate: &str) -> sqlx::Result<()> {
 }
 
 pub async fn open_gate(pool: &PgPool, gate: &str) {
-    sqlx::query("insert into gate (name) values ($1)").bind(gate).execute(pool).await.unwrap();
+    sqlx::query("insert into gate (name) values ($1)")
+        .bind(gate)
+        .execute(pool)
+        .await
+        .unwrap();
 }
 
 /// Waits until a handler has begun with the event for the `times`-th time.
@@ -108,12 +139,13 @@ pub async fn send_waiting(bus: &chassis::bus::Bus, gate: &str) -> EventId {
 
 /// The follow-up events in the outbox.
 pub async fn follow_ups(pool: &PgPool, event: EventId) -> i64 {
-    let (count,): (i64,) = sqlx::query_as("select count(*) from outbox where causation_id = $1 and event_type = $2")
-        .bind(event.uuid())
-        .bind(EventKind::RetrainAsked.ce_type())
-        .fetch_one(pool)
-        .await
-        .unwrap();
+    let (count,): (i64,) =
+        sqlx::query_as("select count(*) from outbox where causation_id = $1 and event_type = $2")
+            .bind(event.uuid())
+            .bind(EventKind::RetrainAsked.ce_type())
+            .fetch_one(pool)
+            .await
+            .unwrap();
     count
 }
 
@@ -127,7 +159,9 @@ pub fn sources(nats_url: &str, database_url: &str) -> Sources {
         ("VIGIE__SHUTDOWN__DRAIN_TIMEOUT", "30s"),
     ];
     Sources {
-        environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        environment: environment
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         ..Sources::default()
     }
 }
@@ -138,7 +172,12 @@ const CHILD_DATABASE: &str = "VIGIE_TEST_TOY_DATABASE";
 /// The toy as a process of its own: this test binary, asked for the test below alone.
 pub fn spawn(nats_url: &str, database_url: &str) -> tokio::process::Child {
     tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child::the_toy_as_a_process", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "child::the_toy_as_a_process",
+            "--ignored",
+            "--nocapture",
+        ])
         .env(CHILD_NATS, nats_url)
         .env(CHILD_DATABASE, database_url)
         .stdin(std::process::Stdio::null())
@@ -151,7 +190,9 @@ pub fn spawn(nats_url: &str, database_url: &str) -> tokio::process::Child {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "no test: other tests run it as a process of its own, to be killed"]
 async fn the_toy_as_a_process() {
-    let (Ok(nats), Ok(database)) = (std::env::var(CHILD_NATS), std::env::var(CHILD_DATABASE)) else { return };
+    let (Ok(nats), Ok(database)) = (std::env::var(CHILD_NATS), std::env::var(CHILD_DATABASE)) else {
+        return;
+    };
     chassis::install_crypto();
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));

@@ -11,8 +11,8 @@ use schemas::Received;
 
 use crate::child::{self, ToyHandler};
 use crate::support::{
-    Act, Bench, KINDS, Proxy, Running, Scripted, count, dead_letters, effects_of, eventually, handled, headers_of,
-    messages, obliging, sample, send, send_sample, via,
+    Act, Bench, KINDS, Proxy, Running, Scripted, count, dead_letters, effects_of, eventually, handled,
+    headers_of, messages, obliging, sample, send, send_sample, via,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +41,10 @@ async fn two_readers_each_have_their_own_effects() {
     let (urls, database) = (&bench.env.nats_url, &bench.env.database_url);
     let one = bench.replica_of("one", "one", urls, database).await;
     let two = bench.replica_of("two", "two", urls, database).await;
-    let readers = [Running::consumer(&one, obliging()), Running::consumer(&two, obliging())];
+    let readers = [
+        Running::consumer(&one, obliging()),
+        Running::consumer(&two, obliging()),
+    ];
     let event = send_sample(&one.bus).await;
     assert_eq!(handled(&one.pool, event).await.len(), 1);
     assert_eq!(handled(&two.pool, event).await.len(), 1);
@@ -53,8 +56,15 @@ async fn two_readers_each_have_their_own_effects() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_share_the_work_and_each_event_is_done_once() {
     let bench = Bench::new().await;
-    let replicas = [bench.replica().await, bench.replica().await, bench.replica().await];
-    let consumers: Vec<Running> = replicas.iter().map(|replica| Running::consumer(replica, obliging())).collect();
+    let replicas = [
+        bench.replica().await,
+        bench.replica().await,
+        bench.replica().await,
+    ];
+    let consumers: Vec<Running> = replicas
+        .iter()
+        .map(|replica| Running::consumer(replica, obliging()))
+        .collect();
     let mut events = Vec::new();
     for _ in 0..60 {
         events.push(send_sample(&replicas[0].bus).await);
@@ -72,10 +82,15 @@ async fn replicas_share_the_work_and_each_event_is_done_once() {
 async fn what_may_heal_is_rolled_back_and_offered_again() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;
-    let stubborn = Scripted::new(|_: &Received, attempt| if attempt < 3 { Act::Transient } else { Act::Succeed });
+    let stubborn =
+        Scripted::new(|_: &Received, attempt| if attempt < 3 { Act::Transient } else { Act::Succeed });
     let consumer = Running::consumer(&toy, stubborn);
     let event = send_sample(&toy.bus).await;
-    assert_eq!(handled(&toy.pool, event).await, ["attempt 3"], "the effects of failed attempts are undone");
+    assert_eq!(
+        handled(&toy.pool, event).await,
+        ["attempt 3"],
+        "the effects of failed attempts are undone"
+    );
     consumer.stop().await;
     assert!(dead_letters(&toy.pool).await.is_empty());
 }
@@ -87,7 +102,11 @@ async fn an_event_that_waits_does_not_hold_up_the_others() {
     let first = sample();
     let first_id = first.0.id;
     let fails_first = Scripted::new(move |received: &Received, _| {
-        if received.attributes.id == first_id { Act::Transient } else { Act::Succeed }
+        if received.attributes.id == first_id {
+            Act::Transient
+        } else {
+            Act::Succeed
+        }
     });
     let consumer = Running::consumer(&toy, fails_first);
     send(&toy.bus, headers_of(&first.0), first.1).await;
@@ -103,11 +122,13 @@ async fn an_event_that_waits_does_not_hold_up_the_others() {
 async fn what_can_never_work_is_parked_with_its_reason_and_the_flow_goes_on() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;
-    let picky = Scripted::new(|received: &Received, _| match received.attributes.model.as_str() {
-        "cursed" => Act::Permanent,
-        "stranger" => Act::UnknownModel,
-        _ => Act::Succeed,
-    });
+    let picky = Scripted::new(
+        |received: &Received, _| match received.attributes.model.as_str() {
+            "cursed" => Act::Permanent,
+            "stranger" => Act::UnknownModel,
+            _ => Act::Succeed,
+        },
+    );
     let consumer = Running::consumer(&toy, picky);
     let relay = Running::relay(&toy);
     let mut parked = Vec::new();
@@ -125,16 +146,32 @@ async fn what_can_never_work_is_parked_with_its_reason_and_the_flow_goes_on() {
     .await;
     for (attributes, class, reason) in [
         (&parked[0], "handler_permanent", "this can never work"),
-        (&parked[1], "unknown_model", "model `stranger` is not in the settings"),
+        (
+            &parked[1],
+            "unknown_model",
+            "model `stranger` is not in the settings",
+        ),
     ] {
-        let letter = letters.iter().find(|letter| letter.event_id == attributes.id.uuid()).unwrap();
-        assert_eq!((letter.reason_class.as_str(), letter.state.as_str()), (class, "parked"));
+        let letter = letters
+            .iter()
+            .find(|letter| letter.event_id == attributes.id.uuid())
+            .unwrap();
+        assert_eq!(
+            (letter.reason_class.as_str(), letter.state.as_str()),
+            (class, "parked")
+        );
         assert!(letter.reason.contains(reason), "{}", letter.reason);
         assert_eq!(letter.deliveries, 1, "no retry can help, so there was none");
         assert_eq!(letter.headers["ce-id"], attributes.id.to_string(), "kept whole");
-        assert!(effects_of(&toy.pool, attributes.id).await.is_empty(), "what the handler did is undone");
+        assert!(
+            effects_of(&toy.pool, attributes.id).await.is_empty(),
+            "what the handler did is undone"
+        );
     }
-    assert_eq!(count(&toy.pool, "select count(*) from inbox where state = 'dead'").await, 2);
+    assert_eq!(
+        count(&toy.pool, "select count(*) from inbox where state = 'dead'").await,
+        2
+    );
     // People and tools learn of it from the stream.
     let dead = eventually("both messages are announced", async || {
         Some(messages(&toy.bus, STREAM_DEAD).await).filter(|messages| messages.len() == 2)
@@ -144,11 +181,21 @@ async fn what_can_never_work_is_parked_with_its_reason_and_the_flow_goes_on() {
     assert!(subjects.contains(&"dead.toy.handler_permanent"), "{subjects:?}");
     assert!(subjects.contains(&"dead.toy.unknown_model"), "{subjects:?}");
     for message in &dead {
-        let header = |name: &str| message.headers.get(name).map(ToString::to_string).unwrap_or_default();
+        let header = |name: &str| {
+            message
+                .headers
+                .get(name)
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        };
         assert_eq!(header("vigie-dead-consumer"), "toy");
         assert_eq!(header("vigie-dead-subject"), "drift.check.requested");
         assert!(!header("vigie-dead-reason").is_empty());
-        assert_eq!(header("ce-type"), "vigie.drift.check.requested.v1", "the message keeps what it came with");
+        assert_eq!(
+            header("ce-type"),
+            "vigie.drift.check.requested.v1",
+            "the message keeps what it came with"
+        );
     }
     relay.stop().await;
     consumer.stop().await;
@@ -162,7 +209,10 @@ async fn a_parked_event_that_comes_again_stays_parked() {
     let consumer = Running::consumer(&toy, cursed);
     let (attributes, body) = sample();
     send(&toy.bus, headers_of(&attributes), body.clone()).await;
-    eventually("it is parked", async || (dead_letters(&toy.pool).await.len() == 1).then_some(())).await;
+    eventually("it is parked", async || {
+        (dead_letters(&toy.pool).await.len() == 1).then_some(())
+    })
+    .await;
     send(&toy.bus, headers_of(&attributes), body).await;
     eventually("it came again", async || {
         (count(&toy.pool, "select coalesce(sum(deliveries), 0) from inbox").await == 2).then_some(())
@@ -171,7 +221,11 @@ async fn a_parked_event_that_comes_again_stays_parked() {
     let letters = dead_letters(&toy.pool).await;
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].deliveries, 1, "it was not handled again");
-    assert_eq!(count(&toy.pool, "select count(*) from outbox").await, 1, "and not announced again");
+    assert_eq!(
+        count(&toy.pool, "select count(*) from outbox").await,
+        1,
+        "and not announced again"
+    );
     consumer.stop().await;
 }
 
@@ -179,10 +233,12 @@ async fn a_parked_event_that_comes_again_stays_parked() {
 async fn a_handler_that_panics_harms_neither_the_service_nor_the_other_events() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;
-    let clumsy = Scripted::new(|received: &Received, attempt| match received.attributes.model.as_str() {
-        "banana" if attempt == 1 => Act::Panic,
-        _ => Act::Succeed,
-    });
+    let clumsy = Scripted::new(
+        |received: &Received, attempt| match received.attributes.model.as_str() {
+            "banana" if attempt == 1 => Act::Panic,
+            _ => Act::Succeed,
+        },
+    );
     let consumer = Running::consumer(&toy, clumsy);
     let (mut attributes, body) = sample();
     attributes.model = "banana".parse().unwrap();
@@ -202,8 +258,13 @@ async fn killed_before_the_commit_the_work_is_redone() {
     let doomed = Running::consumer(&toy, hang);
     let event = send_sample(&toy.bus).await;
     eventually("the handler is at work", async || {
-        (count(&toy.pool, "select count(*) from pg_stat_activity where state = 'idle in transaction'").await > 0)
-            .then_some(())
+        (count(
+            &toy.pool,
+            "select count(*) from pg_stat_activity where state = 'idle in transaction'",
+        )
+        .await
+            > 0)
+        .then_some(())
     })
     .await;
     doomed.kill().await;
@@ -217,9 +278,19 @@ async fn killed_before_the_commit_the_work_is_redone() {
 async fn killed_between_commit_and_ack_the_work_is_not_redone() {
     let bench = Bench::new().await;
     let proxy = Proxy::to(&bench.env.nats_url).await;
-    let doomed = bench.replica_of("toy", "toy", &via(&bench.env.nats_url, proxy.address), &bench.env.database_url).await;
+    let doomed = bench
+        .replica_of(
+            "toy",
+            "toy",
+            &via(&bench.env.nats_url, proxy.address),
+            &bench.env.database_url,
+        )
+        .await;
     let witness = bench.replica().await;
-    let handler = ToyHandler { pool: witness.pool.clone(), patience: Duration::from_secs(60) };
+    let handler = ToyHandler {
+        pool: witness.pool.clone(),
+        patience: Duration::from_secs(60),
+    };
     let consumer = Running::consumer(&doomed, handler);
     let event = child::send_waiting(&witness.bus, "commit").await;
     child::visited(&witness.pool, event, 1).await;
@@ -228,14 +299,21 @@ async fn killed_between_commit_and_ack_the_work_is_not_redone() {
     child::open_gate(&witness.pool, "commit").await;
     handled(&witness.pool, event).await;
     consumer.kill().await;
-    let handler = ToyHandler { pool: witness.pool.clone(), patience: Duration::from_secs(60) };
+    let handler = ToyHandler {
+        pool: witness.pool.clone(),
+        patience: Duration::from_secs(60),
+    };
     let consumer = Running::consumer(&witness, handler);
     eventually("it came again as a duplicate", async || {
         (count(&witness.pool, "select coalesce(sum(deliveries), 0) from inbox").await == 2).then_some(())
     })
     .await;
     assert_eq!(effects_of(&witness.pool, event).await.len(), 1);
-    assert_eq!(child::follow_ups(&witness.pool, event).await, 1, "and what follows is said once");
+    assert_eq!(
+        child::follow_ups(&witness.pool, event).await,
+        1,
+        "and what follows is said once"
+    );
     consumer.stop().await;
 }
 
@@ -247,7 +325,10 @@ async fn a_slow_handler_keeps_its_message() {
     let consumers: Vec<Running> = replicas
         .iter()
         .map(|replica| {
-            let handler = ToyHandler { pool: replica.pool.clone(), patience: Duration::from_secs(60) };
+            let handler = ToyHandler {
+                pool: replica.pool.clone(),
+                patience: Duration::from_secs(60),
+            };
             Running::consumer(replica, handler)
         })
         .collect();
@@ -277,9 +358,17 @@ async fn a_slow_handler_keeps_its_message() {
 /// Delivers the waiting message `times` times without success, as processes that die would.
 async fn waste_deliveries(toy: &chassis::Context, times: usize) {
     let consumer: async_nats::jetstream::consumer::Consumer<pull::Config> =
-        provision::consumer(&toy.bus, &toy.nats, "toy", KINDS).await.unwrap();
+        provision::consumer(&toy.bus, &toy.nats, "toy", KINDS)
+            .await
+            .unwrap();
     for _ in 0..times {
-        let mut batch = consumer.batch().max_messages(1).expires(Duration::from_secs(20)).messages().await.unwrap();
+        let mut batch = consumer
+            .batch()
+            .max_messages(1)
+            .expires(Duration::from_secs(20))
+            .messages()
+            .await
+            .unwrap();
         let message = batch.next().await.expect("the message is offered").unwrap();
         message.ack_with(AckKind::Nak(None)).await.unwrap();
     }
@@ -299,7 +388,10 @@ async fn a_message_that_kills_its_readers_is_parked_before_it_is_handled_once_mo
     assert_eq!(letters[0].reason_class, "deliveries_exhausted");
     assert_eq!(letters[0].event_id, deadly.uuid());
     assert_eq!(letters[0].deliveries, 8);
-    assert!(effects_of(&toy.pool, deadly).await.is_empty(), "the eighth delivery meets no handler");
+    assert!(
+        effects_of(&toy.pool, deadly).await.is_empty(),
+        "the eighth delivery meets no handler"
+    );
     let good = send_sample(&toy.bus).await;
     handled(&toy.pool, good).await;
     consumer.stop().await;
@@ -329,15 +421,24 @@ async fn without_a_database_messages_stay_with_the_broker_and_nothing_is_counted
     let bench = Bench::new().await;
     let proxy = Proxy::to(&bench.env.database_url).await;
     let witness = bench.replica().await;
-    let toy =
-        bench.replica_of("toy", "toy", &bench.env.nats_url, &via(&bench.env.database_url, proxy.address)).await;
+    let toy = bench
+        .replica_of(
+            "toy",
+            "toy",
+            &bench.env.nats_url,
+            &via(&bench.env.database_url, proxy.address),
+        )
+        .await;
     let consumer = Running::consumer(&toy, obliging());
     let before = send_sample(&witness.bus).await;
     handled(&witness.pool, before).await;
     proxy.cut();
     let during = send_sample(&witness.bus).await;
     // The service notices on its own and goes on waiting.
-    eventually("the pool is useless", async || sqlx::query("select 1").execute(&toy.pool).await.err()).await;
+    eventually("the pool is useless", async || {
+        sqlx::query("select 1").execute(&toy.pool).await.err()
+    })
+    .await;
     proxy.mend();
     assert_eq!(handled(&witness.pool, during).await.len(), 1);
     assert!(!consumer.is_finished());
@@ -350,13 +451,22 @@ async fn without_a_broker_the_consumer_waits_and_goes_on() {
     let bench = Bench::new().await;
     let proxy = Proxy::to(&bench.env.nats_url).await;
     let witness = bench.replica().await;
-    let toy =
-        bench.replica_of("toy", "toy", &via(&bench.env.nats_url, proxy.address), &bench.env.database_url).await;
+    let toy = bench
+        .replica_of(
+            "toy",
+            "toy",
+            &via(&bench.env.nats_url, proxy.address),
+            &bench.env.database_url,
+        )
+        .await;
     let consumer = Running::consumer(&toy, obliging());
     let before = send_sample(&witness.bus).await;
     handled(&witness.pool, before).await;
     proxy.cut();
-    eventually("the client notices", async || (!toy.bus.is_connected()).then_some(())).await;
+    eventually("the client notices", async || {
+        (!toy.bus.is_connected()).then_some(())
+    })
+    .await;
     let during = send_sample(&witness.bus).await;
     proxy.mend();
     assert_eq!(handled(&witness.pool, during).await.len(), 1);

@@ -10,7 +10,10 @@ use crate::support::{Bench, Proxy, Running, eventually, handled, obliging, send_
 
 /// A free port of loopback; nobody else gets it between here and the bind, or the test says so.
 fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
@@ -25,14 +28,20 @@ async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
 
 async fn until(address: SocketAddr, path: &str, status: u16) -> String {
     eventually(&format!("{path} answers {status}"), async || {
-        get(address, path).await.filter(|(found, _)| *found == status).map(|(_, text)| text)
+        get(address, path)
+            .await
+            .filter(|(found, _)| *found == status)
+            .map(|(_, text)| text)
     })
     .await
 }
 
 fn serve(context: &Context) -> (SocketAddr, Running) {
     let address = free_address();
-    (address, Running::spawn(context, chassis::health::serve(context.clone(), address)))
+    (
+        address,
+        Running::spawn(context, chassis::health::serve(context.clone(), address)),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,14 +59,21 @@ async fn ready_only_when_work_can_be_done_and_alive_all_the_time() {
         .await;
     let (address, server) = serve(&toy);
     let text = until(address, "/readyz", 503).await;
-    assert!(text.contains("no fetch answered yet"), "nothing is consumed yet: {text}");
+    assert!(
+        text.contains("no fetch answered yet"),
+        "nothing is consumed yet: {text}"
+    );
     let consumer = Running::consumer(&toy, obliging());
     until(address, "/readyz", 200).await;
 
     database.cut();
     let text = until(address, "/readyz", 503).await;
     assert!(text.contains("PostgreSQL"), "{text}");
-    assert_eq!(get(address, "/healthz").await.unwrap().0, 200, "a restart would not help");
+    assert_eq!(
+        get(address, "/healthz").await.unwrap().0,
+        200,
+        "a restart would not help"
+    );
     database.mend();
     until(address, "/readyz", 200).await;
 
@@ -94,8 +110,14 @@ async fn metrics_count_what_happened() {
         expected.iter().all(|line| text.contains(line)).then_some(text)
     })
     .await;
-    assert!(text.contains("vigie_outbox_oldest_age_seconds{service=\"toy\"}"), "{text}");
-    assert!(text.contains("content-type: application/openmetrics-text"), "{text}");
+    assert!(
+        text.contains("vigie_outbox_oldest_age_seconds{service=\"toy\"}"),
+        "{text}"
+    );
+    assert!(
+        text.contains("content-type: application/openmetrics-text"),
+        "{text}"
+    );
     assert!(text.trim_end().ends_with("# EOF"), "{text}");
     consumer.stop().await;
     server.stop().await;
@@ -107,7 +129,10 @@ async fn a_loop_that_does_not_move_is_told() {
     let toy = bench.replica().await;
     let (address, server) = serve(&toy);
     assert_eq!(until(address, "/healthz", 200).await.lines().last(), Some("ok"));
-    assert_eq!(get(address, "/nothing").await.map(|(status, _)| status), Some(404));
+    assert_eq!(
+        get(address, "/nothing").await.map(|(status, _)| status),
+        Some(404)
+    );
     server.stop().await;
 }
 
@@ -118,5 +143,8 @@ async fn an_address_that_is_taken_is_named_with_its_setting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let error = format!("{:#}", chassis::health::serve(toy, address).await.unwrap_err());
-    assert!(error.contains(&address.to_string()) && error.contains("http.toy"), "{error}");
+    assert!(
+        error.contains(&address.to_string()) && error.contains("http.toy"),
+        "{error}"
+    );
 }

@@ -8,7 +8,11 @@ use schemas::{DATA_BYTES_MAX, EventKind, SOURCE_PREFIX};
 use crate::support::{Bench, count, model};
 
 fn body(reason: String) -> DriftCheckRequested {
-    DriftCheckRequested { as_of: "2026-01-01T00:00:00Z".parse().unwrap(), requested_by: "test".to_owned(), reason }
+    DriftCheckRequested {
+        as_of: "2026-01-01T00:00:00Z".parse().unwrap(),
+        requested_by: "test".to_owned(),
+        reason,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,13 +22,28 @@ async fn an_event_and_its_state_change_are_one_transaction() {
     let mut tx = toy.pool.begin().await.unwrap();
     let draft = Draft::new(&model(), Cause::Key("slot/1".to_owned()), body(String::new()));
     outbox::append(&mut tx, "toy", draft.clone()).await.unwrap();
-    assert_eq!(count(&toy.pool, "select count(*) from outbox").await, 0, "nobody sees it before the commit");
+    assert_eq!(
+        count(&toy.pool, "select count(*) from outbox").await,
+        0,
+        "nobody sees it before the commit"
+    );
     tx.rollback().await.unwrap();
-    assert_eq!(count(&toy.pool, "select count(*) from outbox").await, 0, "a rolled back change was never said");
+    assert_eq!(
+        count(&toy.pool, "select count(*) from outbox").await,
+        0,
+        "a rolled back change was never said"
+    );
     let mut tx = toy.pool.begin().await.unwrap();
     outbox::append(&mut tx, "toy", draft).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(count(&toy.pool, "select count(*) from outbox where published_at is null").await, 1);
+    assert_eq!(
+        count(
+            &toy.pool,
+            "select count(*) from outbox where published_at is null"
+        )
+        .await,
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,8 +77,16 @@ async fn what_is_too_large_is_refused_when_it_is_written_and_nothing_of_its_tran
     let frame = serde_json::to_vec(&body(String::new())).unwrap().len();
     for (bytes, fits) in [(DATA_BYTES_MAX, true), (DATA_BYTES_MAX + 1, false)] {
         let mut tx = toy.pool.begin().await.unwrap();
-        sqlx::query("insert into gate (name) values ($1)").bind(bytes.to_string()).execute(&mut *tx).await.unwrap();
-        let draft = Draft::new(&model(), Cause::Key(bytes.to_string()), body("x".repeat(bytes - frame)));
+        sqlx::query("insert into gate (name) values ($1)")
+            .bind(bytes.to_string())
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        let draft = Draft::new(
+            &model(),
+            Cause::Key(bytes.to_string()),
+            body("x".repeat(bytes - frame)),
+        );
         match outbox::append(&mut tx, "toy", draft).await {
             Ok(_) => {
                 assert!(fits, "{bytes} bytes were accepted");
@@ -81,15 +108,31 @@ async fn a_row_holds_all_that_the_message_will_say() {
     let toy = bench.replica().await;
     let name = schemas::ModelName::new("Betrug \"ä\" 100%").unwrap();
     let mut tx = toy.pool.begin().await.unwrap();
-    let appended = outbox::append(&mut tx, "toy", Draft::new(&name, Cause::Spontaneous, body("why".to_owned()))).await.unwrap();
+    let appended = outbox::append(
+        &mut tx,
+        "toy",
+        Draft::new(&name, Cause::Spontaneous, body("why".to_owned())),
+    )
+    .await
+    .unwrap();
     tx.commit().await.unwrap();
     let (subject, headers, data): (String, serde_json::Value, Vec<u8>) =
-        sqlx::query_as("select subject, headers, data from outbox").fetch_one(&toy.pool).await.unwrap();
+        sqlx::query_as("select subject, headers, data from outbox")
+            .fetch_one(&toy.pool)
+            .await
+            .unwrap();
     assert_eq!(subject, EventKind::DriftCheckRequested.subject());
-    let pairs: Vec<(&str, &str)> =
-        headers.as_object().unwrap().iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect();
+    let pairs: Vec<(&str, &str)> = headers
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
+        .collect();
     for (name, value) in &pairs {
-        assert!(value.bytes().all(|b| (0x21..=0x7e).contains(&b)), "{name}: {value:?} fits into any header");
+        assert!(
+            value.bytes().all(|b| (0x21..=0x7e).contains(&b)),
+            "{name}: {value:?} fits into any header"
+        );
     }
     let received = schemas::decode(pairs, &data).unwrap();
     assert_eq!(received.attributes.model, name);

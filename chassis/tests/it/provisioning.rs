@@ -28,7 +28,10 @@ async fn the_three_streams_are_made_as_designed_and_making_them_again_changes_no
     let subjects = &stream.cached_info().config.subjects;
     for kind in EventKind::ALL {
         let root = kind.subject().split('.').next().unwrap();
-        assert!(subjects.contains(&format!("{root}.>")), "{kind} has a place in {subjects:?}");
+        assert!(
+            subjects.contains(&format!("{root}.>")),
+            "{kind} has a place in {subjects:?}"
+        );
     }
 }
 
@@ -99,9 +102,13 @@ async fn a_stream_of_somebody_else_on_our_subjects_is_refused_with_a_sentence() 
 async fn a_consumer_follows_the_subjects_of_a_new_release() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;
-    provision::consumer(&toy.bus, &toy.nats, "toy", KINDS).await.unwrap();
+    provision::consumer(&toy.bus, &toy.nats, "toy", KINDS)
+        .await
+        .unwrap();
     let more = [EventKind::DriftCheckRequested, EventKind::ModelPromoted];
-    let consumer = provision::consumer(&toy.bus, &toy.nats, "toy", &more).await.unwrap();
+    let consumer = provision::consumer(&toy.bus, &toy.nats, "toy", &more)
+        .await
+        .unwrap();
     let mut subjects = consumer.cached_info().config.filter_subjects.clone();
     subjects.sort();
     assert_eq!(subjects, ["drift.check.requested", "model.promoted"]);
@@ -140,7 +147,10 @@ async fn deleted_streams_are_made_again_while_the_service_runs() {
     let before = send_sample(&toy.bus).await;
     handled(&toy.pool, before).await;
     toy.bus.jetstream().delete_stream(STREAM).await.unwrap();
-    eventually("the stream is there again", async || toy.bus.jetstream().get_stream(STREAM).await.ok()).await;
+    eventually("the stream is there again", async || {
+        toy.bus.jetstream().get_stream(STREAM).await.ok()
+    })
+    .await;
     let after = send_sample(&toy.bus).await;
     handled(&toy.pool, after).await;
     consumer.stop().await;
@@ -166,6 +176,7 @@ async fn a_push_consumer_of_the_same_name_stops_nothing_for_ever() {
     stream.delete_consumer("toy").await.unwrap();
     handled(&toy.pool, event).await;
     consumer.stop().await;
-    let kept: async_nats::jetstream::consumer::Consumer<pull::Config> = stream.get_consumer("toy").await.unwrap();
+    let kept: async_nats::jetstream::consumer::Consumer<pull::Config> =
+        stream.get_consumer("toy").await.unwrap();
     assert_eq!(kept.cached_info().config.max_deliver, -1);
 }

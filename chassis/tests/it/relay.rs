@@ -27,12 +27,16 @@ async fn append_in(tx: &mut chassis::Tx, key: &str) -> EventId {
         requested_by: "test".to_owned(),
         reason: key.to_owned(),
     };
-    outbox::append(tx, "toy", Draft::new(&model(), Cause::Key(key.to_owned()), body)).await.unwrap().id
+    outbox::append(tx, "toy", Draft::new(&model(), Cause::Key(key.to_owned()), body))
+        .await
+        .unwrap()
+        .id
 }
 
 async fn all_published(pool: &PgPool, rows: i64) {
     eventually(&format!("{rows} rows are published"), async || {
-        (count(pool, "select count(*) from outbox where published_at is not null").await == rows).then_some(())
+        (count(pool, "select count(*) from outbox where published_at is not null").await == rows)
+            .then_some(())
     })
     .await;
 }
@@ -41,7 +45,9 @@ async fn all_published(pool: &PgPool, rows: i64) {
 async fn stored(context: &Context) -> BTreeMap<String, usize> {
     let mut stored = BTreeMap::new();
     for message in messages(&context.bus, STREAM).await {
-        *stored.entry(message.headers.get("ce-id").unwrap().to_string()).or_default() += 1;
+        *stored
+            .entry(message.headers.get("ce-id").unwrap().to_string())
+            .or_default() += 1;
     }
     stored
 }
@@ -64,7 +70,10 @@ async fn what_is_not_committed_is_never_published() {
     all_published(&toy.pool, 2).await;
     relay.stop().await;
     let stored = stored(&toy).await;
-    assert_eq!(stored, BTreeMap::from([(later.to_string(), 1), (earlier.to_string(), 1)]));
+    assert_eq!(
+        stored,
+        BTreeMap::from([(later.to_string(), 1), (earlier.to_string(), 1)])
+    );
     assert!(!stored.contains_key(&never.to_string()));
 }
 
@@ -81,12 +90,17 @@ async fn a_message_is_what_the_row_says() {
     assert_eq!(header("Nats-Msg-Id"), Some(id.to_string()));
     assert_eq!(header("Nats-Expected-Stream").as_deref(), Some(STREAM));
     assert_eq!(header("ce-id"), Some(id.to_string()));
-    assert_eq!(header("ce-type").as_deref(), Some("vigie.drift.check.requested.v1"));
+    assert_eq!(
+        header("ce-type").as_deref(),
+        Some("vigie.drift.check.requested.v1")
+    );
     assert_eq!(header("ce-subject").as_deref(), Some("fraud-cards"));
     assert_eq!(header("ce-specversion").as_deref(), Some("1.0"));
     assert_eq!(header("content-type").as_deref(), Some("application/json"));
-    let (sequence, attempt): (i64, i32) =
-        sqlx::query_as("select stream_seq, attempt from outbox").fetch_one(&toy.pool).await.unwrap();
+    let (sequence, attempt): (i64, i32) = sqlx::query_as("select stream_seq, attempt from outbox")
+        .fetch_one(&toy.pool)
+        .await
+        .unwrap();
     assert_eq!((sequence.unsigned_abs(), attempt), (message.sequence, 0));
 }
 
@@ -94,7 +108,14 @@ async fn a_message_is_what_the_row_says() {
 async fn a_relay_killed_between_publish_and_mark_loses_nothing_and_doubles_nothing() {
     let bench = Bench::new().await;
     let proxy = Proxy::to(&bench.env.nats_url).await;
-    let doomed = bench.replica_of("toy", "toy", &via(&bench.env.nats_url, proxy.address), &bench.env.database_url).await;
+    let doomed = bench
+        .replica_of(
+            "toy",
+            "toy",
+            &via(&bench.env.nats_url, proxy.address),
+            &bench.env.database_url,
+        )
+        .await;
     let witness = bench.replica().await;
     // The broker stores the message; its ack never arrives.
     proxy.swallow_replies();
@@ -105,17 +126,32 @@ async fn a_relay_killed_between_publish_and_mark_loses_nothing_and_doubles_nothi
     })
     .await;
     relay.kill().await;
-    assert_eq!(count(&witness.pool, "select count(*) from outbox where published_at is not null").await, 0);
+    assert_eq!(
+        count(
+            &witness.pool,
+            "select count(*) from outbox where published_at is not null"
+        )
+        .await,
+        0
+    );
     let relay = Running::relay(&witness);
     all_published(&witness.pool, 1).await;
     relay.stop().await;
-    assert_eq!(stored(&witness).await, BTreeMap::from([(id.to_string(), 1)]), "offered again, stored once");
+    assert_eq!(
+        stored(&witness).await,
+        BTreeMap::from([(id.to_string(), 1)]),
+        "offered again, stored once"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_relays_share_the_rows() {
     let bench = Bench::new().await;
-    let replicas = [bench.replica().await, bench.replica().await, bench.replica().await];
+    let replicas = [
+        bench.replica().await,
+        bench.replica().await,
+        bench.replica().await,
+    ];
     let rows = 400;
     let mut tx = replicas[0].pool.begin().await.unwrap();
     for row in 0..rows {
@@ -127,8 +163,15 @@ async fn several_relays_share_the_rows() {
     for relay in relays {
         relay.stop().await;
     }
-    let published: u64 = replicas.iter().map(|replica| replica.metrics.published.get()).sum();
-    assert_eq!(published, rows.unsigned_abs(), "no row was published by two relays");
+    let published: u64 = replicas
+        .iter()
+        .map(|replica| replica.metrics.published.get())
+        .sum();
+    assert_eq!(
+        published,
+        rows.unsigned_abs(),
+        "no row was published by two relays"
+    );
     let stored = stored(&replicas[0]).await;
     assert_eq!(stored.len(), 400);
     assert!(stored.values().all(|times| *times == 1));
@@ -138,9 +181,19 @@ async fn several_relays_share_the_rows() {
 async fn while_the_broker_is_away_rows_wait_and_nothing_is_lost() {
     let bench = Bench::new().await;
     let proxy = Proxy::to(&bench.env.nats_url).await;
-    let toy = bench.replica_of("toy", "toy", &via(&bench.env.nats_url, proxy.address), &bench.env.database_url).await;
+    let toy = bench
+        .replica_of(
+            "toy",
+            "toy",
+            &via(&bench.env.nats_url, proxy.address),
+            &bench.env.database_url,
+        )
+        .await;
     proxy.cut();
-    eventually("the client notices", async || (!toy.bus.is_connected()).then_some(())).await;
+    eventually("the client notices", async || {
+        (!toy.bus.is_connected()).then_some(())
+    })
+    .await;
     // More than one batch, so that rows do not wait for each other's timeouts.
     let mut tx = toy.pool.begin().await.unwrap();
     for row in 0..100 {
@@ -151,12 +204,33 @@ async fn while_the_broker_is_away_rows_wait_and_nothing_is_lost() {
     let elsewhere = bench.replica().await;
     // Another replica whose connection only seems to be up tries in vain, and says so in the rows.
     let half_open = Proxy::to(&bench.env.nats_url).await;
-    let deaf = bench.replica_of("toy", "toy", &via(&bench.env.nats_url, half_open.address), &bench.env.database_url).await;
+    let deaf = bench
+        .replica_of(
+            "toy",
+            "toy",
+            &via(&bench.env.nats_url, half_open.address),
+            &bench.env.database_url,
+        )
+        .await;
     half_open.swallow_requests();
     publish_batch(&deaf.pool, &deaf.bus, &deaf.metrics).await.unwrap();
     assert!(count(&toy.pool, "select count(*) from outbox where attempt = 1").await > 0);
-    assert_eq!(count(&toy.pool, "select count(*) from outbox where published_at is not null").await, 0);
-    assert_eq!(count(&toy.pool, "select count(*) from outbox where failed_reason is not null").await, 0);
+    assert_eq!(
+        count(
+            &toy.pool,
+            "select count(*) from outbox where published_at is not null"
+        )
+        .await,
+        0
+    );
+    assert_eq!(
+        count(
+            &toy.pool,
+            "select count(*) from outbox where failed_reason is not null"
+        )
+        .await,
+        0
+    );
     proxy.mend();
     all_published(&toy.pool, 100).await;
     relay.stop().await;
@@ -168,7 +242,14 @@ async fn while_the_broker_is_away_rows_wait_and_nothing_is_lost() {
 async fn acks_that_never_come_do_not_undo_the_ones_that_came() {
     let bench = Bench::new().await;
     let proxy = Proxy::to(&bench.env.nats_url).await;
-    let toy = bench.replica_of("toy", "toy", &via(&bench.env.nats_url, proxy.address), &bench.env.database_url).await;
+    let toy = bench
+        .replica_of(
+            "toy",
+            "toy",
+            &via(&bench.env.nats_url, proxy.address),
+            &bench.env.database_url,
+        )
+        .await;
     let mut tx = toy.pool.begin().await.unwrap();
     for row in 0..20 {
         append_in(&mut tx, &format!("row {row}")).await;
@@ -176,9 +257,22 @@ async fn acks_that_never_come_do_not_undo_the_ones_that_came() {
     tx.commit().await.unwrap();
     proxy.swallow_requests();
     // One deadline for the batch: twenty timeouts one after the other would outlive the transaction's patience.
-    assert_eq!(publish_batch(&toy.pool, &toy.bus, &toy.metrics).await.unwrap(), 20);
-    assert_eq!(count(&toy.pool, "select count(*) from outbox where attempt = 1").await, 20);
-    assert_eq!(count(&toy.pool, "select count(*) from outbox where next_at > created_at").await, 20);
+    assert_eq!(
+        publish_batch(&toy.pool, &toy.bus, &toy.metrics).await.unwrap(),
+        20
+    );
+    assert_eq!(
+        count(&toy.pool, "select count(*) from outbox where attempt = 1").await,
+        20
+    );
+    assert_eq!(
+        count(
+            &toy.pool,
+            "select count(*) from outbox where next_at > created_at"
+        )
+        .await,
+        20
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +291,10 @@ async fn a_broker_that_is_killed_and_comes_back_gets_what_it_missed() {
     for row in 0..10 {
         append(&toy, &format!("during {row}")).await;
     }
-    eventually("the client notices", async || (!toy.bus.is_connected()).then_some(())).await;
+    eventually("the client notices", async || {
+        (!toy.bus.is_connected()).then_some(())
+    })
+    .await;
     tokio::task::block_in_place(|| stack.nats().restart()).unwrap();
     all_published(&toy.pool, 11).await;
     append(&toy, "after").await;
@@ -241,7 +338,13 @@ async fn a_row_that_can_never_be_published_is_marked_and_blocks_nobody() {
     let relay = Running::relay(&toy);
     all_published(&toy.pool, 1).await;
     eventually("the bad rows are marked", async || {
-        (count(&toy.pool, "select count(*) from outbox where failed_reason is not null").await == bad).then_some(())
+        (count(
+            &toy.pool,
+            "select count(*) from outbox where failed_reason is not null",
+        )
+        .await
+            == bad)
+            .then_some(())
     })
     .await;
     relay.stop().await;
@@ -259,7 +362,14 @@ async fn a_stream_that_somebody_deleted_makes_rows_wait_until_it_is_there_again(
         (count(&toy.pool, "select count(*) from outbox where attempt > 0").await == 1).then_some(())
     })
     .await;
-    assert_eq!(count(&toy.pool, "select count(*) from outbox where failed_reason is not null").await, 0);
+    assert_eq!(
+        count(
+            &toy.pool,
+            "select count(*) from outbox where failed_reason is not null"
+        )
+        .await,
+        0
+    );
     chassis::provision::streams(&toy.bus, &toy.nats).await.unwrap();
     all_published(&toy.pool, 1).await;
     relay.stop().await;
@@ -270,13 +380,22 @@ async fn a_full_stream_refuses_and_forgets_nothing() {
     let mut bench = Bench::new().await;
     bench.ack_wait = Duration::from_secs(2);
     let toy = bench.replica().await;
-    let small = chassis::bus::NatsSettings { stream_bytes_max: 1 << 20, ..toy.nats.clone() };
+    let small = chassis::bus::NatsSettings {
+        stream_bytes_max: 1 << 20,
+        ..toy.nats.clone()
+    };
     chassis::provision::streams(&toy.bus, &small).await.unwrap();
     // Fill it to the brim.
     let body = vec![b' '; 200_000];
     let mut accepted = 0;
     loop {
-        let ack = toy.bus.jetstream().publish("drift.filler", body.clone().into()).await.unwrap().await;
+        let ack = toy
+            .bus
+            .jetstream()
+            .publish("drift.filler", body.clone().into())
+            .await
+            .unwrap()
+            .await;
         if ack.is_err() {
             break;
         }
@@ -284,7 +403,15 @@ async fn a_full_stream_refuses_and_forgets_nothing() {
         assert!(accepted < 20, "a stream of 1 MiB takes no 4 MB");
     }
     let body = vec![b' '; 1_000];
-    while toy.bus.jetstream().publish("drift.filler", body.clone().into()).await.unwrap().await.is_ok() {}
+    while toy
+        .bus
+        .jetstream()
+        .publish("drift.filler", body.clone().into())
+        .await
+        .unwrap()
+        .await
+        .is_ok()
+    {}
     let first = messages(&toy.bus, STREAM).await[0].sequence;
     append(&toy, "k").await;
     let relay = Running::relay(&toy);
@@ -292,7 +419,11 @@ async fn a_full_stream_refuses_and_forgets_nothing() {
         (count(&toy.pool, "select count(*) from outbox where attempt > 0").await == 1).then_some(())
     })
     .await;
-    assert_eq!(messages(&toy.bus, STREAM).await[0].sequence, first, "the oldest event is still there");
+    assert_eq!(
+        messages(&toy.bus, STREAM).await[0].sequence,
+        first,
+        "the oldest event is still there"
+    );
     chassis::provision::streams(&toy.bus, &toy.nats).await.unwrap();
     all_published(&toy.pool, 1).await;
     relay.stop().await;

@@ -10,7 +10,10 @@ fn start(bench: &Bench) -> (CancellationToken, tokio::task::JoinHandle<anyhow::R
     let stop = CancellationToken::new();
     let sources = sources(&bench.env.nats_url, &bench.env.database_url);
     let token = stop.clone();
-    (stop, tokio::spawn(async move { launch::<Toy>(&sources, token).await }))
+    (
+        stop,
+        tokio::spawn(async move { launch::<Toy>(&sources, token).await }),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,14 +25,22 @@ async fn what_is_in_flight_is_finished_and_nothing_comes_back() {
     visited(&witness.pool, event, 1).await;
     stop.cancel();
     open_gate(&witness.pool, "slow").await;
-    tokio::time::timeout(PATIENCE, service).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, service)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert_eq!(effects_of(&witness.pool, event).await.len(), 1);
     // Started again, it has nothing to do twice.
     let (stop, service) = start(&bench);
     let next = send_sample(&witness.bus).await;
     handled(&witness.pool, next).await;
     stop.cancel();
-    tokio::time::timeout(PATIENCE, service).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, service)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert_eq!(count(&witness.pool, "select sum(deliveries) from inbox").await, 2);
 }
 
@@ -38,20 +49,30 @@ async fn what_does_not_finish_in_time_is_left_and_redone_later() {
     let bench = Bench::new().await;
     let witness = bench.replica().await;
     let mut sources = sources(&bench.env.nats_url, &bench.env.database_url);
-    sources.environment.insert("VIGIE__SHUTDOWN__DRAIN_TIMEOUT".to_owned(), "1s".to_owned());
+    sources
+        .environment
+        .insert("VIGIE__SHUTDOWN__DRAIN_TIMEOUT".to_owned(), "1s".to_owned());
     let stop = CancellationToken::new();
     let token = stop.clone();
     let service = tokio::spawn(async move { launch::<Toy>(&sources, token).await });
     let event = send_waiting(&witness.bus, "never in time").await;
     visited(&witness.pool, event, 1).await;
     stop.cancel();
-    tokio::time::timeout(PATIENCE, service).await.expect("the drain is bounded").unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, service)
+        .await
+        .expect("the drain is bounded")
+        .unwrap()
+        .unwrap();
     assert!(effects_of(&witness.pool, event).await.is_empty());
     open_gate(&witness.pool, "never in time").await;
     let (stop, service) = start(&bench);
     assert_eq!(handled(&witness.pool, event).await.len(), 1);
     stop.cancel();
-    tokio::time::timeout(PATIENCE, service).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, service)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +88,10 @@ async fn a_process_killed_while_it_handles_an_event_is_no_loss() {
     assert_eq!(handled(&witness.pool, event).await.len(), 1);
     eventually("what follows is published", async || {
         let stored = messages(&witness.bus, chassis::bus::STREAM).await;
-        stored.iter().any(|message| message.subject.as_str() == "retrain.asked").then_some(())
+        stored
+            .iter()
+            .any(|message| message.subject.as_str() == "retrain.asked")
+            .then_some(())
     })
     .await;
     assert_eq!(follow_ups(&witness.pool, event).await, 1);
@@ -94,12 +118,24 @@ async fn processes_killed_again_and_again_do_each_event_once() {
         assert_eq!(handled(&witness.pool, *event).await.len(), 1);
     }
     eventually("every follow-up is published", async || {
-        (count(&witness.pool, "select count(*) from outbox where published_at is not null").await == 60).then_some(())
+        (count(
+            &witness.pool,
+            "select count(*) from outbox where published_at is not null",
+        )
+        .await
+            == 60)
+            .then_some(())
     })
     .await;
     assert_eq!(count(&witness.pool, "select count(*) from effect").await, 60);
     let stored = messages(&witness.bus, chassis::bus::STREAM).await;
-    assert_eq!(stored.iter().filter(|message| message.subject.as_str() == "retrain.asked").count(), 60);
+    assert_eq!(
+        stored
+            .iter()
+            .filter(|message| message.subject.as_str() == "retrain.asked")
+            .count(),
+        60
+    );
     last.kill().await.unwrap();
 }
 
@@ -111,10 +147,17 @@ async fn sigterm_ends_a_process_in_order() {
     let event = send_waiting(&witness.bus, "polite").await;
     visited(&witness.pool, event, 1).await;
     let pid = process.id().unwrap().to_string();
-    let sent = tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+    let sent = tokio::process::Command::new("kill")
+        .args(["-TERM", &pid])
+        .status()
+        .await
+        .unwrap();
     assert!(sent.success());
     open_gate(&witness.pool, "polite").await;
-    let status = tokio::time::timeout(PATIENCE, process.wait()).await.expect("it ends").unwrap();
+    let status = tokio::time::timeout(PATIENCE, process.wait())
+        .await
+        .expect("it ends")
+        .unwrap();
     assert!(status.success(), "{status}");
     assert_eq!(effects_of(&witness.pool, event).await.len(), 1);
 }
@@ -124,7 +167,9 @@ async fn the_smallest_pool_that_the_settings_allow_is_enough() {
     let bench = Bench::new().await;
     let witness = bench.replica().await;
     let mut sources = sources(&bench.env.nats_url, &bench.env.database_url);
-    sources.environment.insert("VIGIE__DATABASE__CONNECTIONS_MAX".to_owned(), "2".to_owned());
+    sources
+        .environment
+        .insert("VIGIE__DATABASE__CONNECTIONS_MAX".to_owned(), "2".to_owned());
     let stop = CancellationToken::new();
     let token = stop.clone();
     let service = tokio::spawn(async move { launch::<Toy>(&sources, token).await });
@@ -133,24 +178,50 @@ async fn the_smallest_pool_that_the_settings_allow_is_enough() {
         handled(&witness.pool, event).await;
     }
     eventually("every follow-up is published", async || {
-        (count(&witness.pool, "select count(*) from outbox where published_at is not null").await == 10).then_some(())
+        (count(
+            &witness.pool,
+            "select count(*) from outbox where published_at is not null",
+        )
+        .await
+            == 10)
+            .then_some(())
     })
     .await;
     stop.cancel();
-    tokio::time::timeout(PATIENCE, service).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, service)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_are_not_there_are_named_without_their_passwords() {
     let bench = Bench::new().await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     for (nats, database, server) in [
-        (format!("nats://u:hunter2@{nobody}"), bench.env.database_url.clone(), "NATS"),
-        (bench.env.nats_url.clone(), format!("postgres://u:hunter2@{nobody}/x"), "PostgreSQL"),
+        (
+            format!("nats://u:hunter2@{nobody}"),
+            bench.env.database_url.clone(),
+            "NATS",
+        ),
+        (
+            bench.env.nats_url.clone(),
+            format!("postgres://u:hunter2@{nobody}/x"),
+            "PostgreSQL",
+        ),
     ] {
-        let error = launch::<Toy>(&sources(&nats, &database), CancellationToken::new()).await.unwrap_err();
+        let error = launch::<Toy>(&sources(&nats, &database), CancellationToken::new())
+            .await
+            .unwrap_err();
         let shown = format!("{error:#}");
-        assert!(shown.contains(server) && shown.contains(&nobody.to_string()), "{shown}");
+        assert!(
+            shown.contains(server) && shown.contains(&nobody.to_string()),
+            "{shown}"
+        );
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

@@ -21,16 +21,24 @@ url = "http://127.0.0.1/"
 "#;
 
 fn problems_of(file: &str, read: impl Fn(&Reader<'_>)) -> Vec<Problem> {
-    let sources = Sources { overrides: vec![("vigie.toml".to_owned(), file.to_owned())], ..Sources::default() };
+    let sources = Sources {
+        overrides: vec![("vigie.toml".to_owned(), file.to_owned())],
+        ..Sources::default()
+    };
     let settings = Settings::load(&[DEFAULTS], &[], &sources).unwrap();
     let reader = Reader::new(&settings);
     read(&reader);
-    reader.finish().map_or_else(|Problems(problems)| problems, |()| Vec::new())
+    reader
+        .finish()
+        .map_or_else(|Problems(problems)| problems, |()| Vec::new())
 }
 
 fn read_all(reader: &Reader<'_>) {
     let policy = reader.section("policy");
-    policy.duration("cooldown", Duration::from_secs(3600)..=Duration::from_secs(30 * 86_400));
+    policy.duration(
+        "cooldown",
+        Duration::from_secs(3600)..=Duration::from_secs(30 * 86_400),
+    );
     policy.integer("rows_min", 0..=1_000_000);
     policy.number("share", 0.0..=1.0);
     policy.flag("enabled");
@@ -59,13 +67,28 @@ fn every_mistake_is_told_in_one_round() {
     "#;
     let problems = problems_of(file, read_all);
     let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
-    for key in ["cooldown", "rows_min", "share", "enabled", "mode", "schedule", "url", "rows_minimum"] {
-        assert!(keys.contains(&format!("policy.{key}").as_str()), "{key} is not among {keys:?}");
+    for key in [
+        "cooldown",
+        "rows_min",
+        "share",
+        "enabled",
+        "mode",
+        "schedule",
+        "url",
+        "rows_minimum",
+    ] {
+        assert!(
+            keys.contains(&format!("policy.{key}").as_str()),
+            "{key} is not among {keys:?}"
+        );
     }
     assert_eq!(problems.len(), 8, "{problems:#?}");
     for problem in &problems {
         assert!(problem.value.is_some(), "{problem:?} shows the value found");
-        assert_eq!(problem.source, "vigie.toml", "{problem:?} says where it was found");
+        assert_eq!(
+            problem.source, "vigie.toml",
+            "{problem:?} says where it was found"
+        );
     }
     let shown = Problems(problems).to_string();
     for part in [
@@ -85,27 +108,46 @@ fn every_mistake_is_told_in_one_round() {
 
 #[test]
 fn bounds_belong_to_the_range_and_what_is_no_number_does_not() {
-    let number = |text: &str| problems_of(&format!("[policy]\nshare = {text}"), |r| {
-        r.section("policy").number("share", 0.0..=1.0);
-    });
+    let number = |text: &str| {
+        problems_of(&format!("[policy]\nshare = {text}"), |r| {
+            r.section("policy").number("share", 0.0..=1.0);
+        })
+    };
     for good in ["0", "0.0", "1", "1.0", "0.5", "\"0.5\"", "1e-9"] {
         assert_eq!(number(good), [], "{good}");
     }
-    for bad in ["-0.0001", "1.0001", "nan", "inf", "-inf", "\"NaN\"", "\"\"", "\"half\"", "[0.5]"] {
+    for bad in [
+        "-0.0001", "1.0001", "nan", "inf", "-inf", "\"NaN\"", "\"\"", "\"half\"", "[0.5]",
+    ] {
         assert_eq!(number(bad).len(), 1, "{bad}: {:?}", number(bad));
     }
-    let integer = |text: &str| problems_of(&format!("[policy]\nrows_min = {text}"), |r| {
-        r.section("policy").integer("rows_min", 1..=10);
-    });
+    let integer = |text: &str| {
+        problems_of(&format!("[policy]\nrows_min = {text}"), |r| {
+            r.section("policy").integer("rows_min", 1..=10);
+        })
+    };
     for good in ["1", "10", "\"7\""] {
         assert_eq!(integer(good), [], "{good}");
     }
-    for bad in ["0", "11", "1.5", "1.0", "true", "\"1.5\"", "-1", "9223372036854775807", "\"99999999999999999999\""] {
+    for bad in [
+        "0",
+        "11",
+        "1.5",
+        "1.0",
+        "true",
+        "\"1.5\"",
+        "-1",
+        "9223372036854775807",
+        "\"99999999999999999999\"",
+    ] {
         assert_eq!(integer(bad).len(), 1, "{bad}");
     }
-    let duration = |text: &str| problems_of(&format!("[policy]\ncooldown = {text}"), |r| {
-        r.section("policy").duration("cooldown", Duration::from_secs(1)..=Duration::from_secs(3600));
-    });
+    let duration = |text: &str| {
+        problems_of(&format!("[policy]\ncooldown = {text}"), |r| {
+            r.section("policy")
+                .duration("cooldown", Duration::from_secs(1)..=Duration::from_secs(3600));
+        })
+    };
     for good in ["\"1s\"", "\"1h\"", "\"59m 59s\"", "\" 5m \""] {
         assert_eq!(duration(good), [], "{good}");
     }
@@ -121,7 +163,10 @@ fn a_missing_setting_is_a_mistake_that_says_what_is_expected() {
         reader.section("policy").text("owner", "the owner's name");
     });
     assert_eq!(problems.len(), 1);
-    assert_eq!(problems[0].to_string(), "`policy.owner` is not set; expected the owner's name");
+    assert_eq!(
+        problems[0].to_string(),
+        "`policy.owner` is not set; expected the owner's name"
+    );
 }
 
 #[test]
@@ -142,7 +187,10 @@ fn settings_of_a_model_are_checked_against_its_own_list() {
     });
     let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 2, "{shown:?}");
-    assert!(shown[0].contains("`models.cards.sorce`") && shown[0].contains("such as `source`"), "{shown:?}");
+    assert!(
+        shown[0].contains("`models.cards.sorce`") && shown[0].contains("such as `source`"),
+        "{shown:?}"
+    );
     assert!(shown[1].contains("`models.cards.source` is not set"), "{shown:?}");
 }
 
@@ -178,7 +226,11 @@ fn a_service_with_wrong_settings_does_not_start_and_says_64() {
         "toy.patience",
         "toy.patiense",
     ] {
-        assert_eq!(keys.iter().filter(|found| **found == key).count(), 1, "{key} is told once: {keys:?}");
+        assert_eq!(
+            keys.iter().filter(|found| **found == key).count(),
+            1,
+            "{key} is told once: {keys:?}"
+        );
     }
     assert_eq!(refuse_to_start(&problems), ExitCode::from(EXIT_SETTINGS));
     assert_eq!(EXIT_SETTINGS, 64);

@@ -20,7 +20,10 @@ const CANARY: &str = "hunter2-canary";
 
 fn settings(key: &str, value: &str) -> Settings {
     let mut sources = Sources::default();
-    sources.environment.insert(format!("VIGIE__STORE__{}", key.to_ascii_uppercase()), value.to_owned());
+    sources.environment.insert(
+        format!("VIGIE__STORE__{}", key.to_ascii_uppercase()),
+        value.to_owned(),
+    );
     Settings::load(&[DEFAULTS], &[], &sources).unwrap()
 }
 
@@ -32,22 +35,40 @@ fn secrets_are_masked_in_what_is_shown_and_in_mistakes() {
         ("password", CANARY.to_owned()),
         ("client_secret", CANARY.to_owned()),
         ("webhook", format!("https://hooks.example.org/services/{CANARY}")),
-        ("webhook_url", format!("https://hooks.example.org/services/{CANARY}")),
-        ("url", format!("postgres://vigie:{CANARY}@db.example.org:5432/fraud_db")),
-        ("url", format!("postgres://db.example.org/fraud_db?user=vigie&password={CANARY}")),
+        (
+            "webhook_url",
+            format!("https://hooks.example.org/services/{CANARY}"),
+        ),
+        (
+            "url",
+            format!("postgres://vigie:{CANARY}@db.example.org:5432/fraud_db"),
+        ),
+        (
+            "url",
+            format!("postgres://db.example.org/fraud_db?user=vigie&password={CANARY}"),
+        ),
         ("url", format!("nats://{CANARY}@broker.example.org:4222")),
         ("url", format!("smtp://mailer:{CANARY}@mail.example.org")),
         // Typing errors: no URL any more, and still a password in it.
         ("url", format!("postgres:/vigie:{CANARY}@db.example.org/fraud_db")),
         ("url", format!("vigie:{CANARY}@db.example.org/fraud_db")),
-        ("url", format!("postgres://vigie:{CANARY}@db.example.org:port/fraud_db")),
-        ("recipients", format!("postgres://vigie:{CANARY}@db.example.org/fraud_db")),
+        (
+            "url",
+            format!("postgres://vigie:{CANARY}@db.example.org:port/fraud_db"),
+        ),
+        (
+            "recipients",
+            format!("postgres://vigie:{CANARY}@db.example.org/fraud_db"),
+        ),
     ];
     for (key, value) in cases {
         let settings = settings(key, &value);
         let shown = render(&settings);
         assert!(!shown.contains(CANARY), "{key} = {value} is shown: {shown}");
-        assert!(shown.contains("********"), "{key} = {value} looks as if it were not set: {shown}");
+        assert!(
+            shown.contains("********"),
+            "{key} = {value} looks as if it were not set: {shown}"
+        );
         let reader = Reader::new(&settings);
         reader.section("store").problem(key, "something else");
         let problems = reader.finish().unwrap_err().to_string();
@@ -66,14 +87,23 @@ fn what_is_no_secret_stays_readable() {
         let shown = render(&settings(key, value));
         assert!(shown.contains(value), "{key} = {value}: {shown}");
     }
-    assert!(render(&settings("token", "")).contains("token = \"\""), "a secret that is not set shows that");
+    assert!(
+        render(&settings("token", "")).contains("token = \"\""),
+        "a secret that is not set shows that"
+    );
 }
 
 #[test]
 fn where_each_value_comes_from_is_shown() {
     let shown = render(&settings("url", "postgres://127.0.0.1/fraud_db"));
-    assert!(shown.contains("# environment variable VIGIE__STORE__URL"), "{shown}");
-    assert!(shown.contains("webhook = \"\"  # the compiled-in defaults"), "{shown}");
+    assert!(
+        shown.contains("# environment variable VIGIE__STORE__URL"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("webhook = \"\"  # the compiled-in defaults"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -86,5 +116,8 @@ fn a_secret_has_no_text_of_its_own() {
 #[test]
 fn error_messages_name_the_server_without_the_password() {
     let shown = shown_url(&format!("postgres://vigie:{CANARY}@db.example.org/fraud_db"));
-    assert!(!shown.contains(CANARY) && shown.contains("db.example.org"), "{shown}");
+    assert!(
+        !shown.contains(CANARY) && shown.contains("db.example.org"),
+        "{shown}"
+    );
 }

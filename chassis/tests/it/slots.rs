@@ -13,7 +13,11 @@ fn at(hour: i64) -> DateTime<Utc> {
 }
 
 fn hourly(catch_up: CatchUp) -> Job {
-    Job { name: "check/fraud-cards".to_owned(), schedule: Schedule::hourly(), catch_up }
+    Job {
+        name: "check/fraud-cards".to_owned(),
+        schedule: Schedule::hourly(),
+        catch_up,
+    }
 }
 
 /// Writes an effect per slot.
@@ -30,7 +34,10 @@ fn job(context: &Context, job: Job) -> Running {
 }
 
 async fn noted(pool: &PgPool) -> Vec<DateTime<Utc>> {
-    let rows: Vec<(String,)> = sqlx::query_as("select note from effect order by note").fetch_all(pool).await.unwrap();
+    let rows: Vec<(String,)> = sqlx::query_as("select note from effect order by note")
+        .fetch_all(pool)
+        .await
+        .unwrap();
     rows.into_iter().map(|(note,)| note.parse().unwrap()).collect()
 }
 
@@ -50,10 +57,17 @@ async fn replay() -> Bench {
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_do_each_slot_once_between_them() {
     let bench = replay().await;
-    let replicas = [bench.replica().await, bench.replica().await, bench.replica().await];
+    let replicas = [
+        bench.replica().await,
+        bench.replica().await,
+        bench.replica().await,
+    ];
     let pool = &replicas[0].pool;
     set_replay_clock(pool, at(0)).await.unwrap();
-    let jobs: Vec<Running> = replicas.iter().map(|replica| job(replica, hourly(CatchUp::All))).collect();
+    let jobs: Vec<Running> = replicas
+        .iter()
+        .map(|replica| job(replica, hourly(CatchUp::All)))
+        .collect();
     until_noted(pool, 1).await;
     for hour in 1..=48 {
         set_replay_clock(pool, at(hour)).await.unwrap();
@@ -80,7 +94,9 @@ async fn after_a_downtime_slots_are_caught_up_as_the_setting_says() {
         until_noted(&toy.pool, 1).await;
         running.kill().await;
         // Five hours and a half pass without anybody.
-        set_replay_clock(&toy.pool, at(5) + TimeDelta::minutes(30)).await.unwrap();
+        set_replay_clock(&toy.pool, at(5) + TimeDelta::minutes(30))
+            .await
+            .unwrap();
         let again = bench.replica().await;
         let running = job(&again, hourly(catch_up));
         if catch_up == CatchUp::None {
@@ -89,7 +105,11 @@ async fn after_a_downtime_slots_are_caught_up_as_the_setting_says() {
         }
         let slots = until_noted(&toy.pool, expected.len()).await;
         running.stop().await;
-        assert_eq!(slots, expected.into_iter().map(at).collect::<Vec<_>>(), "{catch_up:?}");
+        assert_eq!(
+            slots,
+            expected.into_iter().map(at).collect::<Vec<_>>(),
+            "{catch_up:?}"
+        );
     }
 }
 
@@ -114,7 +134,11 @@ async fn a_slot_whose_work_fails_is_rolled_back_and_tried_again() {
     until_noted(&toy.pool, 1).await;
     running.stop().await;
     assert_eq!(tries.load(std::sync::atomic::Ordering::SeqCst), 3);
-    assert_eq!(noted(&toy.pool).await, [at(0)], "what failed attempts wrote is undone");
+    assert_eq!(
+        noted(&toy.pool).await,
+        [at(0)],
+        "what failed attempts wrote is undone"
+    );
     assert_eq!(count(&toy.pool, "select count(*) from slot").await, 1);
 }
 
@@ -123,15 +147,20 @@ async fn a_replica_killed_in_the_middle_of_a_slot_leaves_it_to_the_others() {
     let bench = replay().await;
     let (doomed, heir) = (bench.replica().await, bench.replica().await);
     set_replay_clock(&doomed.pool, at(0)).await.unwrap();
-    let hang = |_tx: Tx, _slot: DateTime<Utc>| async move {
+    let hang = |claimed: Tx, _slot: DateTime<Utc>| async move {
         // Holds the claimed slot's transaction.
-        let _held = _tx;
+        let _held = claimed;
         std::future::pending::<anyhow::Result<Tx>>().await
     };
     let stuck = Running::spawn(&doomed, run(doomed.clone(), hourly(CatchUp::All), hang));
     eventually("the slot is claimed", async || {
-        (count(&heir.pool, "select count(*) from pg_stat_activity where state = 'idle in transaction'").await > 0)
-            .then_some(())
+        (count(
+            &heir.pool,
+            "select count(*) from pg_stat_activity where state = 'idle in transaction'",
+        )
+        .await
+            > 0)
+        .then_some(())
     })
     .await;
     let running = job(&heir, hourly(CatchUp::All));
@@ -159,9 +188,15 @@ async fn before_a_replay_begins_there_is_no_instant_and_it_never_goes_back() {
 async fn the_database_clock_is_the_databases() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;
-    let (before,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()").fetch_one(&toy.pool).await.unwrap();
+    let (before,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()")
+        .fetch_one(&toy.pool)
+        .await
+        .unwrap();
     let now = Clock::Database.now(&toy.pool).await.unwrap().unwrap();
-    let (after,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()").fetch_one(&toy.pool).await.unwrap();
+    let (after,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()")
+        .fetch_one(&toy.pool)
+        .await
+        .unwrap();
     assert!(before <= now && now <= after);
 }
 
@@ -171,7 +206,10 @@ async fn many_jobs_do_not_eat_up_the_connections_of_the_service() {
     let toy = bench.replica().await;
     let jobs: Vec<Running> = (0..20)
         .map(|number| {
-            let named = Job { name: format!("check/model-{number}"), ..hourly(CatchUp::All) };
+            let named = Job {
+                name: format!("check/model-{number}"),
+                ..hourly(CatchUp::All)
+            };
             job(&toy, named)
         })
         .collect();

@@ -43,7 +43,11 @@ pub struct Bench {
 impl Bench {
     pub async fn new() -> Self {
         chassis::install_crypto();
-        Self { env: TestEnv::new().await, ack_wait: Duration::from_secs(2), clock: Clock::Database }
+        Self {
+            env: TestEnv::new().await,
+            ack_wait: Duration::from_secs(2),
+            clock: Clock::Database,
+        }
     }
 
     pub fn nats_settings(&self, url: &str) -> NatsSettings {
@@ -59,12 +63,17 @@ impl Bench {
     }
 
     pub fn database_settings(url: &str) -> DatabaseSettings {
-        DatabaseSettings { url: Secret::new(url), connections_max: 8, acquire_timeout: Duration::from_secs(10) }
+        DatabaseSettings {
+            url: Secret::new(url),
+            connections_max: 8,
+            acquire_timeout: Duration::from_secs(10),
+        }
     }
 
     /// A replica of the service `toy`, connected, migrated and provisioned.
     pub async fn replica(&self) -> Context {
-        self.replica_of("toy", "toy", &self.env.nats_url, &self.env.database_url).await
+        self.replica_of("toy", "toy", &self.env.nats_url, &self.env.database_url)
+            .await
     }
 
     /// A replica that reaches its servers by these URLs, e.g. through a proxy.
@@ -76,7 +85,9 @@ impl Bench {
         database_url: &str,
     ) -> Context {
         let nats = self.nats_settings(nats_url);
-        let pool = db::connect(&Self::database_settings(database_url), service, schema).await.unwrap();
+        let pool = db::connect(&Self::database_settings(database_url), service, schema)
+            .await
+            .unwrap();
         db::migrate(&pool, schema, &MIGRATOR).await.unwrap();
         if self.clock == Clock::Replay {
             chassis::clock::create_replay_clock(&pool).await.unwrap();
@@ -105,7 +116,10 @@ pub struct Running {
 impl Running {
     /// Runs `task` until stopped or killed.
     pub fn spawn(context: &Context, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> Self {
-        Self { stop: context.stop.clone(), task: tokio::spawn(task) }
+        Self {
+            stop: context.stop.clone(),
+            task: tokio::spawn(task),
+        }
     }
 
     /// Consumes with `handler`.
@@ -115,21 +129,34 @@ impl Running {
 
     /// Consumes `kinds` with `handler`.
     pub fn consumer_of<H: Handler>(context: &Context, kinds: &'static [EventKind], handler: H) -> Self {
-        Self::spawn(context, chassis::consume::run(context.clone(), kinds, Arc::new(handler)))
+        Self::spawn(
+            context,
+            chassis::consume::run(context.clone(), kinds, Arc::new(handler)),
+        )
     }
 
     /// Publishes the outbox.
     pub fn relay(context: &Context) -> Self {
-        let (pool, bus, metrics, stop) =
-            (context.pool.clone(), context.bus.clone(), context.metrics.clone(), context.stop.clone());
+        let (pool, bus, metrics, stop) = (
+            context.pool.clone(),
+            context.bus.clone(),
+            context.metrics.clone(),
+            context.stop.clone(),
+        );
         let schema = context.schema;
-        Self::spawn(context, async move { chassis::relay::run(pool, bus, schema, metrics, stop).await })
+        Self::spawn(context, async move {
+            chassis::relay::run(pool, bus, schema, metrics, stop).await
+        })
     }
 
     /// The polite end: in-flight work is finished.
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.task).await.expect("the task does not stop").unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("the task does not stop")
+            .unwrap()
+            .unwrap();
     }
 
     /// The rude end: the task stops wherever it is, as after `kill -9`.
@@ -166,7 +193,10 @@ pub struct Scripted<F> {
 
 impl<F: Fn(&Received, u32) -> Act + Send + Sync + 'static> Scripted<F> {
     pub fn new(act: F) -> Self {
-        Self { act, seen: Mutex::default() }
+        Self {
+            act,
+            seen: Mutex::default(),
+        }
     }
 }
 
@@ -207,11 +237,12 @@ pub async fn effect(tx: &mut Tx, event: EventId, note: &str) -> sqlx::Result<()>
 
 /// Notes of the effects of an event.
 pub async fn effects_of(pool: &PgPool, event: EventId) -> Vec<String> {
-    let rows: Vec<(String,)> = sqlx::query_as("select note from effect where event_id = $1 order by effect_id")
-        .bind(event.uuid())
-        .fetch_all(pool)
-        .await
-        .unwrap();
+    let rows: Vec<(String,)> =
+        sqlx::query_as("select note from effect where event_id = $1 order by effect_id")
+            .bind(event.uuid())
+            .fetch_all(pool)
+            .await
+            .unwrap();
     rows.into_iter().map(|(note,)| note).collect()
 }
 
@@ -230,7 +261,11 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
         if let Some(found) = probe().await {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {} s in vain: {what}", PATIENCE.as_secs());
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "waited {} s in vain: {what}",
+            PATIENCE.as_secs()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -286,7 +321,13 @@ pub async fn send_sample(bus: &Bus) -> EventId {
 /// Publishes a message on the tests' subject and waits until the stream has it.
 pub async fn send(bus: &Bus, headers: HeaderMap, body: impl Into<bytes::Bytes>) {
     let subject = EventKind::DriftCheckRequested.subject();
-    let ack = bus.jetstream().publish_with_headers(subject, headers, body.into()).await.unwrap().await.unwrap();
+    let ack = bus
+        .jetstream()
+        .publish_with_headers(subject, headers, body.into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     assert_eq!(ack.stream, STREAM);
 }
 
@@ -362,7 +403,11 @@ impl Proxy {
                 if shared.cut.load(Ordering::SeqCst) {
                     continue;
                 }
-                let token = shared.generation.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let token = shared
+                    .generation
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
                 let (faults, target) = (Arc::clone(&shared), target.clone());
                 tokio::spawn(async move {
                     tokio::select! {
@@ -372,13 +417,21 @@ impl Proxy {
                 });
             }
         });
-        Self { address, faults, accept }
+        Self {
+            address,
+            faults,
+            accept,
+        }
     }
 
     /// Ends all connections and refuses new ones.
     pub fn cut(&self) {
         self.faults.cut.store(true, Ordering::SeqCst);
-        let mut generation = self.faults.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generation = self
+            .faults
+            .generation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *generation).cancel();
     }
 
@@ -408,7 +461,9 @@ impl Drop for Proxy {
 }
 
 async fn forward(client: TcpStream, target: &str, faults: &Faults) {
-    let Ok(server) = TcpStream::connect(target).await else { return };
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
     let (mut client_read, mut client_write) = client.into_split();
     let (mut server_read, mut server_write) = server.into_split();
     let requests = pump(&mut client_read, &mut server_write, &faults.swallow_requests);
@@ -426,7 +481,9 @@ async fn pump(
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let Ok(read) = from.read(&mut buffer).await else { return };
+        let Ok(read) = from.read(&mut buffer).await else {
+            return;
+        };
         if read == 0 {
             return;
         }

@@ -17,13 +17,31 @@ async fn one_view_shows_the_tasks_of_every_service() {
     let (nats, database) = (&bench.env.nats_url, &bench.env.database_url);
     let monitor = bench.replica_of("one", "one", nats, database).await;
     let timer = TaskTimer::start(DAG_DRIFT, "check", day(), "run-1");
-    timer.finish(&monitor.pool, &TaskEnd::Success, 1_000, 3).await.unwrap();
-    assert_eq!(count(&monitor.pool, "select count(*) from airflow_task_metrics").await, 1);
+    timer
+        .finish(&monitor.pool, &TaskEnd::Success, 1_000, 3)
+        .await
+        .unwrap();
+    assert_eq!(
+        count(&monitor.pool, "select count(*) from airflow_task_metrics").await,
+        1
+    );
     // A service that comes later joins the view.
     let bridge = bench.replica_of("two", "two", nats, database).await;
     let timer = TaskTimer::start(DAG_TRAINING, "train", day(), "run-2");
-    timer.finish(&bridge.pool, &TaskEnd::Failed("no rows".to_owned()), 0, 0).await.unwrap();
-    type Shown = (String, String, String, String, Option<f64>, i64, i64, Option<String>);
+    timer
+        .finish(&bridge.pool, &TaskEnd::Failed("no rows".to_owned()), 0, 0)
+        .await
+        .unwrap();
+    type Shown = (
+        String,
+        String,
+        String,
+        String,
+        Option<f64>,
+        i64,
+        i64,
+        Option<String>,
+    );
     let rows: Vec<Shown> = sqlx::query_as(
         "select id, dag_id, task_id, status, duration_seconds, records_processed, records_failed, error_message \
          from airflow_task_metrics order by dag_id desc",
@@ -32,7 +50,10 @@ async fn one_view_shows_the_tasks_of_every_service() {
     .await
     .unwrap();
     assert_eq!(rows.len(), 2);
-    assert_eq!((rows[0].1.as_str(), rows[0].3.as_str(), rows[0].5, rows[0].6), (DAG_DRIFT, "success", 1_000, 3));
+    assert_eq!(
+        (rows[0].1.as_str(), rows[0].3.as_str(), rows[0].5, rows[0].6),
+        (DAG_DRIFT, "success", 1_000, 3)
+    );
     assert_eq!((rows[1].1.as_str(), rows[1].3.as_str()), (DAG_TRAINING, "failed"));
     assert_eq!(rows[1].7.as_deref(), Some("no rows"));
     assert!(rows.iter().all(|row| row.4.is_some_and(|seconds| seconds >= 0.0)));
@@ -44,7 +65,10 @@ async fn a_task_that_runs_again_replaces_its_row() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;
     let again = || TaskTimer::start(DAG_TRAINING, "validate", day(), "run-1");
-    again().finish(&toy.pool, &TaskEnd::Failed("source away".to_owned()), 0, 0).await.unwrap();
+    again()
+        .finish(&toy.pool, &TaskEnd::Failed("source away".to_owned()), 0, 0)
+        .await
+        .unwrap();
     again().finish(&toy.pool, &TaskEnd::Success, 10, 0).await.unwrap();
     let (rows, status, error): (i64, String, Option<String>) =
         sqlx::query_as("select count(*), min(status), min(error_message) from airflow_task_metrics")
@@ -60,7 +84,9 @@ async fn a_table_of_somebody_else_with_the_same_name_is_left_alone() {
     let settings = Bench::database_settings(&bench.env.database_url);
     let pool = db::connect(&settings, "toy", "toy").await.unwrap();
     // Other tools have a task_run too.
-    pool.execute("create schema orchestrator; create table orchestrator.task_run (id uuid, name text)").await.unwrap();
+    pool.execute("create schema orchestrator; create table orchestrator.task_run (id uuid, name text)")
+        .await
+        .unwrap();
     db::migrate(&pool, "toy", &MIGRATOR).await.unwrap();
     let timer = TaskTimer::start(DAG_DRIFT, "check", day(), "run-1");
     timer.finish(&pool, &TaskEnd::Success, 1, 0).await.unwrap();
@@ -87,14 +113,20 @@ async fn services_that_start_together_migrate_one_after_the_other() {
         let timer = TaskTimer::start(DAG_DRIFT, "check", day(), "run-1");
         timer.finish(pool, &TaskEnd::Success, 1, 0).await.unwrap();
     }
-    assert_eq!(count(&pools[0], "select count(*) from public.airflow_task_metrics").await, 3);
+    assert_eq!(
+        count(&pools[0], "select count(*) from public.airflow_task_metrics").await,
+        3
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn migrations_that_ran_are_not_run_again() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;
-    toy.pool.execute("insert into gate values ('kept')").await.unwrap();
+    toy.pool
+        .execute("insert into gate values ('kept')")
+        .await
+        .unwrap();
     db::migrate(&toy.pool, "toy", &MIGRATOR).await.unwrap();
     assert_eq!(count(&toy.pool, "select count(*) from gate").await, 1);
 }

@@ -10,7 +10,9 @@ use chassis::bus::STREAM;
 use chassis::outbox::{self, Draft};
 use chassis::telemetry::{self, TelemetrySettings};
 use chassis::{Cause, HandleError, Handler, Tx};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use schemas::events::{DriftCheckRequested, RetrainAsked};
@@ -39,7 +41,10 @@ async fn receiver() -> (SocketAddr, Sink) {
             let scopes = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
             spans.extend(scopes.map(|span| (service.clone(), span)));
         }
-        ([("content-type", "application/x-protobuf")], ExportTraceServiceResponse::default().encode_to_vec())
+        (
+            [("content-type", "application/x-protobuf")],
+            ExportTraceServiceResponse::default().encode_to_vec(),
+        )
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -59,7 +64,12 @@ impl Handler for Asks {
             reason: "test".to_owned(),
             force: false,
         };
-        outbox::append(tx, "one", Draft::new(&received.attributes.model, Cause::event(received), body)).await?;
+        outbox::append(
+            tx,
+            "one",
+            Draft::new(&received.attributes.model, Cause::event(received), body),
+        )
+        .await?;
         Ok(())
     }
 }
@@ -96,7 +106,9 @@ async fn one_trace_runs_from_the_first_event_to_the_last_reader() {
             requested_by: "test".to_owned(),
             reason: String::new(),
         };
-        let appended = outbox::append(&mut tx, "one", Draft::new(&model(), Cause::Spontaneous, body)).await.unwrap();
+        let appended = outbox::append(&mut tx, "one", Draft::new(&model(), Cause::Spontaneous, body))
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         (appended, telemetry::current_trace())
     }
@@ -105,13 +117,32 @@ async fn one_trace_runs_from_the_first_event_to_the_last_reader() {
     drop(origin);
     let (appended, origin_trace) = appended;
     let trace_id = origin_trace.trace_id().expect("a span has a trace").to_owned();
-    let asked = Cause::Event { id: appended.id, correlation_id: appended.correlation_id }
-        .event_id(EventKind::RetrainAsked, "");
+    let asked = Cause::Event {
+        id: appended.id,
+        correlation_id: appended.correlation_id,
+    }
+    .event_id(EventKind::RetrainAsked, "");
     handled(&two.pool, asked).await;
     for message in messages(&one.bus, STREAM).await {
-        let header = |name: &str| message.headers.get(name).map(ToString::to_string).unwrap_or_default();
-        assert!(header("traceparent").contains(&trace_id), "{}: {:?}", message.subject, message.headers);
-        assert_eq!(header("traceparent"), header("ce-traceparent"), "{}", message.subject);
+        let header = |name: &str| {
+            message
+                .headers
+                .get(name)
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        };
+        assert!(
+            header("traceparent").contains(&trace_id),
+            "{}: {:?}",
+            message.subject,
+            message.headers
+        );
+        assert_eq!(
+            header("traceparent"),
+            header("ce-traceparent"),
+            "{}",
+            message.subject
+        );
     }
     for task in tasks {
         task.stop().await;
@@ -130,22 +161,36 @@ async fn one_trace_runs_from_the_first_event_to_the_last_reader() {
     .await;
     let named = |name: &str| {
         let found: Vec<&(String, Span)> = spans.iter().filter(|(_, span)| span.name == name).collect();
-        assert_eq!(found.len(), 1, "one span `{name}`: {:?}", spans.iter().map(|(_, s)| &s.name).collect::<Vec<_>>());
+        assert_eq!(
+            found.len(),
+            1,
+            "one span `{name}`: {:?}",
+            spans.iter().map(|(_, s)| &s.name).collect::<Vec<_>>()
+        );
         found[0]
     };
     let begin = named("begin the loop");
     let check = named("process drift.check.requested");
     let asked_span = named("process retrain.asked");
     assert!(begin.0.contains("vigie-test"), "{}", begin.0);
-    assert_eq!(check.1.parent_span_id, begin.1.span_id, "the reader's span continues the writer's");
+    assert_eq!(
+        check.1.parent_span_id, begin.1.span_id,
+        "the reader's span continues the writer's"
+    );
     assert_eq!(asked_span.1.parent_span_id, check.1.span_id);
     let consumer_kind = 5;
     assert_eq!((check.1.kind, asked_span.1.kind), (consumer_kind, consumer_kind));
     let attribute = |span: &Span, key: &str| {
-        span.attributes.iter().find(|attribute| attribute.key == key).map(|found| format!("{:?}", found.value))
+        span.attributes
+            .iter()
+            .find(|attribute| attribute.key == key)
+            .map(|found| format!("{:?}", found.value))
     };
     assert!(attribute(&asked_span.1, "messaging.system").is_some_and(|value| value.contains("nats")));
-    assert!(attribute(&asked_span.1, "messaging.message.id").is_some_and(|value| value.contains(&asked.to_string())));
+    assert!(
+        attribute(&asked_span.1, "messaging.message.id")
+            .is_some_and(|value| value.contains(&asked.to_string()))
+    );
     assert!(
         attribute(&asked_span.1, "messaging.message.conversation_id")
             .is_some_and(|value| value.contains(&appended.correlation_id.to_string()))

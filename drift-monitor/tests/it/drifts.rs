@@ -19,18 +19,33 @@ async fn without_drift_the_hourly_checks_are_stable_recorded_and_done_once() {
     scene.set_clock(48).await;
     let checks = scene.checks(13).await;
     let hours: Vec<_> = checks.iter().map(|check| check.0).collect();
-    assert_eq!(hours, (36..=48).map(at).collect::<Vec<_>>(), "every slot once, by two replicas");
-    assert!(checks.iter().all(|check| check.1 == "stable" && check.2.is_none()), "{checks:?}");
+    assert_eq!(
+        hours,
+        (36..=48).map(at).collect::<Vec<_>>(),
+        "every slot once, by two replicas"
+    );
+    assert!(
+        checks
+            .iter()
+            .all(|check| check.1 == "stable" && check.2.is_none()),
+        "{checks:?}"
+    );
 
     // The document's query, as written.
-    scene.run("SELECT * FROM drift_metrics ORDER BY detected_at DESC LIMIT 10").await;
+    scene
+        .run("SELECT * FROM drift_metrics ORDER BY detected_at DESC LIMIT 10")
+        .await;
     let rows = scene
         .count(
             "select count(*) from drift_metrics where \"timestamp\" = detected_at and not threshold_exceeded \
              and severity = 'LOW' and model_name = 'fraud-cards'",
         )
         .await;
-    assert_eq!(rows, 13 * 3, "two features watched and the fraud rate, thirteen times");
+    assert_eq!(
+        rows,
+        13 * 3,
+        "two features watched and the fraud rate, thirteen times"
+    );
     let names = scene
         .count(
             "select count(distinct (metric_type, metric_name, feature_name)) from drift_metrics where \
@@ -47,9 +62,18 @@ async fn without_drift_the_hourly_checks_are_stable_recorded_and_done_once() {
         .await;
     assert_eq!(tasks, 13 * 5);
     let said = scene.said().await;
-    assert!(said.iter().all(|received| received.attributes.kind == EventKind::DriftChecked));
-    let Event::DriftChecked(last) = &said[12].event else { panic!() };
-    assert_eq!((last.rows, last.labelled_rows), (1_440, 1), "labels take a day, to the minute");
+    assert!(
+        said.iter()
+            .all(|received| received.attributes.kind == EventKind::DriftChecked)
+    );
+    let Event::DriftChecked(last) = &said[12].event else {
+        panic!()
+    };
+    assert_eq!(
+        (last.rows, last.labelled_rows),
+        (1_440, 1),
+        "labels take a day, to the minute"
+    );
     assert_eq!(last.window, span(24, 48));
     assert_eq!(last.reference_window, Some(span(-520, -120)));
     assert_eq!(last.previous_verdict, Some(Verdict::Stable));
@@ -69,7 +93,10 @@ async fn a_shifted_feature_is_data_drift_and_the_run_is_counted() {
 
     let doubled = scene.check(124).await;
     let detected = doubled.detected();
-    assert_eq!((detected.severity, detected.kinds.as_slice()), (DriftSeverity::Medium, [DriftKind::Data].as_slice()));
+    assert_eq!(
+        (detected.severity, detected.kinds.as_slice()),
+        (DriftSeverity::Medium, [DriftKind::Data].as_slice())
+    );
     assert_eq!(detected.features.len(), 1, "the channel did not move");
     assert_eq!(detected.features[0].feature, "amount");
     assert!(detected.features[0].psi.get() > 0.3 && detected.features[0].noise.get() < 0.1);
@@ -77,10 +104,20 @@ async fn a_shifted_feature_is_data_drift_and_the_run_is_counted() {
     assert!(detected.target.is_none() && detected.concept.is_none());
 
     let still = scene.check(125).await;
-    assert_eq!((still.detected().since, still.detected().consecutive), (at(124), 2));
+    assert_eq!(
+        (still.detected().since, still.detected().consecutive),
+        (at(124), 2)
+    );
     let twentyfold = scene.check(224).await;
-    assert_eq!((twentyfold.detected().severity, twentyfold.detected().consecutive), (DriftSeverity::High, 3));
-    assert_eq!(scene.check(324).await.checked().verdict, Verdict::Stable, "over, a day later");
+    assert_eq!(
+        (twentyfold.detected().severity, twentyfold.detected().consecutive),
+        (DriftSeverity::High, 3)
+    );
+    assert_eq!(
+        scene.check(324).await.checked().verdict,
+        Verdict::Stable,
+        "over, a day later"
+    );
     let next = scene
         .count("select count(*) from airflow_task_metrics where task_id = 'trigger_retraining_dag' and status = 'success'")
         .await;
@@ -98,7 +135,13 @@ async fn a_feature_that_goes_missing_or_a_new_level_is_data_drift() {
     let replica = scene.start().await;
     scene.promote(promoted("v1", 1, 0)).await;
     scene.set_clock(400).await;
-    scene.change(100, 200, "channel = case when channel = 'chip' then 'phone' else channel end").await;
+    scene
+        .change(
+            100,
+            200,
+            "channel = case when channel = 'chip' then 'phone' else channel end",
+        )
+        .await;
     scene.change(200, 300, "channel = null").await;
     for hour in [124, 224] {
         let checked = scene.check(hour).await;
@@ -125,12 +168,23 @@ async fn a_moved_fraud_rate_is_target_drift_and_only_alerts() {
         .await;
     let checked = scene.check(RIPE).await;
     let detected = checked.detected();
-    assert_eq!((detected.severity, detected.kinds.as_slice()), (DriftSeverity::AlertOnly, [DriftKind::Target].as_slice()));
+    assert_eq!(
+        (detected.severity, detected.kinds.as_slice()),
+        (DriftSeverity::AlertOnly, [DriftKind::Target].as_slice())
+    );
     let target = detected.target.as_ref().expect("how the rate moved");
-    assert!((0.04..0.06).contains(&target.reference_rate.get()), "the real rate, not zero: {target:?}");
-    assert!((1.4..1.8).contains(&target.relative_change.expect("a change").get()), "{target:?}");
+    assert!(
+        (0.04..0.06).contains(&target.reference_rate.get()),
+        "the real rate, not zero: {target:?}"
+    );
+    assert!(
+        (1.4..1.8).contains(&target.relative_change.expect("a change").get()),
+        "{target:?}"
+    );
     assert!(target.p_value.get() < 1e-6);
-    let next = scene.count("select count(*) from airflow_task_metrics where task_id = 'send_drift_alert'").await;
+    let next = scene
+        .count("select count(*) from airflow_task_metrics where task_id = 'send_drift_alert'")
+        .await;
     assert_eq!(next, 1);
     replica.stop().await;
 }
@@ -141,16 +195,30 @@ async fn lost_recall_is_concept_drift_once_the_labels_have_ripened() {
     let replica = scene.start().await;
     scene.promote(promoted("v1", 1, 0)).await;
     scene.set_clock(400).await;
-    scene.change(0, 400, "score = case when is_fraud and transaction_id % 4 = 0 then 0.1 else score end").await;
+    scene
+        .change(
+            0,
+            400,
+            "score = case when is_fraud and transaction_id % 4 = 0 then 0.1 else score end",
+        )
+        .await;
     let early = scene.check(20).await;
     assert_eq!(early.checked().verdict, Verdict::Stable, "nobody can know yet");
     assert_eq!(early.reasons(), [("labels_not_ripe".to_owned(), false)]);
     let few = scene.check(34).await;
     assert_eq!(few.checked().verdict, Verdict::Stable);
-    assert!(few.reasons().iter().all(|reason| *reason == ("too_few_ripened_labels".to_owned(), false)), "{few:?}");
+    assert!(
+        few.reasons()
+            .iter()
+            .all(|reason| *reason == ("too_few_ripened_labels".to_owned(), false)),
+        "{few:?}"
+    );
     let ripe = scene.check(RIPE).await;
     let detected = ripe.detected();
-    assert_eq!((detected.severity, detected.kinds.as_slice()), (DriftSeverity::Immediate, [DriftKind::Concept].as_slice()));
+    assert_eq!(
+        (detected.severity, detected.kinds.as_slice()),
+        (DriftSeverity::Immediate, [DriftKind::Concept].as_slice())
+    );
     let concept = detected.concept.as_ref().expect("how recall dropped");
     assert_eq!(concept.window, span(RIPE - 24 - 168, RIPE - 24));
     assert!((0.15..0.29).contains(&concept.drop.get()), "{concept:?}");
@@ -165,7 +233,13 @@ async fn lost_precision_is_concept_drift_too() {
     let replica = scene.start().await;
     scene.promote(promoted("v1", 1, 0)).await;
     scene.set_clock(400).await;
-    scene.change(0, 400, "score = case when not is_fraud and transaction_id % 40 = 0 then 0.9 else score end").await;
+    scene
+        .change(
+            0,
+            400,
+            "score = case when not is_fraud and transaction_id % 40 = 0 then 0.9 else score end",
+        )
+        .await;
     let checked = scene.check(RIPE).await;
     assert_eq!(checked.detected().severity, DriftSeverity::Immediate);
     assert!(checked.metric("precision_drop", None) > 0.2, "{checked:?}");
@@ -181,11 +255,19 @@ async fn rows_that_another_champion_scored_do_not_count() {
     let replica = scene.start().await;
     scene.promote(promoted("v1", 1, 0)).await;
     scene.set_clock(400).await;
-    scene.change(0, 150, "score = case when is_fraud then 0.1 else score end").await;
-    assert_eq!(scene.check(RIPE).await.detected().severity, DriftSeverity::Immediate);
+    scene
+        .change(0, 150, "score = case when is_fraud then 0.1 else score end")
+        .await;
+    assert_eq!(
+        scene.check(RIPE).await.detected().severity,
+        DriftSeverity::Immediate
+    );
     scene.promote(promoted("v2", 2, 150)).await;
     let checked = scene.check(RIPE + 1).await;
-    assert_eq!(checked.checked().champion.as_ref().map(ToString::to_string), Some("v2".to_owned()));
+    assert_eq!(
+        checked.checked().champion.as_ref().map(ToString::to_string),
+        Some("v2".to_owned())
+    );
     assert_eq!(checked.checked().verdict, Verdict::Stable, "{checked:?}");
     assert!(checked.metric("recall_drop", None).abs() < 0.1);
     replica.stop().await;
@@ -200,15 +282,23 @@ async fn hours_that_were_stored_add_up_to_the_same_metrics() {
     scene.checks(1).await;
     scene.set_clock(RIPE + 40).await;
     scene.checks(41).await;
-    let stored = scene.count("select count(*) from drift_monitor.hour_profile").await;
+    let stored = scene
+        .count("select count(*) from drift_monitor.hour_profile")
+        .await;
     assert!(stored >= 24, "{stored}");
     let last = scene.check(RIPE + 40).await;
     scene.run("truncate drift_monitor.hour_profile, drift_monitor.hour_outcome; delete from drift_monitor.check_run").await;
     let afresh = scene.check_at(at(RIPE + 40), "afresh").await;
     assert_eq!(afresh.checked().metrics, last.checked().metrics);
-    assert_eq!(afresh.checked().check_id, last.checked().check_id, "the same question has the same name");
+    assert_eq!(
+        afresh.checked().check_id,
+        last.checked().check_id,
+        "the same question has the same name"
+    );
     // Half an hour counts what there is.
-    let half = scene.check_at(at(RIPE + 39) + chrono::TimeDelta::minutes(30), "half").await;
+    let half = scene
+        .check_at(at(RIPE + 39) + chrono::TimeDelta::minutes(30), "half")
+        .await;
     assert_eq!(half.checked().rows, 1_440 + 30);
     replica.stop().await;
 }

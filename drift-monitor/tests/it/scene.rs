@@ -7,10 +7,12 @@ use chassis::Sources;
 use chrono::{DateTime, TimeDelta, Utc};
 use drift_monitor::DriftMonitor;
 use local_stack::TestEnv;
-use schemas::events::{Artifact, DriftCheckRequested, DriftChecked, DriftDetected, ModelPromoted, PromotionKind};
+use schemas::events::{
+    Artifact, DriftCheckRequested, DriftChecked, DriftDetected, ModelPromoted, PromotionKind,
+};
 use schemas::{
-    Attributes, DecisionId, Event, EventBody, EventId, ModelName, ModelVersion, Received, Sha256Digest, Share,
-    TraceContext, Window,
+    Attributes, DecisionId, Event, EventBody, EventId, ModelName, ModelVersion, Received, Sha256Digest,
+    Share, TraceContext, Window,
 };
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +34,10 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: i
 
 /// Hour of the story; hour 0 is midnight of 2 March 2026.
 pub fn at(hour: i64) -> DateTime<Utc> {
-    "2026-03-02T00:00:00Z".parse::<DateTime<Utc>>().expect("an instant") + TimeDelta::hours(hour)
+    "2026-03-02T00:00:00Z"
+        .parse::<DateTime<Utc>>()
+        .expect("an instant")
+        + TimeDelta::hours(hour)
 }
 
 pub fn span(from: i64, to: i64) -> Window {
@@ -60,7 +65,9 @@ impl Scene {
     pub async fn new() -> Self {
         chassis::install_crypto();
         let env = TestEnv::new().await;
-        let pool = PgPool::connect(&env.database_url).await.expect("connect to PostgreSQL");
+        let pool = PgPool::connect(&env.database_url)
+            .await
+            .expect("connect to PostgreSQL");
         let scene = Self {
             nats: async_nats::connect(&env.nats_url).await.expect("connect to NATS"),
             env,
@@ -89,7 +96,9 @@ impl Scene {
             ))
             .await;
         scene.run("create index on bank.payment (tx_time)").await;
-        chassis::clock::create_replay_clock(&scene.pool).await.expect("the replay clock");
+        chassis::clock::create_replay_clock(&scene.pool)
+            .await
+            .expect("the replay clock");
         scene
     }
 
@@ -100,7 +109,10 @@ impl Scene {
     }
 
     pub async fn run(&self, sql: &str) {
-        self.pool.execute(AssertSqlSafe(sql.to_owned())).await.unwrap_or_else(|error| panic!("{error}\nin {sql}"));
+        self.pool
+            .execute(AssertSqlSafe(sql.to_owned()))
+            .await
+            .unwrap_or_else(|error| panic!("{error}\nin {sql}"));
     }
 
     /// Changes payments of hours `[from, to)`.
@@ -119,7 +131,10 @@ impl Scene {
              [clock]\nsource = \"replay\"\n[drift]\nlateness = \"0s\"\n[models.fraud-cards]\n{}",
             self.env.database_url, self.env.nats_url, self.model
         );
-        Sources { overrides: vec![("the test".to_owned(), text)], ..Sources::default() }
+        Sources {
+            overrides: vec![("the test".to_owned(), text)],
+            ..Sources::default()
+        }
     }
 
     /// Starts a replica inside this process.
@@ -128,16 +143,24 @@ impl Scene {
         let (sources, token) = (self.sources(), stop.clone());
         let task = tokio::spawn(async move { chassis::launch::<DriftMonitor>(&sources, token).await });
         eventually("the monitor's table", || async {
-            sqlx::query("select 1 from drift_monitor.check_run").fetch_optional(&self.pool).await.ok()
+            sqlx::query("select 1 from drift_monitor.check_run")
+                .fetch_optional(&self.pool)
+                .await
+                .ok()
         })
         .await;
         let jetstream = async_nats::jetstream::new(self.nats.clone());
-        eventually("the stream of events", || async { jetstream.get_stream("VIGIE").await.ok() }).await;
+        eventually("the stream of events", || async {
+            jetstream.get_stream("VIGIE").await.ok()
+        })
+        .await;
         Replica { stop, task }
     }
 
     pub async fn set_clock(&self, hour: i64) {
-        chassis::clock::set_replay_clock(&self.pool, at(hour)).await.expect("set the clock");
+        chassis::clock::set_replay_clock(&self.pool, at(hour))
+            .await
+            .expect("set the clock");
     }
 
     /// Publishes an event as another service would; the same name gives the same event id.
@@ -166,7 +189,10 @@ impl Scene {
         let event: Event = body.into();
         let jetstream = async_nats::jetstream::new(self.nats.clone());
         let data = event.to_json().expect("JSON");
-        let ack = jetstream.publish_with_headers(B::KIND.subject(), headers, data.into()).await.expect("publish");
+        let ack = jetstream
+            .publish_with_headers(B::KIND.subject(), headers, data.into())
+            .await
+            .expect("publish");
         ack.await.expect("an ack");
         id
     }
@@ -185,7 +211,9 @@ impl Scene {
     }
 
     pub async fn promote(&self, promoted: ModelPromoted) {
-        let id = self.publish(&format!("promoted/{}", promoted.fence), promoted).await;
+        let id = self
+            .publish(&format!("promoted/{}", promoted.fence), promoted)
+            .await;
         self.handled(id).await;
     }
 
@@ -195,12 +223,19 @@ impl Scene {
     }
 
     pub async fn check_at(&self, as_of: DateTime<Utc>, name: &str) -> Checked {
-        let asked = DriftCheckRequested { as_of, requested_by: "cli:ana".to_owned(), reason: String::new() };
+        let asked = DriftCheckRequested {
+            as_of,
+            requested_by: "cli:ana".to_owned(),
+            reason: String::new(),
+        };
         let id = self.publish(name, asked).await;
         self.handled(id).await;
         let said = self.said().await;
         let loop_of = |received: &&Received| received.attributes.correlation_id == id;
-        let mut answer = Checked { checked: None, detected: None };
+        let mut answer = Checked {
+            checked: None,
+            detected: None,
+        };
         for received in said.iter().filter(loop_of) {
             match &received.event {
                 Event::DriftChecked(checked) => answer.checked = Some(checked.clone()),
@@ -222,7 +257,8 @@ impl Scene {
         rows.iter()
             .map(|(headers, data)| {
                 let pairs = headers.as_object().expect("headers").iter();
-                schemas::decode(pairs.filter_map(|(n, v)| Some((n.as_str(), v.as_str()?))), data).expect("an event")
+                schemas::decode(pairs.filter_map(|(n, v)| Some((n.as_str(), v.as_str()?))), data)
+                    .expect("an event")
             })
             .collect()
     }
@@ -241,7 +277,10 @@ impl Scene {
     }
 
     pub async fn count(&self, query: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&self.pool).await.unwrap_or_else(|error| panic!("{error}\nin {query}"))
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_one(&self.pool)
+            .await
+            .unwrap_or_else(|error| panic!("{error}\nin {query}"))
     }
 }
 
@@ -258,20 +297,29 @@ impl Checked {
     }
 
     pub fn detected(&self) -> &DriftDetected {
-        self.detected.as_ref().unwrap_or_else(|| panic!("drift.detected was not said: {:?}", self.checked))
+        self.detected
+            .as_ref()
+            .unwrap_or_else(|| panic!("drift.detected was not said: {:?}", self.checked))
     }
 
     /// Value of a metric.
     pub fn metric(&self, name: &str, feature: Option<&str>) -> f64 {
         let metrics = &self.checked().metrics;
-        let found = metrics.iter().find(|metric| metric.name == name && metric.feature.as_deref() == feature);
-        found.unwrap_or_else(|| panic!("no {name} of {feature:?} in {metrics:?}")).value.get()
+        let found = metrics
+            .iter()
+            .find(|metric| metric.name == name && metric.feature.as_deref() == feature);
+        found
+            .unwrap_or_else(|| panic!("no {name} of {feature:?} in {metrics:?}"))
+            .value
+            .get()
     }
 
     /// Reason and effect on the verdict of what could not be measured.
     pub fn reasons(&self) -> Vec<(String, bool)> {
         let missing = self.checked().not_measured.iter();
-        missing.map(|missing| (missing.reason.clone(), missing.blocks_verdict)).collect()
+        missing
+            .map(|missing| (missing.reason.clone(), missing.blocks_verdict))
+            .collect()
     }
 }
 

@@ -18,10 +18,16 @@ async fn without_a_champion_or_without_rows_the_verdict_is_unknown() {
     // Payments end at hour 400.
     let silent = scene.check(1_000).await;
     assert_eq!(silent.checked().verdict, Verdict::Unknown);
-    assert!(silent.reasons().contains(&("no_rows".to_owned(), true)), "{silent:?}");
+    assert!(
+        silent.reasons().contains(&("no_rows".to_owned(), true)),
+        "{silent:?}"
+    );
     let thin = scene.check(416).await;
     assert_eq!(thin.checked().verdict, Verdict::Unknown);
-    assert!(thin.reasons().contains(&("too_few_rows".to_owned(), true)), "480 rows: {thin:?}");
+    assert!(
+        thin.reasons().contains(&("too_few_rows".to_owned(), true)),
+        "480 rows: {thin:?}"
+    );
     let alerts = scene
         .count(&format!(
             "select count(*) from airflow_task_metrics where task_id = 'send_drift_alert' and execution_date in ('{}', '{}', '{}')",
@@ -40,12 +46,17 @@ async fn a_missing_column_is_named_and_the_check_is_made_again_when_asked() {
     let replica = scene.start().await;
     scene.promote(promoted("v1", 1, 0)).await;
     scene.set_clock(400).await;
-    scene.run("alter table bank.payment rename column amount to amount_eur").await;
+    scene
+        .run("alter table bank.payment rename column amount to amount_eur")
+        .await;
     let blind = scene.check_at(at(100), "blind").await;
     assert_eq!(blind.checked().verdict, Verdict::Unknown);
     assert_eq!(blind.reasons(), vec![("column_missing".to_owned(), true); 3]);
     let detail = &blind.checked().not_measured[0].detail;
-    assert!(detail.contains("`features` names the column `amount`, which does not exist"), "{detail}");
+    assert!(
+        detail.contains("`features` names the column `amount`, which does not exist"),
+        "{detail}"
+    );
     let instant = at(100);
     for (what, expected) in [
         (
@@ -56,16 +67,31 @@ async fn a_missing_column_is_named_and_the_check_is_made_again_when_asked() {
             1,
         ),
         (format!("drift_metrics where detected_at = '{instant}'"), 0),
-        (format!("drift_checks where not_measured -> 0 ->> 'reason' = 'column_missing' and as_of = '{instant}'"), 1),
+        (
+            format!(
+                "drift_checks where not_measured -> 0 ->> 'reason' = 'column_missing' and as_of = '{instant}'"
+            ),
+            1,
+        ),
     ] {
-        assert_eq!(scene.count(&format!("select count(*) from {what}")).await, expected, "{what}");
+        assert_eq!(
+            scene.count(&format!("select count(*) from {what}")).await,
+            expected,
+            "{what}"
+        );
     }
 
-    scene.run("alter table bank.payment rename column amount_eur to amount").await;
+    scene
+        .run("alter table bank.payment rename column amount_eur to amount")
+        .await;
     let seen = scene.check_at(at(100), "seen").await;
     assert_eq!(seen.checked().verdict, Verdict::Stable);
     assert_eq!(seen.checked().check_id, blind.checked().check_id);
-    let checks = scene.count(&format!("select count(*) from drift_checks where as_of = '{instant}'")).await;
+    let checks = scene
+        .count(&format!(
+            "select count(*) from drift_checks where as_of = '{instant}'"
+        ))
+        .await;
     assert_eq!(checks, 1, "one instant, one check");
     replica.stop().await;
 }
@@ -73,7 +99,10 @@ async fn a_missing_column_is_named_and_the_check_is_made_again_when_asked() {
 #[tokio::test]
 async fn a_source_that_is_away_is_unknown_and_a_promotion_waits_for_it() {
     let folder = std::env::temp_dir().join(format!("vigie-no-such-folder-{}", std::process::id()));
-    let source = format!("source = \"parquet\"\npath = {:?}\nfeatures = [\"amount\"]", folder.join("p.parquet"));
+    let source = format!(
+        "source = \"parquet\"\npath = {:?}\nfeatures = [\"amount\"]",
+        folder.join("p.parquet")
+    );
     let scene = Scene::new().await.with_model(&source);
     let replica = scene.start().await;
     scene.set_clock(400).await;
@@ -81,7 +110,11 @@ async fn a_source_that_is_away_is_unknown_and_a_promotion_waits_for_it() {
     // Its reference cannot be built yet, so it is not taken for handled.
     let checked = scene.check_at(at(100), "away").await;
     assert_eq!(checked.reasons(), vec![("no_champion".to_owned(), true); 3]);
-    assert_eq!(scene.count("select count(*) from drift_monitor.inbox").await, 1, "only the check");
+    assert_eq!(
+        scene.count("select count(*) from drift_monitor.inbox").await,
+        1,
+        "only the check"
+    );
     // As if it had been handled while the file was there.
     scene
         .run(
@@ -91,7 +124,10 @@ async fn a_source_that_is_away_is_unknown_and_a_promotion_waits_for_it() {
         .await;
     let checked = scene.check_at(at(101), "still away").await;
     assert_eq!(checked.checked().verdict, Verdict::Unknown);
-    assert_eq!(checked.reasons(), vec![("source_unreachable".to_owned(), true); 3]);
+    assert_eq!(
+        checked.reasons(),
+        vec![("source_unreachable".to_owned(), true); 3]
+    );
     replica.stop().await;
 }
 
@@ -121,9 +157,15 @@ async fn a_check_of_the_future_or_of_a_strange_model_is_parked() {
     scene.promote(promoted("v1", 1, 0)).await;
     scene.set_clock(100).await;
     scene.checks(1).await;
-    let asked = |hour| DriftCheckRequested { as_of: at(hour), requested_by: "cli:ana".to_owned(), reason: String::new() };
+    let asked = |hour| DriftCheckRequested {
+        as_of: at(hour),
+        requested_by: "cli:ana".to_owned(),
+        reason: String::new(),
+    };
     let future = scene.publish("future", asked(101)).await;
-    let strange = scene.publish_about("strange", &ModelName::new("other").expect("a name"), asked(90)).await;
+    let strange = scene
+        .publish_about("strange", &ModelName::new("other").expect("a name"), asked(90))
+        .await;
     for (id, class, words) in [
         (future, "handler_permanent", "lies in the future"),
         (strange, "unknown_model", "model `other` is not in the settings"),
@@ -153,17 +195,36 @@ async fn a_question_asked_twice_is_answered_twice_and_recorded_once() {
     // The same message again, as a broker may deliver it.
     scene.check_at(at(100), "one").await;
     eventually("the duplicate", || async {
-        let seen = scene.count("select count(*) from drift_monitor.inbox where deliveries = 2").await;
+        let seen = scene
+            .count("select count(*) from drift_monitor.inbox where deliveries = 2")
+            .await;
         (seen == 1).then_some(())
     })
     .await;
     let second = scene.check_at(at(100), "two").await;
     assert_eq!(first.checked(), second.checked());
-    assert!(first.detected.is_some() && second.detected.is_none(), "people are told of a drift once");
-    let metrics = scene.count(&format!("select count(*) from drift_metrics where detected_at = '{}'", at(100))).await;
+    assert!(
+        first.detected.is_some() && second.detected.is_none(),
+        "people are told of a drift once"
+    );
+    let metrics = scene
+        .count(&format!(
+            "select count(*) from drift_metrics where detected_at = '{}'",
+            at(100)
+        ))
+        .await;
     assert_eq!(metrics, 5, "two features, the fraud rate, recall and precision");
-    let of_this_instant = |event: &Event| matches!(event, Event::DriftChecked(checked) if checked.as_of == at(100));
-    assert_eq!(scene.said().await.iter().filter(|said| of_this_instant(&said.event)).count(), 2);
+    let of_this_instant =
+        |event: &Event| matches!(event, Event::DriftChecked(checked) if checked.as_of == at(100));
+    assert_eq!(
+        scene
+            .said()
+            .await
+            .iter()
+            .filter(|said| of_this_instant(&said.event))
+            .count(),
+        2
+    );
     replica.stop().await;
 }
 
@@ -181,7 +242,10 @@ async fn a_kill_in_the_middle_loses_no_slot_and_doubles_none() {
         replica = scene.start().await;
     }
     let checks = scene.checks(41).await;
-    assert_eq!(checks.iter().map(|check| check.0).collect::<Vec<_>>(), (48..=88).map(at).collect::<Vec<_>>());
+    assert_eq!(
+        checks.iter().map(|check| check.0).collect::<Vec<_>>(),
+        (48..=88).map(at).collect::<Vec<_>>()
+    );
     assert_eq!(scene.said().await.len(), 41);
     let doubled = scene.count("select count(*) from (select 1 from drift_metrics group by detected_at, metric_name having count(*) > 1) d").await;
     assert_eq!(doubled, 0);

@@ -9,12 +9,13 @@ use futures_util::StreamExt as _;
 use local_stack::TestEnv;
 use retrain_decider::RetrainDecider;
 use schemas::events::{
-    Artifact, Confusion, DriftDetected, DriftKind, DriftSeverity, ModelPromoted, ModelTrained, ModelValidated,
-    PromotionKind, RetrainAsked, TrainingFailed, TrainingFailure, TrainingStarted, ValidationVerdict,
+    Artifact, Confusion, DriftDetected, DriftKind, DriftSeverity, ModelPromoted, ModelTrained,
+    ModelValidated, PromotionKind, RetrainAsked, TrainingFailed, TrainingFailure, TrainingStarted,
+    ValidationVerdict,
 };
 use schemas::{
-    Attributes, CheckId, DecisionId, Event, EventBody, EventId, Finite, JobId, ModelName, ModelVersion, Received,
-    Sha256Digest, Share, TraceContext, Window,
+    Attributes, CheckId, DecisionId, Event, EventBody, EventId, Finite, JobId, ModelName, ModelVersion,
+    Received, Sha256Digest, Share, TraceContext, Window,
 };
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,10 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: i
 
 /// Hour of the story; hour 0 is midnight of 1 March 2026.
 pub fn at(hour: i64) -> DateTime<Utc> {
-    "2026-03-01T00:00:00Z".parse::<DateTime<Utc>>().expect("an instant") + TimeDelta::hours(hour)
+    "2026-03-01T00:00:00Z"
+        .parse::<DateTime<Utc>>()
+        .expect("an instant")
+        + TimeDelta::hours(hour)
 }
 
 pub fn model() -> ModelName {
@@ -75,12 +79,17 @@ impl Scene {
     pub async fn new(rows: i64) -> Self {
         chassis::install_crypto();
         let env = TestEnv::new().await;
-        let pool = PgPool::connect(&env.database_url).await.expect("connect to PostgreSQL");
+        let pool = PgPool::connect(&env.database_url)
+            .await
+            .expect("connect to PostgreSQL");
         for statement in [
             "create schema bank",
             "create table bank.payment (tx_time timestamptz not null, is_fraud boolean, amount float8)",
         ] {
-            sqlx::query(statement).execute(&pool).await.expect("create the table");
+            sqlx::query(statement)
+                .execute(&pool)
+                .await
+                .expect("create the table");
         }
         sqlx::query("insert into bank.payment select $1 - make_interval(secs => n * 10), false, n from generate_series(1, $2) n")
             .bind(at(200))
@@ -88,7 +97,9 @@ impl Scene {
             .execute(&pool)
             .await
             .expect("fill the table");
-        chassis::clock::create_replay_clock(&pool).await.expect("the replay clock");
+        chassis::clock::create_replay_clock(&pool)
+            .await
+            .expect("the replay clock");
         let nats = async_nats::connect(&env.nats_url).await.expect("connect to NATS");
         Self { env, pool, nats }
     }
@@ -101,7 +112,10 @@ impl Scene {
              label = \"is_fraud\"\nlabel_delay = \"1d\"\nfeatures = [\"amount\"]\n",
             self.env.database_url, self.env.nats_url
         );
-        Sources { overrides: vec![("the test".to_owned(), text)], ..Sources::default() }
+        Sources {
+            overrides: vec![("the test".to_owned(), text)],
+            ..Sources::default()
+        }
     }
 
     /// Starts a replica inside this process.
@@ -110,16 +124,24 @@ impl Scene {
         let (sources, token) = (self.sources(), stop.clone());
         let task = tokio::spawn(async move { chassis::launch::<RetrainDecider>(&sources, token).await });
         eventually("the decider's table", || async {
-            sqlx::query("select 1 from retrain_decider.model_state").fetch_optional(&self.pool).await.ok()
+            sqlx::query("select 1 from retrain_decider.model_state")
+                .fetch_optional(&self.pool)
+                .await
+                .ok()
         })
         .await;
         let jetstream = async_nats::jetstream::new(self.nats.clone());
-        eventually("the stream of events", || async { jetstream.get_stream("VIGIE").await.ok() }).await;
+        eventually("the stream of events", || async {
+            jetstream.get_stream("VIGIE").await.ok()
+        })
+        .await;
         Replica { stop, task }
     }
 
     pub async fn set_clock(&self, at: DateTime<Utc>) {
-        chassis::clock::set_replay_clock(&self.pool, at).await.expect("set the clock");
+        chassis::clock::set_replay_clock(&self.pool, at)
+            .await
+            .expect("set the clock");
     }
 
     /// Publishes an event as another service would; the same name gives the same event id.
@@ -144,13 +166,17 @@ impl Scene {
             headers.insert(name, value.as_str());
         }
         let body: Event = body.into();
-        self.publish_raw(B::KIND.subject(), headers, body.to_json().expect("JSON")).await;
+        self.publish_raw(B::KIND.subject(), headers, body.to_json().expect("JSON"))
+            .await;
         id
     }
 
     pub async fn publish_raw(&self, subject: &str, headers: async_nats::HeaderMap, body: Vec<u8>) {
         let jetstream = async_nats::jetstream::new(self.nats.clone());
-        let ack = jetstream.publish_with_headers(subject.to_owned(), headers, body.into()).await.expect("publish");
+        let ack = jetstream
+            .publish_with_headers(subject.to_owned(), headers, body.into())
+            .await
+            .expect("publish");
         ack.await.expect("an ack");
     }
 
@@ -165,7 +191,8 @@ impl Scene {
         rows.iter()
             .map(|(headers, data)| {
                 let pairs = headers.as_object().expect("headers").iter();
-                schemas::decode(pairs.filter_map(|(n, v)| Some((n.as_str(), v.as_str()?))), data).expect("an event")
+                schemas::decode(pairs.filter_map(|(n, v)| Some((n.as_str(), v.as_str()?))), data)
+                    .expect("an event")
             })
             .collect()
     }
@@ -207,7 +234,10 @@ impl Scene {
     }
 
     pub async fn next(subscription: &mut async_nats::Subscriber) -> async_nats::Message {
-        tokio::time::timeout(PATIENCE, subscription.next()).await.expect("a message in time").expect("a message")
+        tokio::time::timeout(PATIENCE, subscription.next())
+            .await
+            .expect("a message in time")
+            .expect("a message")
     }
 }
 
@@ -236,7 +266,11 @@ pub fn drift(hour: i64, severity: DriftSeverity, champion: &str) -> DriftDetecte
         champion: version(champion),
         window: Window::new(at(hour - 24), at(hour)).expect("a window"),
         rows: 5_000,
-        kinds: vec![if severity == DriftSeverity::AlertOnly { DriftKind::Target } else { DriftKind::Data }],
+        kinds: vec![if severity == DriftSeverity::AlertOnly {
+            DriftKind::Target
+        } else {
+            DriftKind::Data
+        }],
         severity,
         since: at(hour),
         consecutive: 1,
@@ -248,7 +282,12 @@ pub fn drift(hour: i64, severity: DriftSeverity, champion: &str) -> DriftDetecte
 }
 
 pub fn asked(hour: i64, force: bool) -> RetrainAsked {
-    RetrainAsked { as_of: at(hour), requested_by: "cli:ana".to_owned(), reason: "new terminals".to_owned(), force }
+    RetrainAsked {
+        as_of: at(hour),
+        requested_by: "cli:ana".to_owned(),
+        reason: "new terminals".to_owned(),
+        force,
+    }
 }
 
 pub fn started(decision_id: DecisionId, hour: i64) -> TrainingStarted {
@@ -299,7 +338,12 @@ pub fn trained(decision_id: DecisionId, hour: i64, name: &str) -> ModelTrained {
     }
 }
 
-pub fn validated(decision_id: DecisionId, hour: i64, name: &str, verdict: ValidationVerdict) -> ModelValidated {
+pub fn validated(
+    decision_id: DecisionId,
+    hour: i64,
+    name: &str,
+    verdict: ValidationVerdict,
+) -> ModelValidated {
     let failures = match verdict {
         ValidationVerdict::Passed => Vec::new(),
         ValidationVerdict::Failed => vec!["recall 0.71 is below 0.80".to_owned()],
@@ -316,7 +360,12 @@ pub fn validated(decision_id: DecisionId, hour: i64, name: &str, verdict: Valida
         rows: 1000,
         frauds: 20,
         operating_threshold: share(0.4),
-        confusion: Confusion { true_positives: 17, false_positives: 2, false_negatives: 3, true_negatives: 978 },
+        confusion: Confusion {
+            true_positives: 17,
+            false_positives: 2,
+            false_negatives: 3,
+            true_negatives: 978,
+        },
         metrics: Vec::new(),
         gates: Vec::new(),
     }

@@ -15,18 +15,35 @@ impl Table {
             source_name: self.source_name(),
             cause: one_line(&error),
         })?;
-        found.and_then(|columns| self.fit(definition, columns)).map_err(|problems| SourceError::Catalogue {
-            source_name: self.source_name(),
-            problems,
-        })
+        found
+            .and_then(|columns| self.fit(definition, columns))
+            .map_err(|problems| SourceError::Catalogue {
+                source_name: self.source_name(),
+                problems,
+            })
     }
 
-    fn fit(&self, definition: &ModelDefinition, described: Described) -> Result<Layout, Vec<CatalogueProblem>> {
+    fn fit(
+        &self,
+        definition: &ModelDefinition,
+        described: Described,
+    ) -> Result<Layout, Vec<CatalogueProblem>> {
         let layout = resolve(definition, &described.columns)?;
-        let used = [Some(&layout.time), Some(&layout.label), layout.label_time.as_ref(), layout.score.as_ref(), layout.id.as_ref()];
-        let used = used.into_iter().flatten().chain(layout.features.iter().map(|(_, column)| column));
-        let mut refused: Vec<&str> =
-            used.map(|column| column.name.as_str()).filter(|name| described.refused.iter().any(|no| no == name)).collect();
+        let used = [
+            Some(&layout.time),
+            Some(&layout.label),
+            layout.label_time.as_ref(),
+            layout.score.as_ref(),
+            layout.id.as_ref(),
+        ];
+        let used = used
+            .into_iter()
+            .flatten()
+            .chain(layout.features.iter().map(|(_, column)| column));
+        let mut refused: Vec<&str> = used
+            .map(|column| column.name.as_str())
+            .filter(|name| described.refused.iter().any(|no| no == name))
+            .collect();
         refused.sort_unstable();
         refused.dedup();
         if refused.is_empty() {
@@ -35,14 +52,27 @@ impl Table {
         let what = if described.refused.len() == described.columns.len() {
             format!("`{}`", self.source_name())
         } else {
-            format!("the columns {} of `{}`", refused.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "), self.source_name())
+            format!(
+                "the columns {} of `{}`",
+                refused
+                    .iter()
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                self.source_name()
+            )
         };
-        Err(vec![CatalogueProblem::NoPermission { what, role: described.role }])
+        Err(vec![CatalogueProblem::NoPermission {
+            what,
+            role: described.role,
+        }])
     }
 
     async fn describe(&self) -> sqlx::Result<Result<Described, Vec<CatalogueProblem>>> {
         let mut tx = self.begin().await?;
-        let role: String = sqlx::query_scalar("select current_user::text").fetch_one(&mut *tx).await?;
+        let role: String = sqlx::query_scalar("select current_user::text")
+            .fetch_one(&mut *tx)
+            .await?;
         let usable: Option<bool> = sqlx::query_scalar(
             "select has_schema_privilege(oid, 'usage') from pg_namespace where nspname = $1",
         )
@@ -81,14 +111,22 @@ impl Table {
             let nearest = nearest(&table, tables.iter().map(String::as_str));
             return Ok(Err(vec![CatalogueProblem::MissingTable { table, nearest }]));
         }
-        let mut described = Described { role, columns: Vec::new(), refused: Vec::new() };
+        let mut described = Described {
+            role,
+            columns: Vec::new(),
+            refused: Vec::new(),
+        };
         for row in rows {
             let name: String = row.try_get("name")?;
             if !row.try_get::<bool, _>("readable")? {
                 described.refused.push(name.clone());
             }
             let (base, class): (String, String) = (row.try_get("base")?, row.try_get("class")?);
-            described.columns.push(FoundColumn { name, kind: kind_of(&base, &class), type_name: row.try_get("shown")? });
+            described.columns.push(FoundColumn {
+                name,
+                kind: kind_of(&base, &class),
+                type_name: row.try_get("shown")?,
+            });
         }
         Ok(Ok(described))
     }

@@ -42,30 +42,43 @@ impl<'a> CopyRow<'a> {
 
     /// A float8 field.
     pub fn number(&self, at: usize) -> Result<Option<f64>, String> {
-        self.field(at).map(|bytes| Ok(f64::from_be_bytes(eight(bytes)?))).transpose()
+        self.field(at)
+            .map(|bytes| Ok(f64::from_be_bytes(eight(bytes)?)))
+            .transpose()
     }
 
     /// A field of type timestamp or timestamptz, as microseconds since 1970 UTC.
     pub fn instant(&self, at: usize) -> Result<Option<i64>, String> {
         // PostgreSQL counts from 2000; infinities are the largest and smallest numbers and stay that.
         const EPOCH_2000: i64 = 946_684_800_000_000;
-        self.field(at).map(|bytes| Ok(i64::from_be_bytes(eight(bytes)?).saturating_add(EPOCH_2000))).transpose()
+        self.field(at)
+            .map(|bytes| Ok(i64::from_be_bytes(eight(bytes)?).saturating_add(EPOCH_2000)))
+            .transpose()
     }
 
     /// A text field.
     pub fn text(&self, at: usize) -> Result<Option<&'a str>, String> {
-        self.field(at).map(|bytes| std::str::from_utf8(bytes).map_err(|error| error.to_string())).transpose()
+        self.field(at)
+            .map(|bytes| std::str::from_utf8(bytes).map_err(|error| error.to_string()))
+            .transpose()
     }
 }
 
 fn eight(bytes: &[u8]) -> Result<[u8; 8], String> {
-    bytes.try_into().map_err(|_| format!("a field of 8 bytes has {}", bytes.len()))
+    bytes
+        .try_into()
+        .map_err(|_| format!("a field of 8 bytes has {}", bytes.len()))
 }
 
 impl CopyParser {
     /// A parser of rows with this many fields.
     pub fn new(fields: usize) -> Self {
-        Self { buffer: BytesMut::new(), state: State::Header, fields, offsets: Vec::with_capacity(fields) }
+        Self {
+            buffer: BytesMut::new(),
+            state: State::Header,
+            fields,
+            offsets: Vec::with_capacity(fields),
+        }
     }
 
     /// Takes the next piece and hands out every row that is complete.
@@ -85,7 +98,10 @@ impl CopyParser {
         while self.state == State::Rows {
             let Some(length) = self.row(used)? else { break };
             if self.state == State::Rows {
-                each(&CopyRow { bytes: &self.buffer[used..], offsets: &self.offsets })?;
+                each(&CopyRow {
+                    bytes: &self.buffer[used..],
+                    offsets: &self.offsets,
+                })?;
             }
             used += length;
         }
@@ -110,11 +126,15 @@ impl CopyParser {
         if self.buffer[..have] != SIGNATURE[..have] {
             return Err("the answer is not in the binary COPY format".to_owned());
         }
-        let Some(fixed) = self.buffer.get(11..19) else { return Ok(false) };
+        let Some(fixed) = self.buffer.get(11..19) else {
+            return Ok(false);
+        };
         let flags = u32::from_be_bytes([fixed[0], fixed[1], fixed[2], fixed[3]]);
         // Bits 16 to 31 mark features that a reader must know; we know none.
         if flags >> 16 != 0 {
-            return Err(format!("the answer uses features that are not known (flags {flags:#x})"));
+            return Err(format!(
+                "the answer uses features that are not known (flags {flags:#x})"
+            ));
         }
         let extension = u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]) as usize;
         if extension > FIELD_BYTES_MAX {
@@ -131,19 +151,26 @@ impl CopyParser {
     /// Finds the fields of the row that begins at `from`; returns its length, `None` while it is incomplete.
     fn row(&mut self, from: usize) -> Result<Option<usize>, String> {
         let bytes = &self.buffer[from..];
-        let Some(count) = bytes.get(..2) else { return Ok(None) };
+        let Some(count) = bytes.get(..2) else {
+            return Ok(None);
+        };
         let count = i16::from_be_bytes([count[0], count[1]]);
         if count == -1 {
             self.state = State::Ended;
             return Ok(Some(2));
         }
         if usize::try_from(count) != Ok(self.fields) {
-            return Err(format!("a row has {count} fields, {} were asked for", self.fields));
+            return Err(format!(
+                "a row has {count} fields, {} were asked for",
+                self.fields
+            ));
         }
         self.offsets.clear();
         let mut at = 2;
         for _ in 0..self.fields {
-            let Some(length) = bytes.get(at..at + 4) else { return Ok(None) };
+            let Some(length) = bytes.get(at..at + 4) else {
+                return Ok(None);
+            };
             let length = i32::from_be_bytes([length[0], length[1], length[2], length[3]]);
             at += 4;
             if length == -1 {
@@ -234,7 +261,11 @@ mod tests {
     fn a_torn_answer_is_not_taken_for_a_short_one() {
         let bytes = encode(&[(Some(1.0), None), (None, Some("x".to_owned()))]);
         for end in 0..bytes.len() {
-            assert!(decode(&[&bytes[..end]]).is_err(), "cut at {end} of {}", bytes.len());
+            assert!(
+                decode(&[&bytes[..end]]).is_err(),
+                "cut at {end} of {}",
+                bytes.len()
+            );
         }
         assert!(decode(&[&bytes, b"x"]).is_err());
         assert!(decode(&[b"HTTP/1.1 200 OK"]).is_err());

@@ -81,7 +81,10 @@ impl Table {
     fn plain_error(&self, error: &sqlx::Error) -> SourceError {
         match self.error(error) {
             ScanError::Source(error) => error,
-            ScanError::Changed(cause) => SourceError::Unreachable { source_name: self.source_name(), cause },
+            ScanError::Changed(cause) => SourceError::Unreachable {
+                source_name: self.source_name(),
+                cause,
+            },
         }
     }
 
@@ -92,7 +95,10 @@ impl Table {
         let mut copying = Copying::begin(self).await.map_err(|error| self.error(&error))?;
         {
             let connection = copying.connection();
-            let mut stream = connection.copy_out_raw(&statement).await.map_err(|error| self.error(&error))?;
+            let mut stream = connection
+                .copy_out_raw(&statement)
+                .await
+                .map_err(|error| self.error(&error))?;
             let mut parser = CopyParser::new(columns.expressions.len());
             let mut rows = Collected::new(plan);
             while let Some(piece) = stream.try_next().await.map_err(|error| self.error(&error))? {
@@ -134,7 +140,11 @@ impl Table {
                 None => columns.content_order(plan),
             };
             // Writing to a String cannot fail.
-            let _ = write!(select, " order by {time}{}{order}", if order.is_empty() { "" } else { ", " });
+            let _ = write!(
+                select,
+                " order by {time}{}{order}",
+                if order.is_empty() { "" } else { ", " }
+            );
         }
         format!("copy ({select}) to stdout (format binary)")
     }
@@ -142,8 +152,10 @@ impl Table {
     /// Rows in the plan's window.
     pub async fn count(&self, plan: &Plan) -> Result<u64, SourceError> {
         let time = quoted(&plan.layout.time.name);
-        let statement =
-            format!("select count(*) from {} where {time} >= $1 and {time} < $2", self.quoted());
+        let statement = format!(
+            "select count(*) from {} where {time} >= $1 and {time} < $2",
+            self.quoted()
+        );
         let counted: sqlx::Result<i64> = async {
             let mut tx = self.begin().await?;
             let query = sqlx::query_scalar(AssertSqlSafe(statement));
@@ -156,23 +168,32 @@ impl Table {
             query.fetch_one(&mut *tx).await
         }
         .await;
-        counted.map(i64::cast_unsigned).map_err(|error| self.plain_error(&error))
+        counted
+            .map(i64::cast_unsigned)
+            .map_err(|error| self.plain_error(&error))
     }
 
     /// Microseconds of the oldest and the newest row.
     pub async fn extent(&self, layout: &Layout) -> Result<Option<(i64, i64)>, SourceError> {
         let time = quoted(&layout.time.name);
         // Infinity is no instant of a transaction.
-        let statement = format!("select min({time}), max({time}) from {} where isfinite({time})", self.quoted());
+        let statement = format!(
+            "select min({time}), max({time}) from {} where isfinite({time})",
+            self.quoted()
+        );
         let zoned = layout.time.kind == ColumnType::InstantWithZone;
         let found: sqlx::Result<Option<(i64, i64)>> = async {
             let mut tx = self.begin().await?;
             let row = sqlx::query(AssertSqlSafe(statement)).fetch_one(&mut *tx).await?;
             let at = |column: usize| -> sqlx::Result<Option<i64>> {
                 if zoned {
-                    Ok(row.try_get::<Option<DateTime<Utc>>, _>(column)?.map(|at| at.timestamp_micros()))
+                    Ok(row
+                        .try_get::<Option<DateTime<Utc>>, _>(column)?
+                        .map(|at| at.timestamp_micros()))
                 } else {
-                    Ok(row.try_get::<Option<NaiveDateTime>, _>(column)?.map(|at| at.and_utc().timestamp_micros()))
+                    Ok(row
+                        .try_get::<Option<NaiveDateTime>, _>(column)?
+                        .map(|at| at.and_utc().timestamp_micros()))
                 }
             };
             Ok(at(0)?.zip(at(1)?))
@@ -197,7 +218,9 @@ impl Copying {
     }
 
     fn connection(&mut self) -> &mut PgConnection {
-        self.0.as_mut().unwrap_or_else(|| unreachable!("only `end` takes the connection"))
+        self.0
+            .as_mut()
+            .unwrap_or_else(|| unreachable!("only `end` takes the connection"))
     }
 
     /// Nothing was written, so ending the transaction can take nothing back; a connection that cannot is closed.
@@ -231,13 +254,18 @@ fn quoted(name: &str) -> String {
 }
 
 fn instant(micros: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(micros).unwrap_or(if micros < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC })
+    DateTime::from_timestamp_micros(micros).unwrap_or(if micros < 0 {
+        DateTime::<Utc>::MIN_UTC
+    } else {
+        DateTime::<Utc>::MAX_UTC
+    })
 }
 
 /// An instant as SQL, in the type of the time column so that its index serves.
 fn literal(micros: i64, kind: &ColumnType) -> String {
     // Years 1 to 9999: what both sides write in the same way.
-    let text = instant(micros.clamp(-62_135_596_800_000_000, 253_402_300_799_999_999)).format("%Y-%m-%d %H:%M:%S%.6f");
+    let text = instant(micros.clamp(-62_135_596_800_000_000, 253_402_300_799_999_999))
+        .format("%Y-%m-%d %H:%M:%S%.6f");
     if *kind == ColumnType::InstantWithZone {
         format!("timestamptz '{text}+00'")
     } else {
@@ -271,7 +299,11 @@ impl Columns {
             // Both kinds come as microseconds since 2000, one of them taken as UTC.
             push(quoted(&column.name))
         });
-        let score = layout.score.as_ref().filter(|_| plan.scores).map(|column| push(as_number(column)));
+        let score = layout
+            .score
+            .as_ref()
+            .filter(|_| plan.scores)
+            .map(|column| push(as_number(column)));
         for at in &plan.features {
             let (feature, column) = &layout.features[*at];
             push(match feature.kind {
@@ -280,25 +312,37 @@ impl Columns {
             });
         }
         let first_feature = expressions.len() - plan.features.len();
-        Self { expressions, label, label_time, score, first_feature }
+        Self {
+            expressions,
+            label,
+            label_time,
+            score,
+            first_feature,
+        }
     }
 
     /// Order of rows of one instant when no id tells them apart.
     fn content_order(&self, plan: &Plan) -> String {
         let score = self.score.map(|at| self.expressions[at].clone());
-        let features = plan.features.iter().zip(&self.expressions[self.first_feature..]).map(|(at, expression)| {
-            match plan.layout.features[*at].0.kind {
+        let features = plan
+            .features
+            .iter()
+            .zip(&self.expressions[self.first_feature..])
+            .map(|(at, expression)| match plan.layout.features[*at].0.kind {
                 FeatureKind::Numeric => expression.clone(),
                 FeatureKind::Category => format!("{expression} collate \"C\""),
-            }
-        });
+            });
         score.into_iter().chain(features).collect::<Vec<_>>().join(", ")
     }
 }
 
 fn as_number(column: &FoundColumn) -> String {
     let name = quoted(&column.name);
-    if column.kind == ColumnType::Boolean { format!("{name}::int::float8") } else { format!("{name}::float8") }
+    if column.kind == ColumnType::Boolean {
+        format!("{name}::int::float8")
+    } else {
+        format!("{name}::float8")
+    }
 }
 
 /// What is wrong with a row.
@@ -337,10 +381,13 @@ enum Collecting {
 
 impl Collected {
     fn new(plan: &Plan) -> Self {
-        let features = plan.features.iter().map(|at| match plan.layout.features[*at].0.kind {
-            FeatureKind::Numeric => Collecting::Numbers(Vec::with_capacity(BATCH_ROWS)),
-            FeatureKind::Category => Collecting::Categories(CategoryBuilder::default()),
-        });
+        let features = plan
+            .features
+            .iter()
+            .map(|at| match plan.layout.features[*at].0.kind {
+                FeatureKind::Numeric => Collecting::Numbers(Vec::with_capacity(BATCH_ROWS)),
+                FeatureKind::Category => Collecting::Categories(CategoryBuilder::default()),
+            });
         Self {
             times: Vec::with_capacity(BATCH_ROWS),
             labels: Vec::with_capacity(BATCH_ROWS),
@@ -350,7 +397,9 @@ impl Collected {
     }
 
     fn push(&mut self, plan: &Plan, columns: &Columns, row: &CopyRow<'_>) -> Result<(), RowProblem> {
-        let time = row.instant(0)?.ok_or_else(|| "a row without time was sent".to_owned())?;
+        let time = row
+            .instant(0)?
+            .ok_or_else(|| "a row without time was sent".to_owned())?;
         self.times.push(time);
         let label = match columns.label {
             None => Label::Unknown,
@@ -359,17 +408,26 @@ impl Collected {
                     None => KnownAt::AfterDelay,
                     Some(at) => KnownAt::Column(row.instant(at)?),
                 };
-                label_of(row.number(at)?, time, known_at, plan.knowledge).map_err(|value| RowProblem::Value {
-                    column: plan.layout.label.name.clone(),
-                    detail: bad_label(value),
+                label_of(row.number(at)?, time, known_at, plan.knowledge).map_err(|value| {
+                    RowProblem::Value {
+                        column: plan.layout.label.name.clone(),
+                        detail: bad_label(value),
+                    }
                 })?
             }
         };
         self.labels.push(label);
         let score = columns.score.map(|at| row.number(at)).transpose()?.flatten();
-        self.scores.push(score_of(score).map_err(|value| RowProblem::Value {
-            column: plan.layout.score.as_ref().map(|column| column.name.clone()).unwrap_or_default(),
-            detail: bad_score(value),
+        self.scores.push(score_of(score).map_err(|value| {
+            RowProblem::Value {
+                column: plan
+                    .layout
+                    .score
+                    .as_ref()
+                    .map(|column| column.name.clone())
+                    .unwrap_or_default(),
+                detail: bad_score(value),
+            }
         })?);
         for (feature, at) in self.features.iter_mut().zip(columns.first_feature..) {
             match feature {
@@ -386,6 +444,11 @@ impl Collected {
             Collecting::Numbers(numbers) => Column::Numeric(numbers),
             Collecting::Categories(builder) => builder.finish(),
         });
-        Batch { times: full.times, features: features.collect(), labels: full.labels, scores: full.scores }
+        Batch {
+            times: full.times,
+            features: features.collect(),
+            labels: full.labels,
+            scores: full.scores,
+        }
     }
 }

@@ -15,7 +15,9 @@ async fn problems(definition: &ModelDefinition, pool: &PgPool) -> (String, Vec<C
         Err(error @ SourceError::Catalogue { .. }) => {
             assert!(!error.is_transient());
             let text = error.to_string();
-            let SourceError::Catalogue { problems, .. } = error else { unreachable!("matched above") };
+            let SourceError::Catalogue { problems, .. } = error else {
+                unreachable!("matched above")
+            };
             (text, problems)
         }
         Err(other) => panic!("{other}"),
@@ -32,7 +34,10 @@ async fn every_missing_and_mistyped_column_is_listed_with_what_was_meant() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("p.parquet");
     write_parquet(&path, &rows);
-    for mut definition in [in_postgres("bank", "payment"), definition(SourceDefinition::Parquet { path })] {
+    for mut definition in [
+        in_postgres("bank", "payment"),
+        definition(SourceDefinition::Parquet { path }),
+    ] {
         definition.time = "channel".to_owned();
         definition.label = "is_fruad".to_owned();
         definition.score = Some("channel".to_owned());
@@ -57,8 +62,14 @@ async fn a_missing_table_is_named_with_its_neighbour() {
     let pool = pool(&env).await;
     fill_postgres(&pool, &payments(1), true).await;
     let (text, problems) = problems(&in_postgres("bank", "paymets"), &pool).await;
-    assert!(matches!(problems.as_slice(), [CatalogueProblem::MissingTable { .. }]));
-    assert!(text.contains("there is no table or view `bank.paymets`, did you mean `bank.payment`?"), "{text}");
+    assert!(matches!(
+        problems.as_slice(),
+        [CatalogueProblem::MissingTable { .. }]
+    ));
+    assert!(
+        text.contains("there is no table or view `bank.paymets`, did you mean `bank.payment`?"),
+        "{text}"
+    );
     assert_eq!(problems[0].word(), "table_missing");
 }
 
@@ -71,18 +82,28 @@ async fn a_missing_right_is_named() {
     let role = format!("reader_{}", std::process::id());
     run(&pool, &format!("create role {role} login")).await;
     let options: sqlx::postgres::PgConnectOptions = env.database_url.parse().expect("a URL");
-    let reader = PgPool::connect_with(options.username(&role)).await.expect("a connection");
+    let reader = PgPool::connect_with(options.username(&role))
+        .await
+        .expect("a connection");
     let definition = in_postgres("bank", "payment");
     let (text, _) = problems(&definition, &reader).await;
-    assert!(text.contains(&format!("role `{role}` may not read schema `bank`")), "{text}");
+    assert!(
+        text.contains(&format!("role `{role}` may not read schema `bank`")),
+        "{text}"
+    );
     run(&pool, &format!("grant usage on schema bank to {role}")).await;
     let (text, _) = problems(&definition, &reader).await;
-    assert!(text.contains(&format!("role `{role}` may not read `bank.payment`")), "{text}");
+    assert!(
+        text.contains(&format!("role `{role}` may not read `bank.payment`")),
+        "{text}"
+    );
     run(&pool, &format!("grant select (id, tx_time, is_fraud, labelled_at, score, fee, online, channel, terminal, weekend) on bank.payment to {role}")).await;
     let (text, _) = problems(&definition, &reader).await;
     assert!(text.contains("the columns `AMOUNT` of `bank.payment`"), "{text}");
     run(&pool, &format!("grant select on bank.payment to {role}")).await;
-    TransactionSource::open(&definition, &reader, SETTINGS).await.expect("a readable table");
+    TransactionSource::open(&definition, &reader, SETTINGS)
+        .await
+        .expect("a readable table");
     reader.close().await;
     run(&pool, &format!("drop owned by {role}; drop role {role}")).await;
 }
@@ -92,16 +113,30 @@ async fn a_column_that_vanishes_later_is_named_and_not_read_as_nothing() {
     let env = TestEnv::new().await;
     let pool = pool(&env).await;
     fill_postgres(&pool, &payments(30), true).await;
-    let source = TransactionSource::open(&in_postgres("bank", "payment"), &pool, SETTINGS).await.expect("a source");
+    let source = TransactionSource::open(&in_postgres("bank", "payment"), &pool, SETTINGS)
+        .await
+        .expect("a source");
     let request = Request::all(window(0, 86_400), at(86_400));
     assert_eq!(source.read(&request).await.expect("rows").rows(), 30);
-    run(&pool, "alter table bank.payment rename column \"AMOUNT\" to amount").await;
+    run(
+        &pool,
+        "alter table bank.payment rename column \"AMOUNT\" to amount",
+    )
+    .await;
     let error = source.read(&request).await.expect_err("a column is missing");
-    assert_eq!((error.word(), error.is_transient()), ("column_missing", false), "{error}");
+    assert_eq!(
+        (error.word(), error.is_transient()),
+        ("column_missing", false),
+        "{error}"
+    );
     assert!(error.to_string().contains("did you mean `amount`?"), "{error}");
     run(&pool, "drop table bank.payment").await;
     let error = source.read(&request).await.expect_err("no table");
-    assert_eq!((error.word(), error.is_transient()), ("table_missing", false), "{error}");
+    assert_eq!(
+        (error.word(), error.is_transient()),
+        ("table_missing", false),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -125,8 +160,13 @@ async fn odd_names_are_quoted_and_never_executed() {
     definition.score = None;
     definition.id = None;
     definition.features = vec![feature(odd)];
-    let source = TransactionSource::open(&definition, &pool, SETTINGS).await.expect("a source");
-    let batch = source.read(&Request::all(window(0, 10), at(86_400))).await.expect("rows");
+    let source = TransactionSource::open(&definition, &pool, SETTINGS)
+        .await
+        .expect("a source");
+    let batch = source
+        .read(&Request::all(window(0, 10), at(86_400)))
+        .await
+        .expect("rows");
     assert_eq!(batch.features[0].numbers(), Some([5.0].as_slice()));
     assert_eq!(batch.label_counts(), (1, 1));
 }

@@ -1,7 +1,9 @@
 //! The same rows give equal batches from a table, a view and a file.
 
 use local_stack::TestEnv;
-use transactions::{Batch, Column, FeatureChoice, Label, Order, Request, SourceDefinition, TransactionSource};
+use transactions::{
+    Batch, Column, FeatureChoice, Label, Order, Request, SourceDefinition, TransactionSource,
+};
 
 use crate::support::{
     SETTINGS, at, definition, fill_postgres, in_postgres, payments, pool, run, window, write_parquet,
@@ -16,7 +18,11 @@ async fn sources(env: &TestEnv, zone: bool, rows: i64) -> (tempfile::TempDir, Ve
     let pool = pool(env).await;
     let payments = payments(rows);
     fill_postgres(&pool, &payments, zone).await;
-    run(&pool, "create view bank.payment_view as select * from bank.payment").await;
+    run(
+        &pool,
+        "create view bank.payment_view as select * from bank.payment",
+    )
+    .await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("payment.parquet");
     write_parquet(&path, &payments);
@@ -26,7 +32,11 @@ async fn sources(env: &TestEnv, zone: bool, rows: i64) -> (tempfile::TempDir, Ve
         in_postgres("bank", "payment_view"),
         definition(SourceDefinition::Parquet { path }),
     ] {
-        sources.push(TransactionSource::open(&definition, &pool, SETTINGS).await.expect("a source"));
+        sources.push(
+            TransactionSource::open(&definition, &pool, SETTINGS)
+                .await
+                .expect("a source"),
+        );
     }
     (folder, sources)
 }
@@ -52,14 +62,25 @@ async fn table_view_and_file_give_equal_batches() {
             let mut seen = Vec::new();
             for source in &sources {
                 let batch = source.read(&request).await.expect("rows");
-                assert_eq!(batch.rows(), rows, "{window} as of {as_of} from {}", source.definition().source);
+                assert_eq!(
+                    batch.rows(),
+                    rows,
+                    "{window} as of {as_of} from {}",
+                    source.definition().source
+                );
                 assert_eq!(source.count(window, as_of).await.expect("a count"), rows as u64);
                 seen.push(comparable(&batch));
             }
-            assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{window} as of {as_of}");
+            assert!(
+                seen.windows(2).all(|pair| pair[0] == pair[1]),
+                "{window} as of {as_of}"
+            );
         }
         for source in &sources {
-            assert_eq!(source.extent().await.expect("an extent"), Some((at(0), at(1_999 / 3 * 180))));
+            assert_eq!(
+                source.extent().await.expect("an extent"),
+                Some((at(0), at(1_999 / 3 * 180)))
+            );
         }
     }
 }
@@ -72,7 +93,10 @@ async fn more_rows_than_one_batch_come_in_parts_that_add_up() {
     let mut whole = Vec::new();
     for source in &sources {
         let mut parts = Vec::new();
-        let rows = source.scan(&request, |batch| parts.push(batch.rows())).await.expect("rows");
+        let rows = source
+            .scan(&request, |batch| parts.push(batch.rows()))
+            .await
+            .expect("rows");
         assert_eq!((rows, parts.iter().sum::<usize>()), (40_000, 40_000));
         whole.push(comparable(&source.read(&request).await.expect("rows")));
     }
@@ -87,7 +111,10 @@ async fn rows_come_by_time_then_id() {
     let env = TestEnv::new().await;
     let (_folder, sources) = sources(&env, true, 300).await;
     for source in &sources {
-        let batch = source.read(&Request::all(window(0, 86_400), at(86_400))).await.expect("rows");
+        let batch = source
+            .read(&Request::all(window(0, 86_400), at(86_400)))
+            .await
+            .expect("rows");
         assert!(batch.times.is_sorted(), "{}", source.definition().source);
         let amounts = batch.features[0].numbers().expect("numbers");
         let payments = payments(300);
@@ -109,8 +136,13 @@ async fn without_an_id_the_order_is_definite_too() {
     let pool = pool(&env).await;
     let mut seen = Vec::new();
     for source in &sources {
-        let definition = transactions::ModelDefinition { id: None, ..source.definition().clone() };
-        let source = TransactionSource::open(&definition, &pool, SETTINGS).await.expect("a source");
+        let definition = transactions::ModelDefinition {
+            id: None,
+            ..source.definition().clone()
+        };
+        let source = TransactionSource::open(&definition, &pool, SETTINGS)
+            .await
+            .expect("a source");
         let mut request = Request::all(window(0, 86_400), at(1 << 30));
         request.labels = false;
         seen.push(comparable(&source.read(&request).await.expect("rows")));
@@ -125,23 +157,54 @@ async fn a_label_counts_once_it_is_known() {
     let payments = payments(2_000);
     let (end, as_of) = (40_000, 60_000);
     for source in &sources {
-        let batch = source.read(&Request::outcomes(window(0, end), at(as_of))).await.expect("rows");
+        let batch = source
+            .read(&Request::outcomes(window(0, end), at(as_of)))
+            .await
+            .expect("rows");
         let known = |p: &&crate::support::Payment| {
             p.seconds < end && p.fraud.is_some() && p.labelled_seconds.is_some_and(|seconds| seconds <= as_of)
         };
         let labelled = payments.iter().filter(known).count() as u64;
-        let frauds = payments.iter().filter(known).filter(|p| p.fraud == Some(true)).count() as u64;
+        let frauds = payments
+            .iter()
+            .filter(known)
+            .filter(|p| p.fraud == Some(true))
+            .count() as u64;
         assert!(labelled > 100 && frauds > 5);
-        assert_eq!(batch.label_counts(), (labelled, frauds), "{}", source.definition().source);
-        let later = source.read(&Request::outcomes(window(0, end), at(1 << 30))).await.expect("rows");
+        assert_eq!(
+            batch.label_counts(),
+            (labelled, frauds),
+            "{}",
+            source.definition().source
+        );
+        let later = source
+            .read(&Request::outcomes(window(0, end), at(1 << 30)))
+            .await
+            .expect("rows");
         assert!(later.label_counts().0 > labelled, "labels go on arriving");
         let pool = pool(&env).await;
         // Without a label_time column the delay decides.
-        let definition = transactions::ModelDefinition { label_time: None, ..source.definition().clone() };
-        let source = TransactionSource::open(&definition, &pool, SETTINGS).await.expect("a source");
-        let batch = source.read(&Request::outcomes(window(0, end), at(86_400))).await.expect("rows");
-        let ripe = batch.times.iter().filter(|time| **time <= at(0).timestamp_micros()).count();
-        let labelled = batch.labels.iter().filter(|label| **label != Label::Unknown).count();
+        let definition = transactions::ModelDefinition {
+            label_time: None,
+            ..source.definition().clone()
+        };
+        let source = TransactionSource::open(&definition, &pool, SETTINGS)
+            .await
+            .expect("a source");
+        let batch = source
+            .read(&Request::outcomes(window(0, end), at(86_400)))
+            .await
+            .expect("rows");
+        let ripe = batch
+            .times
+            .iter()
+            .filter(|time| **time <= at(0).timestamp_micros())
+            .count();
+        let labelled = batch
+            .labels
+            .iter()
+            .filter(|label| **label != Label::Unknown)
+            .count();
         assert!(ripe == 3 && labelled <= 3, "only the first instant is a day old");
     }
 }
@@ -153,11 +216,17 @@ async fn only_what_was_asked_for_is_read() {
     for source in &sources {
         let monitored: Vec<&str> = source.monitored().map(|feature| feature.name.as_str()).collect();
         assert_eq!(monitored, ["AMOUNT", "fee", "online", "channel", "terminal"]);
-        let batch = source.read(&Request::monitored(window(0, 3_600), at(3_600))).await.expect("rows");
+        let batch = source
+            .read(&Request::monitored(window(0, 3_600), at(3_600)))
+            .await
+            .expect("rows");
         assert_eq!(batch.features.len(), 5);
         assert!(batch.labels.iter().all(|label| *label == Label::Unknown));
         assert!(batch.scores.iter().all(|score| score.is_nan()));
-        assert!(matches!(batch.features[4], Column::Category { .. }), "a number that names categories");
+        assert!(
+            matches!(batch.features[4], Column::Category { .. }),
+            "a number that names categories"
+        );
         let named = Request {
             features: FeatureChoice::Named(vec!["weekend".to_owned(), "AMOUNT".to_owned()]),
             order: Order::Any,
@@ -165,13 +234,20 @@ async fn only_what_was_asked_for_is_read() {
         };
         let batch = source.read(&named).await.expect("rows");
         assert_eq!(batch.features.len(), 2);
-        assert!(batch.features[0].numbers().expect("numbers").iter().all(|value| *value == 0.0));
+        assert!(
+            batch.features[0]
+                .numbers()
+                .expect("numbers")
+                .iter()
+                .all(|value| *value == 0.0)
+        );
     }
 }
 
 #[tokio::test]
 async fn the_handbook_file_opens_when_it_is_there() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/handbook_transactions.parquet");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/data/handbook_transactions.parquet");
     if !path.is_file() {
         println!("skipped: {} is not there", path.display());
         return;
@@ -183,14 +259,24 @@ async fn the_handbook_file_opens_when_it_is_there() {
     definition.label_time = None;
     definition.score = None;
     definition.id = Some("TRANSACTION_ID".to_owned());
-    definition.features = ["TX_AMOUNT", "TERMINAL_ID_RISK_7DAY_DELAY1"].map(crate::support::feature).to_vec();
-    let source = TransactionSource::open(&definition, &pool(&env).await, SETTINGS).await.expect("a source");
+    definition.features = ["TX_AMOUNT", "TERMINAL_ID_RISK_7DAY_DELAY1"]
+        .map(crate::support::feature)
+        .to_vec();
+    let source = TransactionSource::open(&definition, &pool(&env).await, SETTINGS)
+        .await
+        .expect("a source");
     let day = schemas::Window::new(
         "2018-05-10T00:00:00Z".parse().expect("an instant"),
         "2018-05-11T00:00:00Z".parse().expect("an instant"),
     )
     .expect("a window");
-    let batch = source.read(&Request::all(day, "2018-06-01T00:00:00Z".parse().expect("an instant"))).await.expect("rows");
+    let batch = source
+        .read(&Request::all(
+            day,
+            "2018-06-01T00:00:00Z".parse().expect("an instant"),
+        ))
+        .await
+        .expect("rows");
     assert!((9_000..11_000).contains(&batch.rows()), "{}", batch.rows());
     let (labelled, frauds) = batch.label_counts();
     assert_eq!(labelled, batch.rows() as u64);

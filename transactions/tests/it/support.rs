@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Decimal128Array, Float32Array, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray, TimestampMillisecondArray,
+    ArrayRef, BooleanArray, Decimal128Array, Float32Array, Int8Array, Int32Array, Int64Array, RecordBatch,
+    StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use local_stack::TestEnv;
@@ -17,7 +17,9 @@ use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use transactions::definition::FeatureDefinition;
 use transactions::{ModelDefinition, SourceDefinition, SourceSettings};
 
-pub const SETTINGS: SourceSettings = SourceSettings { statement_timeout: Duration::from_secs(60) };
+pub const SETTINGS: SourceSettings = SourceSettings {
+    statement_timeout: Duration::from_mins(1),
+};
 /// 2026-03-01 00:00 UTC.
 pub const START: i64 = 1_772_323_200;
 
@@ -34,11 +36,17 @@ pub async fn pool(env: &TestEnv) -> PgPool {
 }
 
 pub async fn run(pool: &PgPool, sql: &str) {
-    pool.execute(AssertSqlSafe(sql.to_owned())).await.unwrap_or_else(|error| panic!("{error}\nin {sql}"));
+    pool.execute(AssertSqlSafe(sql.to_owned()))
+        .await
+        .unwrap_or_else(|error| panic!("{error}\nin {sql}"));
 }
 
 pub fn feature(column: &str) -> FeatureDefinition {
-    FeatureDefinition { column: column.to_owned(), monitored: column != "weekend", categorical: column == "terminal" }
+    FeatureDefinition {
+        column: column.to_owned(),
+        monitored: column != "weekend",
+        categorical: column == "terminal",
+    }
 }
 
 pub fn definition(source: SourceDefinition) -> ModelDefinition {
@@ -48,15 +56,20 @@ pub fn definition(source: SourceDefinition) -> ModelDefinition {
         time: "tx_time".to_owned(),
         label: "is_fraud".to_owned(),
         label_time: Some("labelled_at".to_owned()),
-        label_delay: Duration::from_secs(86_400),
+        label_delay: Duration::from_hours(24),
         score: Some("score".to_owned()),
         id: Some("id".to_owned()),
-        features: ["AMOUNT", "fee", "online", "channel", "terminal", "weekend"].map(feature).to_vec(),
+        features: ["AMOUNT", "fee", "online", "channel", "terminal", "weekend"]
+            .map(feature)
+            .to_vec(),
     }
 }
 
 pub fn in_postgres(schema: &str, table: &str) -> ModelDefinition {
-    definition(SourceDefinition::Postgres { schema: schema.to_owned(), table: table.to_owned() })
+    definition(SourceDefinition::Postgres {
+        schema: schema.to_owned(),
+        table: table.to_owned(),
+    })
 }
 
 /// One payment; `None` is null.
@@ -77,13 +90,26 @@ pub struct Payment {
 
 /// Payments one a minute with every awkwardness: nulls, zeros, ties in time, late labels, odd text.
 pub fn payments(rows: i64) -> Vec<Payment> {
-    const CHANNELS: [Option<&str>; 6] = [Some("chip"), Some("online"), None, Some("it's \"odd\"\n"), Some("zürich"), Some("")];
+    const CHANNELS: [Option<&str>; 6] = [
+        Some("chip"),
+        Some("online"),
+        None,
+        Some("it's \"odd\"\n"),
+        Some("zürich"),
+        Some(""),
+    ];
     let dice = |row: i64, salt: i64| (row * 7_919 + salt * 104_729) % 1_009;
     (0..rows)
         .map(|row| Payment {
             id: (row * 37) % rows,
             seconds: row / 3 * 180,
-            amount: (dice(row, 1) > 40).then(|| if dice(row, 2) < 300 { 0.0 } else { dice(row, 3) as f32 * 1.1 }),
+            amount: (dice(row, 1) > 40).then(|| {
+                if dice(row, 2) < 300 {
+                    0.0
+                } else {
+                    dice(row, 3) as f32 * 1.1
+                }
+            }),
             fee_cents: (dice(row, 4) > 100).then(|| dice(row, 5) - 500),
             online: [Some(true), Some(false), None][(row % 3) as usize],
             channel: CHANNELS[(dice(row, 6) % 6) as usize],
@@ -124,12 +150,28 @@ pub async fn fill_postgres(pool: &PgPool, payments: &[Payment], zone: bool) {
                 let channel = p.channel.map(|text| format!("'{}'", text.replace('\'', "''")));
                 format!(
                     "({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
-                    p.id, instant(p.seconds), sql(p.amount), sql(fee), sql(p.online), sql(channel), sql(p.terminal),
-                    p.weekend, sql(p.fraud), sql(p.labelled_seconds.map(instant)), sql(p.score)
+                    p.id,
+                    instant(p.seconds),
+                    sql(p.amount),
+                    sql(fee),
+                    sql(p.online),
+                    sql(channel),
+                    sql(p.terminal),
+                    p.weekend,
+                    sql(p.fraud),
+                    sql(p.labelled_seconds.map(instant)),
+                    sql(p.score)
                 )
             })
             .collect();
-        run(pool, &format!("set timezone = 'UTC'; insert into bank.payment values {}", rows.join(", "))).await;
+        run(
+            pool,
+            &format!(
+                "set timezone = 'UTC'; insert into bank.payment values {}",
+                rows.join(", ")
+            ),
+        )
+        .await;
     }
 }
 
@@ -137,9 +179,23 @@ pub async fn fill_postgres(pool: &PgPool, payments: &[Payment], zone: bool) {
 pub fn write_parquet(path: &Path, payments: &[Payment]) {
     let millis = |seconds: i64| (START + seconds) * 1_000;
     let columns: Vec<(&str, ArrayRef)> = vec![
-        ("id", Arc::new(payments.iter().map(|p| Some(p.id)).collect::<Int64Array>())),
-        ("tx_time", Arc::new(payments.iter().map(|p| Some(millis(p.seconds))).collect::<TimestampMillisecondArray>())),
-        ("AMOUNT", Arc::new(payments.iter().map(|p| p.amount).collect::<Float32Array>())),
+        (
+            "id",
+            Arc::new(payments.iter().map(|p| Some(p.id)).collect::<Int64Array>()),
+        ),
+        (
+            "tx_time",
+            Arc::new(
+                payments
+                    .iter()
+                    .map(|p| Some(millis(p.seconds)))
+                    .collect::<TimestampMillisecondArray>(),
+            ),
+        ),
+        (
+            "AMOUNT",
+            Arc::new(payments.iter().map(|p| p.amount).collect::<Float32Array>()),
+        ),
         (
             "fee",
             Arc::new(
@@ -151,11 +207,31 @@ pub fn write_parquet(path: &Path, payments: &[Payment]) {
                     .expect("a decimal"),
             ),
         ),
-        ("online", Arc::new(payments.iter().map(|p| p.online).collect::<BooleanArray>())),
-        ("channel", Arc::new(payments.iter().map(|p| p.channel).collect::<StringArray>())),
-        ("terminal", Arc::new(payments.iter().map(|p| p.terminal).collect::<Int32Array>())),
-        ("weekend", Arc::new(payments.iter().map(|p| Some(p.weekend)).collect::<Int8Array>())),
-        ("is_fraud", Arc::new(payments.iter().map(|p| p.fraud.map(i8::from)).collect::<Int8Array>())),
+        (
+            "online",
+            Arc::new(payments.iter().map(|p| p.online).collect::<BooleanArray>()),
+        ),
+        (
+            "channel",
+            Arc::new(payments.iter().map(|p| p.channel).collect::<StringArray>()),
+        ),
+        (
+            "terminal",
+            Arc::new(payments.iter().map(|p| p.terminal).collect::<Int32Array>()),
+        ),
+        (
+            "weekend",
+            Arc::new(payments.iter().map(|p| Some(p.weekend)).collect::<Int8Array>()),
+        ),
+        (
+            "is_fraud",
+            Arc::new(
+                payments
+                    .iter()
+                    .map(|p| p.fraud.map(i8::from))
+                    .collect::<Int8Array>(),
+            ),
+        ),
         (
             "labelled_at",
             Arc::new(
@@ -166,11 +242,16 @@ pub fn write_parquet(path: &Path, payments: &[Payment]) {
                     .with_timezone("UTC"),
             ),
         ),
-        ("score", Arc::new(payments.iter().map(|p| p.score).collect::<Float32Array>())),
+        (
+            "score",
+            Arc::new(payments.iter().map(|p| p.score).collect::<Float32Array>()),
+        ),
     ];
     let batch = RecordBatch::try_from_iter(columns).expect("a batch");
     let file = std::fs::File::create(path).expect("a file");
-    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(100)).build();
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(100))
+        .build();
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("a writer");
     writer.write(&batch).expect("rows");
     writer.close().expect("a footer");

@@ -23,8 +23,12 @@ pub async fn run(output: Output, args: CheckArgs, sources: &Sources) -> anyhow::
         reason: args.reason,
     };
     let timeout = Duration::from_secs(args.timeout);
-    let answer = operator.ask(&args.model, body, &[EventKind::DriftChecked], timeout).await?;
-    let Event::DriftChecked(checked) = answer.event else { bail!("expected drift.checked, got {}", answer.event.kind()) };
+    let answer = operator
+        .ask(&args.model, body, &[EventKind::DriftChecked], timeout)
+        .await?;
+    let Event::DriftChecked(checked) = answer.event else {
+        bail!("expected drift.checked, got {}", answer.event.kind())
+    };
     output::print(output, &checked, |checked| describe(&args.model, checked))?;
     Ok(match checked.verdict {
         Verdict::Stable => ExitCode::SUCCESS,
@@ -40,17 +44,40 @@ fn describe(model: &ModelName, checked: &DriftChecked) -> String {
         Verdict::Drifted => "DRIFTED",
         Verdict::Unknown => "UNKNOWN (could not look)",
     };
-    let champion = checked.champion.as_ref().map_or("none", |version| version.as_str());
+    let champion = checked
+        .champion
+        .as_ref()
+        .map_or("none", |version| version.as_str());
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "model {model} as of {}: {verdict}", checked.as_of.format("%Y-%m-%d %H:%M UTC"));
-    let _ = writeln!(text, "champion {champion}; window {} with {} rows, {} labelled", checked.window, checked.rows, checked.labelled_rows);
+    let _ = writeln!(
+        text,
+        "model {model} as of {}: {verdict}",
+        checked.as_of.format("%Y-%m-%d %H:%M UTC")
+    );
+    let _ = writeln!(
+        text,
+        "champion {champion}; window {} with {} rows, {} labelled",
+        checked.window, checked.rows, checked.labelled_rows
+    );
     for missing in &checked.not_measured {
-        let _ = writeln!(text, "not measured: {} ({}): {}", missing.kind.metric_type(), missing.reason, missing.detail);
+        let _ = writeln!(
+            text,
+            "not measured: {} ({}): {}",
+            missing.kind.metric_type(),
+            missing.reason,
+            missing.detail
+        );
     }
     if !checked.metrics.is_empty() {
-        let _ = writeln!(text, "\n{:<14} {:<20} {:<34} {:>9} {:>9} {:>9}", "kind", "metric", "feature", "value", "threshold", "noise");
+        let _ = writeln!(
+            text,
+            "\n{:<14} {:<20} {:<34} {:>9} {:>9} {:>9}",
+            "kind", "metric", "feature", "value", "threshold", "noise"
+        );
         for metric in &checked.metrics {
-            let noise = metric.noise.map_or_else(String::new, |noise| format!("{:.4}", noise.get()));
+            let noise = metric
+                .noise
+                .map_or_else(String::new, |noise| format!("{:.4}", noise.get()));
             let _ = writeln!(
                 text,
                 "{:<14} {:<20} {:<34} {:>9.4} {:>9.4} {:>9} {}",

@@ -20,10 +20,16 @@ pub fn check(output: Output, sources: &Sources) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         foreign.is_empty(),
         "sections that no service knows: {}",
-        foreign.iter().map(|name| format!("[{name}]")).collect::<Vec<_>>().join(", ")
+        foreign
+            .iter()
+            .map(|name| format!("[{name}]"))
+            .collect::<Vec<_>>()
+            .join(", ")
     );
     let answer = serde_json::json!({ "ok": true, "services": host::SERVICES });
-    output::print(output, &answer, |_| format!("settings are fine for {}", host::SERVICES.join(", ")))?;
+    output::print(output, &answer, |_| {
+        format!("settings are fine for {}", host::SERVICES.join(", "))
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

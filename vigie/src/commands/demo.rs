@@ -24,7 +24,11 @@ pub async fn run(output: Output, args: DemoArgs, sources: Sources) -> anyhow::Re
         processes: args.processes,
         overrides: None,
     };
-    let mut story = if output == Output::Json { Story::silent() } else { Story::aloud() };
+    let mut story = if output == Output::Json {
+        Story::silent()
+    } else {
+        Story::aloud()
+    };
     story.say(&opening(&args));
     let stay = args.stay.then(|| {
         let stop = CancellationToken::new();
@@ -48,8 +52,14 @@ pub async fn run(output: Output, args: DemoArgs, sources: Sources) -> anyhow::Re
 
 /// The story is on standard output; only warnings belong beside it.
 fn quiet(sources: &Sources) -> Sources {
-    let mut sources = Sources { file: None, ..sources.clone() };
-    sources.overrides.push(("vigie demo".to_owned(), "[telemetry]\nlog = \"warn\"\n".to_owned()));
+    let mut sources = Sources {
+        file: None,
+        ..sources.clone()
+    };
+    sources.overrides.push((
+        "vigie demo".to_owned(),
+        "[telemetry]\nlog = \"warn\"\n".to_owned(),
+    ));
     sources
 }
 

@@ -13,10 +13,15 @@ use crate::{demo, host};
 /// Starts private servers and all services, until Ctrl-C.
 pub async fn run(args: DevArgs, mut sources: Sources) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&args.folder).with_context(|| format!("create {}", args.folder.display()))?;
-    let folder = args.folder.canonicalize().with_context(|| format!("find {}", args.folder.display()))?;
+    let folder = args
+        .folder
+        .canonicalize()
+        .with_context(|| format!("find {}", args.folder.display()))?;
     let stop = CancellationToken::new();
     tokio::spawn(chassis::service::cancel_on_signal(stop.clone()));
-    let stack = Stack::start(StackOptions::kept_in(folder.join("servers"))).await.context("start the private servers")?;
+    let stack = Stack::start(StackOptions::kept_in(folder.join("servers")))
+        .await
+        .context("start the private servers")?;
     let result = serve(&args, &mut sources, &folder, &stack, stop).await;
     let stopped = stack.stop().await.context("stop the private servers");
     result?;
@@ -39,14 +44,23 @@ async fn serve(
         folder.join("artifacts").display().to_string(),
         folder.join("mail").display().to_string()
     );
-    sources.overrides.push(("vigie dev's private servers".to_owned(), private));
+    sources
+        .overrides
+        .push(("vigie dev's private servers".to_owned(), private));
     // What the environment says of servers is for production.
-    for name in ["FRAUD_DATABASE_URL", "NATS_URL", "VIGIE__DATABASE__URL", "VIGIE__NATS__URL"] {
+    for name in [
+        "FRAUD_DATABASE_URL",
+        "NATS_URL",
+        "VIGIE__DATABASE__URL",
+        "VIGIE__NATS__URL",
+    ] {
         sources.environment.remove(name);
         sources.dotenv.remove(name);
     }
     if args.sample {
-        let text = demo::sample::load(&database_url).await.context("load the sample")?;
+        let text = demo::sample::load(&database_url)
+            .await
+            .context("load the sample")?;
         sources.overrides.push(("vigie dev --sample".to_owned(), text));
     }
     host::check_settings(sources)?;

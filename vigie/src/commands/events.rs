@@ -20,18 +20,27 @@ pub async fn tail(output: Output, args: TailArgs, sources: &Sources) -> anyhow::
         Some(start_time) => DeliverPolicy::ByStartTime { start_time },
     };
     let subjects: Vec<String> = if args.subject == ">" {
-        EventKind::ALL.iter().map(|kind| kind.subject().to_owned()).collect()
+        EventKind::ALL
+            .iter()
+            .map(|kind| kind.subject().to_owned())
+            .collect()
     } else {
         vec![args.subject.clone()]
     };
     let mut messages = operator.follow(from, subjects).await?;
     let mut shown = 0;
     while args.count.is_none_or(|count| shown < count) {
-        let Some(message) = messages.next().await else { break };
+        let Some(message) = messages.next().await else {
+            break;
+        };
         let message = message.context("read events")?;
         match decode(&message) {
             Ok(received) => {
-                if args.model.as_ref().is_some_and(|model| *model != received.attributes.model) {
+                if args
+                    .model
+                    .as_ref()
+                    .is_some_and(|model| *model != received.attributes.model)
+                {
                     continue;
                 }
                 println!("{}", line(output, &received)?);

@@ -27,7 +27,9 @@ pub async fn run(output: Output, args: RetrainArgs, sources: &Sources) -> anyhow
         force: args.force,
     };
     let answers = [EventKind::RetrainRequested, EventKind::RetrainDeclined];
-    let answer = operator.ask(&args.model, body, &answers, Duration::from_secs(args.timeout)).await?;
+    let answer = operator
+        .ask(&args.model, body, &answers, Duration::from_secs(args.timeout))
+        .await?;
     match &answer.event {
         Event::RetrainRequested(requested) => {
             output::print(output, requested, |requested| {

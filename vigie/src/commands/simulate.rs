@@ -16,13 +16,20 @@ pub fn run(output: Output, args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         terminals: args.terminals.unwrap_or(default.terminals),
         seed: args.seed.unwrap_or(default.seed),
         start: default.start,
-        drifts: args.drifts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+        drifts: args
+            .drifts
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()?,
     };
     options.check()?;
     let terminal = std::io::stderr().is_terminal();
     let done = simulator::simulate(&options, &args.out, |progress| {
         if terminal {
-            eprint!("\rday {} of {}, {} payments ", progress.days, progress.days_total, progress.payments);
+            eprint!(
+                "\rday {} of {}, {} payments ",
+                progress.days, progress.days_total, progress.payments
+            );
             // Progress only; the result is what counts.
             let _shown = std::io::stderr().flush();
         }

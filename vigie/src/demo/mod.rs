@@ -103,7 +103,9 @@ pub enum Services {
 impl Services {
     fn check(&mut self) -> anyhow::Result<()> {
         match self {
-            Self::Together { task, .. } => anyhow::ensure!(!task.is_finished(), "the services have ended; see the log"),
+            Self::Together { task, .. } => {
+                anyhow::ensure!(!task.is_finished(), "the services have ended; see the log");
+            }
             Self::Processes(processes) => processes.check()?,
         }
         Ok(())
@@ -132,7 +134,9 @@ pub async fn run<D: Disturbance>(
 ) -> anyhow::Result<Report> {
     let folder = prepare_folder(&options.folder)?;
     let stack_options = StackOptions::kept_in(folder.join("servers")).with_progress(story.progress());
-    let stack = Stack::start(stack_options).await.context("start the private servers")?;
+    let stack = Stack::start(stack_options)
+        .await
+        .context("start the private servers")?;
     let result = replay(&options, &folder, &stack, story, disturbance, stay).await;
     let stopped = stack.stop().await.context("stop the private servers");
     let report = result?;
@@ -144,12 +148,21 @@ fn prepare_folder(folder: &Path) -> anyhow::Result<PathBuf> {
     const MARK: &str = ".vigie-demo";
     if folder.exists() {
         let ours = folder.join(MARK).exists() || std::fs::read_dir(folder)?.next().is_none();
-        anyhow::ensure!(ours, "{} exists and is no folder of an earlier demo; choose another with --folder", folder.display());
+        anyhow::ensure!(
+            ours,
+            "{} exists and is no folder of an earlier demo; choose another with --folder",
+            folder.display()
+        );
         std::fs::remove_dir_all(folder).with_context(|| format!("empty {}", folder.display()))?;
     }
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    std::fs::write(folder.join(MARK), "This folder belongs to `vigie demo`, which empties it.\n")?;
-    folder.canonicalize().with_context(|| format!("find {}", folder.display()))
+    std::fs::write(
+        folder.join(MARK),
+        "This folder belongs to `vigie demo`, which empties it.\n",
+    )?;
+    folder
+        .canonicalize()
+        .with_context(|| format!("find {}", folder.display()))
 }
 
 async fn replay<D: Disturbance>(
@@ -161,7 +174,11 @@ async fn replay<D: Disturbance>(
     stay: Option<CancellationToken>,
 ) -> anyhow::Result<Report> {
     let database_url = stack.database_url();
-    let pool = PgPoolOptions::new().max_connections(4).connect(&database_url).await.context("connect to PostgreSQL")?;
+    let pool = PgPoolOptions::new()
+        .max_connections(4)
+        .connect(&database_url)
+        .await
+        .context("connect to PostgreSQL")?;
     let mut payments = Days::open(options)?;
     let model = payments.model().clone();
     table::create(&pool, payments.features()).await?;
@@ -170,9 +187,14 @@ async fn replay<D: Disturbance>(
     let config = folder.join("vigie.toml");
     let text = settings::render(&model, options, folder, &database_url, &stack.nats_url());
     std::fs::write(&config, text)?;
-    let mut sources = Sources { file: Some(config.clone()), ..Sources::default() };
+    let mut sources = Sources {
+        file: Some(config.clone()),
+        ..Sources::default()
+    };
     if let Some(overrides) = &options.overrides {
-        sources.overrides.push(("the demo's overrides".to_owned(), overrides.clone()));
+        sources
+            .overrides
+            .push(("the demo's overrides".to_owned(), overrides.clone()));
     }
     host::check_settings(&sources)?;
     let mut services = start_services(options, &sources, &config, folder)?;
@@ -199,14 +221,23 @@ async fn replay<D: Disturbance>(
     Ok(report)
 }
 
-fn start_services(options: &Options, sources: &Sources, config: &Path, folder: &Path) -> anyhow::Result<Services> {
+fn start_services(
+    options: &Options,
+    sources: &Sources,
+    config: &Path,
+    folder: &Path,
+) -> anyhow::Result<Services> {
     if options.processes {
         if let Some(overrides) = &options.overrides {
             // Processes read one file; sections of the overrides are written to be merged by the reader of TOML.
             let merged = settings::merge(&std::fs::read_to_string(config)?, overrides)?;
             std::fs::write(config, merged)?;
         }
-        return Ok(Services::Processes(Processes::start(&Processes::own_folder()?, config, &folder.join("logs"))?));
+        return Ok(Services::Processes(Processes::start(
+            &Processes::own_folder()?,
+            config,
+            &folder.join("logs"),
+        )?));
     }
     let stop = CancellationToken::new();
     let task = tokio::spawn(host::run_all(sources.clone(), stop.clone()));
@@ -228,7 +259,10 @@ async fn wait_for_schemas(pool: &PgPool, services: &mut Services) -> anyhow::Res
             return Ok(());
         }
         services.check()?;
-        anyhow::ensure!(started.elapsed().as_secs() < 120, "the services did not come up within 120 s");
+        anyhow::ensure!(
+            started.elapsed().as_secs() < 120,
+            "the services did not come up within 120 s"
+        );
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
@@ -248,10 +282,14 @@ impl Replay {
         disturbance: &mut D,
         services: &mut Services,
     ) -> anyhow::Result<()> {
-        let (Some(first), Some(last)) = (day.times.first(), day.times.last()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (day.times.first(), day.times.last()) else {
+            return Ok(());
+        };
         let midnight = first.duration_trunc(Duration::days(1))?;
         story.day(midnight);
-        if last.duration_trunc(Duration::days(1))? + Duration::days(1) <= self.first_training.duration_trunc(Duration::days(1))? {
+        if last.duration_trunc(Duration::days(1))? + Duration::days(1)
+            <= self.first_training.duration_trunc(Duration::days(1))?
+        {
             // History before the first training: nobody was watching yet.
             return table::append(&self.pool, day, 0..day.times.len(), None).await;
         }
@@ -269,7 +307,9 @@ impl Replay {
             disturbance.before_hour(end_of_hour, services).await?;
             chassis::clock::set_replay_clock(&self.pool, end_of_hour).await?;
             disturbance.during_hour(end_of_hour, services).await?;
-            self.settle.wait(end_of_hour, daily_slot(end_of_hour), || services.check()).await?;
+            self.settle
+                .wait(end_of_hour, daily_slot(end_of_hour), || services.check())
+                .await?;
             story.keep_up();
         }
         Ok(())
@@ -277,11 +317,21 @@ impl Replay {
 
     /// Loads the champion in force, as a serving system that follows `model.promoted` would.
     async fn refresh_champion(&mut self) -> anyhow::Result<()> {
-        let Some(promoted) = report::latest_promotion(&self.pool).await? else { return Ok(()) };
-        if self.champion.as_ref().is_some_and(|(version, _)| version == promoted.version.as_str()) {
+        let Some(promoted) = report::latest_promotion(&self.pool).await? else {
+            return Ok(());
+        };
+        if self
+            .champion
+            .as_ref()
+            .is_some_and(|(version, _)| version == promoted.version.as_str())
+        {
             return Ok(());
         }
-        let path = promoted.artifact.uri.strip_prefix("file://").context("the demo's models lie in files")?;
+        let path = promoted
+            .artifact
+            .uri
+            .strip_prefix("file://")
+            .context("the demo's models lie in files")?;
         let bytes = std::fs::read(path).with_context(|| format!("read model {path}"))?;
         let model = scoring::load(&bytes, &promoted.artifact.sha256)?;
         self.champion = Some((promoted.version.to_string(), model));

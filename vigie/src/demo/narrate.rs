@@ -7,10 +7,17 @@ use schemas::events::{DriftKind, ValidationVerdict, Verdict};
 pub fn sentence(event: &Event) -> String {
     match event {
         Event::DriftCheckRequested(asked) => {
-            format!("{} asks for a check as of {}", asked.requested_by, asked.as_of.format("%Y-%m-%d %H:%M"))
+            format!(
+                "{} asks for a check as of {}",
+                asked.requested_by,
+                asked.as_of.format("%Y-%m-%d %H:%M")
+            )
         }
         Event::DriftChecked(checked) => match checked.verdict {
-            Verdict::Stable => format!("stable: {} rows, nothing moved beyond threshold and noise", checked.rows),
+            Verdict::Stable => format!(
+                "stable: {} rows, nothing moved beyond threshold and noise",
+                checked.rows
+            ),
             Verdict::Drifted => {
                 let kinds: Vec<&str> = checked.drifted.iter().map(|kind| word(*kind)).collect();
                 format!("drifted: {} ({} rows)", kinds.join(", "), checked.rows)
@@ -28,8 +35,14 @@ pub fn sentence(event: &Event) -> String {
         Event::DriftDetected(drift) => {
             let mut parts = Vec::new();
             if let Some(concept) = &drift.concept {
+                let precision = match (concept.validated_precision, concept.realised_precision) {
+                    (Some(validated), Some(realised)) => {
+                        format!(", precision {:.2} -> {:.2}", validated.get(), realised.get())
+                    }
+                    _ => String::new(),
+                };
                 parts.push(format!(
-                    "concept: recall {:.2} -> {:.2} on {} ripened frauds",
+                    "concept: recall {:.2} -> {:.2}{precision} on {} ripened frauds",
                     concept.validated_recall.get(),
                     concept.realised_recall.get(),
                     concept.frauds
@@ -53,9 +66,14 @@ pub fn sentence(event: &Event) -> String {
             }
             format!("severity {}: {}", drift.severity, parts.join("; "))
         }
-        Event::RetrainAsked(asked) => format!("{} asks for a retraining: {}", asked.requested_by, asked.reason),
+        Event::RetrainAsked(asked) => {
+            format!("{} asks for a retraining: {}", asked.requested_by, asked.reason)
+        }
         Event::RetrainRequested(requested) => {
-            format!("train, priority {} (trigger {}): {}", requested.priority, requested.trigger, requested.reason)
+            format!(
+                "train, priority {} (trigger {}): {}",
+                requested.priority, requested.trigger, requested.reason
+            )
         }
         Event::RetrainDeclined(declined) => {
             let otherwise = declined
@@ -63,9 +81,15 @@ pub fn sentence(event: &Event) -> String {
                 .first()
                 .map(|counterfactual| format!("; would train if {}", counterfactual.change))
                 .unwrap_or_default();
-            format!("declined ({}, trigger {}): {}{otherwise}", declined.reason, declined.trigger, declined.detail)
+            format!(
+                "declined ({}, trigger {}): {}{otherwise}",
+                declined.reason, declined.trigger, declined.detail
+            )
         }
-        Event::TrainingStarted(started) => format!("run begins on backend {} (attempt {})", started.backend, started.attempt),
+        Event::TrainingStarted(started) => format!(
+            "run begins on backend {} (attempt {})",
+            started.backend, started.attempt
+        ),
         Event::TrainingFailed(failed) => format!("no model ({}): {}", failed.failure.as_str(), failed.detail),
         Event::ModelTrained(trained) => format!(
             "candidate {}: {} on {} rows ({} frauds) of {}, threshold {:.3}, {:.1} s",
@@ -100,15 +124,26 @@ pub fn sentence(event: &Event) -> String {
             }
         }
         Event::ModelPromoted(promoted) => {
-            let previous = promoted
-                .previous
-                .as_ref()
-                .map_or_else(|| "the first champion".to_owned(), |previous| format!("replaces {previous}"));
+            let previous = promoted.previous.as_ref().map_or_else(
+                || "the first champion".to_owned(),
+                |previous| format!("replaces {previous}"),
+            );
             format!("{} is champion, {previous}", promoted.version)
         }
-        Event::AlertSent(alert) => format!("{} to {}: {}", alert.channel.as_str(), alert.recipient, alert.subject),
+        Event::AlertSent(alert) => format!(
+            "{} to {}: {}",
+            alert.channel.as_str(),
+            alert.recipient,
+            alert.subject
+        ),
         Event::AlertFailed(alert) => {
-            format!("{} to {} failed: {} ({})", alert.channel.as_str(), alert.recipient, alert.reason, alert.subject)
+            format!(
+                "{} to {} failed: {} ({})",
+                alert.channel.as_str(),
+                alert.recipient,
+                alert.reason,
+                alert.subject
+            )
         }
     }
 }

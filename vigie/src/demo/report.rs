@@ -17,7 +17,13 @@ pub const QUERY_DRIFT: &str = "SELECT * FROM drift_metrics ORDER BY detected_at 
 /// The document's second query.
 pub const QUERY_TRIGGERS: &str = "SELECT * FROM retraining_triggers ORDER BY triggered_at DESC LIMIT 5";
 
-const SCHEMAS: [&str; 5] = ["drift_monitor", "retrain_decider", "trainer_bridge", "validator", "notifier"];
+const SCHEMAS: [&str; 5] = [
+    "drift_monitor",
+    "retrain_decider",
+    "trainer_bridge",
+    "validator",
+    "notifier",
+];
 
 /// One model of the story.
 #[derive(Debug, Clone, Serialize)]
@@ -103,12 +109,14 @@ pub struct Report {
 /// # Errors
 /// Database errors, or a body that cannot be read.
 pub async fn latest_promotion(pool: &PgPool) -> anyhow::Result<Option<ModelPromoted>> {
-    let row: Option<(Vec<u8>,)> =
-        sqlx::query_as("select data from trainer_bridge.outbox where event_type = $1 order by seq desc limit 1")
-            .bind(EventKind::ModelPromoted.ce_type())
-            .fetch_optional(pool)
-            .await?;
-    row.map(|(data,)| serde_json::from_slice(&data).context("read model.promoted")).transpose()
+    let row: Option<(Vec<u8>,)> = sqlx::query_as(
+        "select data from trainer_bridge.outbox where event_type = $1 order by seq desc limit 1",
+    )
+    .bind(EventKind::ModelPromoted.ce_type())
+    .fetch_optional(pool)
+    .await?;
+    row.map(|(data,)| serde_json::from_slice(&data).context("read model.promoted"))
+        .transpose()
 }
 
 /// Every event of every outbox, in order of recording.
@@ -117,12 +125,17 @@ async fn events(pool: &PgPool) -> anyhow::Result<Vec<Received>> {
         .iter()
         .map(|schema| format!("select created_at, seq, headers, data, subject from {schema}.outbox"))
         .collect();
-    let query = format!("select headers, data from ({}) as o where subject not like 'dead.%' order by created_at, seq", parts.join(" union all "));
+    let query = format!(
+        "select headers, data from ({}) as o where subject not like 'dead.%' order by created_at, seq",
+        parts.join(" union all ")
+    );
     let rows: Vec<(Value, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(query)).fetch_all(pool).await?;
     rows.iter()
         .map(|(headers, data)| {
             let fields = headers.as_object().context("headers are an object")?;
-            let pairs = fields.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+            let pairs = fields
+                .iter()
+                .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
             schemas::decode(pairs, data).context("read the outbox")
         })
         .collect()
@@ -132,7 +145,12 @@ async fn events(pool: &PgPool) -> anyhow::Result<Vec<Received>> {
 ///
 /// # Errors
 /// Database errors, or events that cannot be read.
-pub async fn collect(pool: &PgPool, folder: &Path, database_url: &str, nats_url: &str) -> anyhow::Result<Report> {
+pub async fn collect(
+    pool: &PgPool,
+    folder: &Path,
+    database_url: &str,
+    nats_url: &str,
+) -> anyhow::Result<Report> {
     let events = events(pool).await?;
     let mut report = Report {
         models: Vec::new(),
@@ -161,7 +179,10 @@ pub async fn collect(pool: &PgPool, folder: &Path, database_url: &str, nats_url:
             if let Event::DriftChecked(checked) = &received.event
                 && checked.as_of > last
             {
-                *report.after_last_promotion.entry(verdict_word(checked.verdict).to_owned()).or_default() += 1;
+                *report
+                    .after_last_promotion
+                    .entry(verdict_word(checked.verdict).to_owned())
+                    .or_default() += 1;
             }
         }
     }
@@ -182,22 +203,38 @@ pub async fn collect(pool: &PgPool, folder: &Path, database_url: &str, nats_url:
             )
         })
         .collect();
-    for table in ["drift_metrics", "retraining_triggers", "model_versions", "airflow_task_metrics"] {
-        let (count,): (i64,) =
-            sqlx::query_as(AssertSqlSafe(format!("select count(*) from {table}"))).fetch_one(pool).await?;
+    for table in [
+        "drift_metrics",
+        "retraining_triggers",
+        "model_versions",
+        "airflow_task_metrics",
+    ] {
+        let (count,): (i64,) = sqlx::query_as(AssertSqlSafe(format!("select count(*) from {table}")))
+            .fetch_one(pool)
+            .await?;
         report.rows.insert(table.to_owned(), count);
     }
     for query in [QUERY_DRIFT, QUERY_TRIGGERS] {
-        let rows: Vec<(Value,)> = sqlx::query_as(AssertSqlSafe(format!("select row_to_json(t)::jsonb from ({query}) as t")))
-            .fetch_all(pool)
-            .await
-            .with_context(|| format!("answer {query}"))?;
-        report.answers.push((query.to_owned(), rows.into_iter().map(|(row,)| row).collect()));
+        let rows: Vec<(Value,)> = sqlx::query_as(AssertSqlSafe(format!(
+            "select row_to_json(t)::jsonb from ({query}) as t"
+        )))
+        .fetch_all(pool)
+        .await
+        .with_context(|| format!("answer {query}"))?;
+        report
+            .answers
+            .push((query.to_owned(), rows.into_iter().map(|(row,)| row).collect()));
     }
-    let parts: Vec<String> = SCHEMAS.iter().map(|schema| format!("select count(*) as n from {schema}.dead_letter")).collect();
-    let (dead,): (i64,) = sqlx::query_as(AssertSqlSafe(format!("select sum(n)::bigint from ({}) as d", parts.join(" union all "))))
-        .fetch_one(pool)
-        .await?;
+    let parts: Vec<String> = SCHEMAS
+        .iter()
+        .map(|schema| format!("select count(*) as n from {schema}.dead_letter"))
+        .collect();
+    let (dead,): (i64,) = sqlx::query_as(AssertSqlSafe(format!(
+        "select sum(n)::bigint from ({}) as d",
+        parts.join(" union all ")
+    )))
+    .fetch_one(pool)
+    .await?;
     report.dead_letters = dead;
     Ok(report)
 }
@@ -205,19 +242,29 @@ pub async fn collect(pool: &PgPool, folder: &Path, database_url: &str, nats_url:
 fn note(report: &mut Report, received: &Received, events: &[Received]) {
     match &received.event {
         Event::DriftChecked(checked) => {
-            *report.verdicts.entry(verdict_word(checked.verdict).to_owned()).or_default() += 1;
+            *report
+                .verdicts
+                .entry(verdict_word(checked.verdict).to_owned())
+                .or_default() += 1;
             report.ended_at = report.ended_at.max(Some(checked.as_of));
         }
         Event::DriftDetected(drift) => {
             for kind in &drift.kinds {
                 match report.drifts.iter_mut().find(|known| known.kind == *kind) {
                     Some(known) => known.checks += 1,
-                    None => report.drifts.push(DriftSummary { kind: *kind, first: drift.as_of, checks: 1 }),
+                    None => report.drifts.push(DriftSummary {
+                        kind: *kind,
+                        first: drift.as_of,
+                        checks: 1,
+                    }),
                 }
             }
         }
         Event::RetrainDeclined(declined) => {
-            *report.declined.entry(declined_word(declined.reason).to_owned()).or_default() += 1;
+            *report
+                .declined
+                .entry(declined_word(declined.reason).to_owned())
+                .or_default() += 1;
         }
         Event::ModelTrained(trained) => {
             let reason = events.iter().find_map(|other| match &other.event {
@@ -242,7 +289,11 @@ fn note(report: &mut Report, received: &Received, events: &[Received]) {
             });
         }
         Event::ModelValidated(validated) => {
-            if let Some(model) = report.models.iter_mut().find(|model| model.version == validated.version.as_str()) {
+            if let Some(model) = report
+                .models
+                .iter_mut()
+                .find(|model| model.version == validated.version.as_str())
+            {
                 model.holdout_rows = validated.rows;
                 model.holdout_frauds = validated.frauds;
                 model.metrics = validated
@@ -260,15 +311,23 @@ fn note(report: &mut Report, received: &Received, events: &[Received]) {
             report.last_promotion = report.last_promotion.max(Some(promoted.as_of));
             let promoted_trace = received.attributes.trace.trace_id();
             let drift_trace = events.iter().find_map(|other| match &other.event {
-                Event::DriftDetected(_) if other.attributes.correlation_id == received.attributes.correlation_id => {
+                Event::DriftDetected(_)
+                    if other.attributes.correlation_id == received.attributes.correlation_id =>
+                {
                     other.attributes.trace.trace_id()
                 }
                 _ => None,
             });
-            if let Some(model) = report.models.iter_mut().find(|model| model.version == promoted.version.as_str()) {
+            if let Some(model) = report
+                .models
+                .iter_mut()
+                .find(|model| model.version == promoted.version.as_str())
+            {
                 "promoted".clone_into(&mut model.outcome);
                 model.fence = Some(promoted.fence);
-                model.trace_id = drift_trace.filter(|trace| Some(*trace) == promoted_trace).map(str::to_owned);
+                model.trace_id = drift_trace
+                    .filter(|trace| Some(*trace) == promoted_trace)
+                    .map(str::to_owned);
             }
         }
         Event::AlertSent(_) => report.alerts_sent += 1,
@@ -310,7 +369,11 @@ impl Report {
             );
         }
         let _ = writeln!(text, "declined triggers: {}", counts(&self.declined));
-        let _ = writeln!(text, "alerts: {} sent, {} failed; dead letters: {}", self.alerts_sent, self.alerts_failed, self.dead_letters);
+        let _ = writeln!(
+            text,
+            "alerts: {} sent, {} failed; dead letters: {}",
+            self.alerts_sent, self.alerts_failed, self.dead_letters
+        );
         self.describe_models(&mut text);
         if let (Some(last), Some(end)) = (self.last_promotion, self.ended_at) {
             let _ = writeln!(
@@ -332,7 +395,12 @@ impl Report {
             "model", "as of", "algorithm", "recall", "precision", "F1", "AP", "threshold"
         );
         for model in &self.models {
-            let metric = |name: &str| model.metrics.get(name).map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+            let metric = |name: &str| {
+                model
+                    .metrics
+                    .get(name)
+                    .map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
+            };
             let _ = writeln!(
                 text,
                 "{:<24} {:<17} {:<20} {:>7} {:>9} {:>7} {:>7} {:>9.3}  {}",
@@ -349,7 +417,11 @@ impl Report {
         }
         for model in &self.models {
             if let Some(trace) = &model.trace_id {
-                let _ = writeln!(text, "one trace from drift.detected to model.promoted of {}: {trace}", model.version);
+                let _ = writeln!(
+                    text,
+                    "one trace from drift.detected to model.promoted of {}: {trace}",
+                    model.version
+                );
             }
         }
     }
@@ -361,7 +433,11 @@ impl Report {
             text.push_str(&grid(rows));
         }
         let _ = writeln!(text, "\nMails, one file each:   {}", self.mailbox.display());
-        let _ = writeln!(text, "Models:                 {}", self.folder.join("artifacts").display());
+        let _ = writeln!(
+            text,
+            "Models:                 {}",
+            self.folder.join("artifacts").display()
+        );
         let _ = writeln!(text, "Settings and logs:      {}", self.folder.display());
     }
 }
@@ -370,18 +446,40 @@ fn counts<N: std::fmt::Display>(map: &BTreeMap<String, N>) -> String {
     if map.is_empty() {
         return "none".to_owned();
     }
-    map.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+    map.iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Columns people look at first; the others are there too, and too many for a terminal.
 const SHOWN: [&str; 15] = [
-    "detected_at", "metric_type", "metric_name", "feature_name", "metric_value", "threshold", "threshold_exceeded", "severity",
-    "triggered_at", "trigger_kind", "drift_type", "drift_severity", "status", "declined_reason", "new_model_version",
+    "detected_at",
+    "metric_type",
+    "metric_name",
+    "feature_name",
+    "metric_value",
+    "threshold",
+    "threshold_exceeded",
+    "severity",
+    "triggered_at",
+    "trigger_kind",
+    "drift_type",
+    "drift_severity",
+    "status",
+    "declined_reason",
+    "new_model_version",
 ];
 
 fn grid(rows: &[Value]) -> String {
-    let Some(Value::Object(first)) = rows.first() else { return "(no rows)\n".to_owned() };
-    let columns: Vec<&str> = SHOWN.iter().copied().filter(|column| first.contains_key(*column)).collect();
+    let Some(Value::Object(first)) = rows.first() else {
+        return "(no rows)\n".to_owned();
+    };
+    let columns: Vec<&str> = SHOWN
+        .iter()
+        .copied()
+        .filter(|column| first.contains_key(*column))
+        .collect();
     let cell = |row: &Value, column: &str| match &row[column] {
         Value::Null => String::new(),
         Value::String(text) => text.chars().take(30).collect(),
@@ -389,14 +487,30 @@ fn grid(rows: &[Value]) -> String {
         other => other.to_string(),
     };
     let width = |column: &str| {
-        rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or(0).max(column.len())
+        rows.iter()
+            .map(|row| cell(row, column).chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(column.len())
     };
     let mut text = String::new();
     let line = |cells: Vec<String>| cells.join(" | ").trim_end().to_owned() + "\n";
-    text.push_str(&line(columns.iter().map(|column| format!("{column:<0$}", width(column))).collect()));
-    text.push_str(&line(columns.iter().map(|column| "-".repeat(width(column))).collect()));
+    text.push_str(&line(
+        columns
+            .iter()
+            .map(|column| format!("{column:<0$}", width(column)))
+            .collect(),
+    ));
+    text.push_str(&line(
+        columns.iter().map(|column| "-".repeat(width(column))).collect(),
+    ));
     for row in rows {
-        text.push_str(&line(columns.iter().map(|column| format!("{:<1$}", cell(row, column), width(column))).collect()));
+        text.push_str(&line(
+            columns
+                .iter()
+                .map(|column| format!("{:<1$}", cell(row, column), width(column)))
+                .collect(),
+        ));
     }
     let hidden = first.len() - columns.len();
     let _ = writeln!(text, "({} rows; {hidden} more columns)", rows.len());

@@ -20,14 +20,26 @@ const DAYS: u32 = 28;
 /// # Errors
 /// Database errors.
 pub async fn load(database_url: &str) -> anyhow::Result<String> {
-    let pool = PgPoolOptions::new().max_connections(2).connect(database_url).await.context("connect to PostgreSQL")?;
+    let pool = PgPoolOptions::new()
+        .max_connections(2)
+        .connect(database_url)
+        .await
+        .context("connect to PostgreSQL")?;
     let start = (Utc::now() - TimeDelta::days(i64::from(DAYS) - 1)).date_naive();
-    let mut days = Days::simulated(&SimulateOptions { days: DAYS, start, ..SimulateOptions::default() })?;
+    let mut days = Days::simulated(&SimulateOptions {
+        days: DAYS,
+        start,
+        ..SimulateOptions::default()
+    })?;
     let model = days.model().clone();
-    let (there,): (bool,) =
-        sqlx::query_as("select to_regclass('bank.payment') is not null").fetch_one(&pool).await?;
+    let (there,): (bool,) = sqlx::query_as("select to_regclass('bank.payment') is not null")
+        .fetch_one(&pool)
+        .await?;
     if !there {
-        eprintln!("loading {DAYS} days of simulated payments into {} …", table::TABLE);
+        eprintln!(
+            "loading {DAYS} days of simulated payments into {} …",
+            table::TABLE
+        );
         table::create(&pool, days.features()).await?;
         let now = Utc::now();
         while let Some(day) = days.next_day()? {

@@ -27,7 +27,13 @@ pub struct DemoModel {
 
 /// The model's own section.
 pub fn render_model(model: &DemoModel) -> String {
-    let list = |names: &[String]| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let list = |names: &[String]| {
+        names
+            .iter()
+            .map(|name| format!("{name:?}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     format!(
         "[models.{name}]\nsource = \"postgres\"\ntable = \"{table}\"\nid = \"transaction_id\"\ntime = \"tx_time\"\n\
          label = \"is_fraud\"\nlabel_time = \"labelled_at\"\nlabel_delay = \"{delay}s\"\nscore = \"score\"\n\
@@ -41,7 +47,13 @@ pub fn render_model(model: &DemoModel) -> String {
 }
 
 /// The settings file.
-pub fn render(model: &DemoModel, options: &Options, folder: &Path, database_url: &str, nats_url: &str) -> String {
+pub fn render(
+    model: &DemoModel,
+    options: &Options,
+    folder: &Path,
+    database_url: &str,
+    nats_url: &str,
+) -> String {
     format!(
         "# Settings of the demo. Everything not named here has its default; see `vigie --config FILE config show`.\n\n\
          [database]\nurl = {database_url:?}\n\n\

@@ -19,7 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(900);
 fn required() -> Vec<(&'static str, &'static str, &'static [EventKind])> {
     vec![
         ("drift_monitor", "drift-monitor", drift_monitor::SUBSCRIPTION),
-        ("retrain_decider", "retrain-decider", retrain_decider::SUBSCRIPTION),
+        (
+            "retrain_decider",
+            "retrain-decider",
+            retrain_decider::SUBSCRIPTION,
+        ),
         ("trainer_bridge", "trainer-bridge", trainer_bridge::SUBSCRIPTION),
         ("validator", "validator", validator::SUBSCRIPTION),
         ("notifier", "notifier", notifier::SUBSCRIPTION),
@@ -56,7 +60,11 @@ impl Settle {
         parts.push("select 'a training runs' as what, count(*) as n from retrain_decider.model_state where training_decision is not null".to_owned());
         parts.push("select 'the drift check of the instant is not done' as what, case when exists (select 1 from drift_monitor.slot where slot >= $1) then 0 else 1 end as n".to_owned());
         parts.push("select 'the daily decision is not done' as what, case when $2::timestamptz is null or exists (select 1 from retrain_decider.slot where slot >= $2) then 0 else 1 end as n".to_owned());
-        Self { pool, query: parts.join(" union all "), since: DateTime::UNIX_EPOCH }
+        Self {
+            pool,
+            query: parts.join(" union all "),
+            since: DateTime::UNIX_EPOCH,
+        }
     }
 
     /// Waits until the check of `hour` and the daily decision of `daily`, if one is due, and everything that

@@ -8,8 +8,8 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use super::Options;
 use super::settings::DemoModel;
 use crate::simulator::{
-    DayBatch, Drift, FeatureColumn, LABEL_DELAY, NOT_MONITORED, ReplayColumns, ReplayFile, SimulateOptions, Simulator,
-    recommended,
+    DayBatch, Drift, FeatureColumn, LABEL_DELAY, NOT_MONITORED, ReplayColumns, ReplayFile, SimulateOptions,
+    Simulator, recommended,
 };
 
 /// Which payments to replay.
@@ -30,10 +30,18 @@ pub fn simulated(seed: u64, days: Option<u32>) -> anyhow::Result<SimulateOptions
     let default = SimulateOptions::default();
     let days = days.unwrap_or(default.days);
     let planted = ["amount-shift:factor=1.6,day=48", "fraud-pattern:cards=5,day=50"];
-    let drifts: Vec<Drift> = planted.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let drifts: Vec<Drift> = planted
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<_, _>>()?;
     // A drift after the last day is no mistake here: a short demo ends before it.
     let drifts = drifts.into_iter().filter(|drift| drift.day() < days).collect();
-    let options = SimulateOptions { seed, days, drifts, ..default };
+    let options = SimulateOptions {
+        seed,
+        days,
+        drifts,
+        ..default
+    };
     options.check()?;
     Ok(options)
 }
@@ -42,7 +50,7 @@ pub fn simulated(seed: u64, days: Option<u32>) -> anyhow::Result<SimulateOptions
 pub struct Days {
     model: DemoModel,
     first: Option<DayBatch>,
-    days: Box<dyn Iterator<Item = anyhow::Result<DayBatch>> + Send>,
+    rest: Box<dyn Iterator<Item = anyhow::Result<DayBatch>> + Send>,
     left: u32,
 }
 
@@ -95,7 +103,12 @@ impl Days {
     pub fn simulated(options: &SimulateOptions) -> anyhow::Result<Self> {
         let days = Simulator::new(options).context("start the simulation")?;
         let features: Vec<String> = recommended().map(str::to_owned).collect();
-        Self::new("fraud-cards", features, NOT_MONITORED.map(str::to_owned).to_vec(), days.map(Ok))
+        Self::new(
+            "fraud-cards",
+            features,
+            NOT_MONITORED.map(str::to_owned).to_vec(),
+            days.map(Ok),
+        )
     }
 
     fn of_file(path: &Path) -> anyhow::Result<Self> {
@@ -129,7 +142,11 @@ impl Days {
         mut days: impl Iterator<Item = anyhow::Result<DayBatch>> + Send + 'static,
     ) -> anyhow::Result<Self> {
         let first = days.next().context("there are no payments")??;
-        let begin = first.times.first().context("there are no payments on the first day")?.date_naive();
+        let begin = first
+            .times
+            .first()
+            .context("there are no payments on the first day")?
+            .date_naive();
         let model = DemoModel {
             name: name.to_owned(),
             features,
@@ -137,7 +154,12 @@ impl Days {
             label_delay: LABEL_DELAY,
             first_training: first_training(begin),
         };
-        Ok(Self { model, first: Some(first), days: Box::new(days), left: u32::MAX })
+        Ok(Self {
+            model,
+            first: Some(first),
+            rest: Box::new(days),
+            left: u32::MAX,
+        })
     }
 
     /// What the model over them looks like.
@@ -161,7 +183,7 @@ impl Days {
         self.left -= 1;
         match self.first.take() {
             Some(first) => Ok(Some(first)),
-            None => self.days.next().transpose(),
+            None => self.rest.next().transpose(),
         }
     }
 }

@@ -59,14 +59,21 @@ impl Story {
 
     /// Where the private servers say what they are doing.
     pub fn progress(&self) -> Progress {
-        if self.silent { Progress::silent() } else { Progress::default() }
+        if self.silent {
+            Progress::silent()
+        } else {
+            Progress::default()
+        }
     }
 
     /// Subscribes to everything, as `nats sub` would.
     pub(super) async fn listen(&mut self, nats_url: &str) -> anyhow::Result<()> {
         let client = async_nats::connect(nats_url).await.context("listen to events")?;
         let (sender, receiver) = mpsc::unbounded_channel();
-        let mut roots: Vec<&str> = EventKind::ALL.iter().filter_map(|kind| kind.subject().split('.').next()).collect();
+        let mut roots: Vec<&str> = EventKind::ALL
+            .iter()
+            .filter_map(|kind| kind.subject().split('.').next())
+            .collect();
         roots.sort_unstable();
         roots.dedup();
         for root in roots {
@@ -127,8 +134,17 @@ impl Story {
 
     fn week(&mut self) {
         if !self.checks.is_empty() {
-            let counts: Vec<String> = self.checks.iter().map(|(word, count)| format!("{count} {word}")).collect();
-            self.say(&format!("{:<16} … day {}: checks so far this week: {}", "", self.days, counts.join(", ")));
+            let counts: Vec<String> = self
+                .checks
+                .iter()
+                .map(|(word, count)| format!("{count} {word}"))
+                .collect();
+            self.say(&format!(
+                "{:<16} … day {}: checks so far this week: {}",
+                "",
+                self.days,
+                counts.join(", ")
+            ));
             self.checks.clear();
         }
     }
@@ -179,14 +195,23 @@ impl Story {
             Event::DriftCheckRequested(asked) => self.line(received, asked.as_of),
             Event::RetrainAsked(asked) => self.line(received, asked.as_of),
             Event::AlertSent(_) | Event::AlertFailed(_) => {
-                self.say(&format!("{:<16} {:<16} {:<18} {}", "", service_of(received), received.attributes.kind, narrate::sentence(&received.event)));
+                self.say(&format!(
+                    "{:<16} {:<16} {:<18} {}",
+                    "",
+                    service_of(received),
+                    received.attributes.kind,
+                    narrate::sentence(&received.event)
+                ));
             }
         }
     }
 
     fn held_back_line(&mut self) {
         if self.held_back > 0 {
-            self.say(&format!("{:<16} {:<16} … and {} more triggers declined for the same reason", "", "retrain-decider", self.held_back));
+            self.say(&format!(
+                "{:<16} {:<16} … and {} more triggers declined for the same reason",
+                "", "retrain-decider", self.held_back
+            ));
             self.held_back = 0;
         }
     }
@@ -231,5 +256,9 @@ pub fn look_around(report: &Report) -> String {
 }
 
 fn service_of(received: &Received) -> &str {
-    received.attributes.source.strip_prefix(schemas::SOURCE_PREFIX).unwrap_or(&received.attributes.source)
+    received
+        .attributes
+        .source
+        .strip_prefix(schemas::SOURCE_PREFIX)
+        .unwrap_or(&received.attributes.source)
 }

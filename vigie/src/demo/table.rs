@@ -35,7 +35,10 @@ pub async fn create(pool: &PgPool, features: &[FeatureColumn]) -> anyhow::Result
         "create index payment_time on bank.payment (tx_time)".to_owned(),
     ];
     for statement in statements {
-        sqlx::query(AssertSqlSafe(statement)).execute(pool).await.context("create the table of payments")?;
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(pool)
+            .await
+            .context("create the table of payments")?;
     }
     Ok(())
 }
@@ -57,14 +60,23 @@ pub async fn append(
     if range.is_empty() {
         return Ok(());
     }
-    let scores = champion.map(|model| score(model, payments, range.clone())).transpose()?;
+    let scores = champion
+        .map(|model| score(model, payments, range.clone()))
+        .transpose()?;
     let mut text = String::with_capacity(range.len() * 16 * (payments.features.len() + 4));
     for (position, row) in range.clone().enumerate() {
         let (label, known_at) = match payments.labels[row] {
-            Some(fraud) => (if fraud { "t" } else { "f" }, payments.label_times[row].to_rfc3339()),
+            Some(fraud) => (
+                if fraud { "t" } else { "f" },
+                payments.label_times[row].to_rfc3339(),
+            ),
             None => ("\\N", "\\N".to_owned()),
         };
-        let _ = write!(text, "{}\t{label}\t{known_at}\t", payments.times[row].to_rfc3339());
+        let _ = write!(
+            text,
+            "{}\t{label}\t{known_at}\t",
+            payments.times[row].to_rfc3339()
+        );
         match &scores {
             Some(scores) => {
                 let _ = write!(text, "{}", scores[position]);
@@ -86,10 +98,20 @@ pub async fn append(
         }
         text.push('\n');
     }
-    let names: Vec<String> = payments.features.iter().map(|feature| quoted(&feature.name)).collect();
-    let statement = format!("copy {TABLE} (tx_time, is_fraud, labelled_at, score, {}) from stdin", names.join(", "));
+    let names: Vec<String> = payments
+        .features
+        .iter()
+        .map(|feature| quoted(&feature.name))
+        .collect();
+    let statement = format!(
+        "copy {TABLE} (tx_time, is_fraud, labelled_at, score, {}) from stdin",
+        names.join(", ")
+    );
     let mut connection = pool.acquire().await?;
-    let mut copy = connection.copy_in_raw(&statement).await.context("append payments")?;
+    let mut copy = connection
+        .copy_in_raw(&statement)
+        .await
+        .context("append payments")?;
     copy.send(text.as_bytes()).await.context("append payments")?;
     copy.finish().await.context("append payments")?;
     Ok(())

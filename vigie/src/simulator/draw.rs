@@ -98,11 +98,20 @@ mod tests {
     fn distributions_have_their_moments() {
         let mut draws = Draws::new(5, Stream::Population);
         let (mean, variance) = moments(|| draws.normal(3.0, 2.0));
-        assert!((mean - 3.0).abs() < 0.06 && (variance - 4.0).abs() < 0.2, "normal {mean} {variance}");
+        assert!(
+            (mean - 3.0).abs() < 0.06 && (variance - 4.0).abs() < 0.2,
+            "normal {mean} {variance}"
+        );
         let (mean, variance) = moments(|| f64::from(draws.poisson(2.5)));
-        assert!((mean - 2.5).abs() < 0.05 && (variance - 2.5).abs() < 0.12, "poisson {mean} {variance}");
+        assert!(
+            (mean - 2.5).abs() < 0.05 && (variance - 2.5).abs() < 0.12,
+            "poisson {mean} {variance}"
+        );
         let (mean, variance) = moments(|| draws.between(-1.0, 1.0));
-        assert!(mean.abs() < 0.02 && (variance - 1.0 / 3.0).abs() < 0.01, "uniform {mean} {variance}");
+        assert!(
+            mean.abs() < 0.02 && (variance - 1.0 / 3.0).abs() < 0.01,
+            "uniform {mean} {variance}"
+        );
         let (mean, _) = moments(|| draws.below(7) as f64);
         assert!((mean - 3.0).abs() < 0.06, "below {mean}");
         let (mean, _) = moments(|| f64::from(u8::from(draws.chance(0.3))));

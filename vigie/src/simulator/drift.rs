@@ -144,14 +144,28 @@ impl FromStr for Drift {
 
     fn from_str(text: &str) -> Result<Self, InvalidDrift> {
         let (kind, settings) = text.split_once(':').unwrap_or((text, ""));
-        let unknown = || InvalidDrift::Kind { found: kind.trim().to_owned() };
-        let kind = KINDS.iter().find(|known| known.name == kind.trim()).ok_or_else(unknown)?;
+        let unknown = || InvalidDrift::Kind {
+            found: kind.trim().to_owned(),
+        };
+        let kind = KINDS
+            .iter()
+            .find(|known| known.name == kind.trim())
+            .ok_or_else(unknown)?;
         let settings = Settings::read(kind, settings)?;
         let day = settings.number("day", &DAY)?;
         Ok(match kind.name {
-            "amount-shift" => Self::AmountShift { day, factor: settings.number("factor", &FACTOR)? },
-            "fraud-pattern" => Self::FraudPattern { day, cards: settings.number("cards", &CARDS)? },
-            "category-change" => Self::CategoryChange { day, share: settings.number("share", &SHARE)? },
+            "amount-shift" => Self::AmountShift {
+                day,
+                factor: settings.number("factor", &FACTOR)?,
+            },
+            "fraud-pattern" => Self::FraudPattern {
+                day,
+                cards: settings.number("cards", &CARDS)?,
+            },
+            "category-change" => Self::CategoryChange {
+                day,
+                share: settings.number("share", &SHARE)?,
+            },
             _ => Self::MissingColumn {
                 day,
                 column: settings.feature("column")?,
@@ -168,10 +182,26 @@ struct Kind {
 }
 
 const KINDS: [Kind; 4] = [
-    Kind { name: "amount-shift", keys: &["factor", "day"], expected: "`factor` and `day`" },
-    Kind { name: "fraud-pattern", keys: &["cards", "day"], expected: "`cards` and `day`" },
-    Kind { name: "category-change", keys: &["share", "day"], expected: "`share` and `day`" },
-    Kind { name: "missing-column", keys: &["column", "share", "day"], expected: "`column`, `share` and `day`" },
+    Kind {
+        name: "amount-shift",
+        keys: &["factor", "day"],
+        expected: "`factor` and `day`",
+    },
+    Kind {
+        name: "fraud-pattern",
+        keys: &["cards", "day"],
+        expected: "`cards` and `day`",
+    },
+    Kind {
+        name: "category-change",
+        keys: &["share", "day"],
+        expected: "`share` and `day`",
+    },
+    Kind {
+        name: "missing-column",
+        keys: &["column", "share", "day"],
+        expected: "`column`, `share` and `day`",
+    },
 ];
 
 struct Settings<'a> {
@@ -183,8 +213,11 @@ impl<'a> Settings<'a> {
     fn read(kind: &'static Kind, text: &'a str) -> Result<Self, InvalidDrift> {
         let mut values: Vec<(&str, &str)> = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let refuse =
-                || InvalidDrift::Key { kind: kind.name, found: part.to_owned(), expected: kind.expected };
+            let refuse = || InvalidDrift::Key {
+                kind: kind.name,
+                found: part.to_owned(),
+                expected: kind.expected,
+            };
             let (key, value) = part.split_once('=').ok_or_else(refuse)?;
             let (key, value) = (key.trim(), value.trim());
             if !kind.keys.contains(&key) || values.iter().any(|(seen, _)| *seen == key) {
@@ -196,8 +229,16 @@ impl<'a> Settings<'a> {
     }
 
     fn text(&self, key: &'static str) -> Result<&'a str, InvalidDrift> {
-        let found = self.values.iter().find(|(known, _)| *known == key).map(|(_, value)| *value);
-        found.ok_or(InvalidDrift::Missing { kind: self.kind.name, key, expected: self.kind.expected })
+        let found = self
+            .values
+            .iter()
+            .find(|(known, _)| *known == key)
+            .map(|(_, value)| *value);
+        found.ok_or(InvalidDrift::Missing {
+            kind: self.kind.name,
+            key,
+            expected: self.kind.expected,
+        })
     }
 
     fn number<T: FromStr + PartialOrd + fmt::Display>(
@@ -206,23 +247,28 @@ impl<'a> Settings<'a> {
         range: &RangeInclusive<T>,
     ) -> Result<T, InvalidDrift> {
         let text = self.text(key)?;
-        text.parse().ok().filter(|value| range.contains(value)).ok_or_else(|| InvalidDrift::Value {
-            kind: self.kind.name,
-            key,
-            found: text.to_owned(),
-            range: format!("a number from {} to {}", range.start(), range.end()),
-        })
+        text.parse()
+            .ok()
+            .filter(|value| range.contains(value))
+            .ok_or_else(|| InvalidDrift::Value {
+                kind: self.kind.name,
+                key,
+                found: text.to_owned(),
+                range: format!("a number from {} to {}", range.start(), range.end()),
+            })
     }
 
     fn feature(&self, key: &'static str) -> Result<String, InvalidDrift> {
         let text = self.text(key)?;
         let known = COLUMNS.iter().find(|column| column.name == text);
-        known.map(|column| column.name.to_owned()).ok_or_else(|| InvalidDrift::Value {
-            kind: self.kind.name,
-            key,
-            found: text.to_owned(),
-            range: format!("one of {}", COLUMNS.map(|column| column.name).join(", ")),
-        })
+        known
+            .map(|column| column.name.to_owned())
+            .ok_or_else(|| InvalidDrift::Value {
+                kind: self.kind.name,
+                key,
+                found: text.to_owned(),
+                range: format!("one of {}", COLUMNS.map(|column| column.name).join(", ")),
+            })
     }
 }
 
@@ -256,19 +302,38 @@ mod tests {
             ("inflation:day=3", "drift `inflation` is unknown"),
             ("amount-shift", "`day` is missing; expected `factor` and `day`"),
             ("amount-shift:day=3", "`factor` is missing"),
-            ("amount-shift:day=3,factor=20", "`factor` is `20`; expected a number from 0.1 to 10"),
+            (
+                "amount-shift:day=3,factor=20",
+                "`factor` is `20`; expected a number from 0.1 to 10",
+            ),
             ("amount-shift:day=3,factor=NaN", "`factor` is `NaN`"),
-            ("amount-shift:day=-1,factor=2", "`day` is `-1`; expected a number from 0 to 3649"),
+            (
+                "amount-shift:day=-1,factor=2",
+                "`day` is `-1`; expected a number from 0 to 3649",
+            ),
             ("amount-shift:day=3,day=4,factor=2", "`day=4` is no setting of it"),
-            ("fraud-pattern:day=3,share=0.1", "`share=0.1` is no setting of it; expected `cards` and `day`"),
+            (
+                "fraud-pattern:day=3,share=0.1",
+                "`share=0.1` is no setting of it; expected `cards` and `day`",
+            ),
             ("fraud-pattern:day=3,cards", "`cards` is no setting of it"),
             ("category-change:day=3,share=1.1", "expected a number from 0 to 1"),
-            ("missing-column:day=3,share=1,column=label", "`column` is `label`; expected one of tx_amount, "),
+            (
+                "missing-column:day=3,share=1,column=label",
+                "`column` is `label`; expected one of tx_amount, ",
+            ),
         ];
         for (text, expected) in cases {
             let error = text.parse::<Drift>().unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
-        assert!(Drift::AmountShift { day: 1, factor: f64::INFINITY }.check().is_err());
+        assert!(
+            Drift::AmountShift {
+                day: 1,
+                factor: f64::INFINITY
+            }
+            .check()
+            .is_err()
+        );
     }
 }

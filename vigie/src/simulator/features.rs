@@ -10,7 +10,10 @@ use super::payments::{DAY, Payment, Scenario};
 use super::windows::{Reach, Totals, Windows};
 
 const fn reach(delay: i64, days: i64) -> Reach {
-    Reach { delay, width: days * DAY }
+    Reach {
+        delay,
+        width: days * DAY,
+    }
 }
 
 /// Seconds until a label is known.
@@ -20,7 +23,11 @@ const SPENDING: [Reach; 3] = [reach(0, 1), reach(0, 7), reach(0, 30)];
 /// Window of a customer's known frauds.
 const VICTIM: [Reach; 1] = [reach(KNOWN_AFTER, 14)];
 /// Windows of a terminal's known labels.
-const TERMINAL: [Reach; 3] = [reach(KNOWN_AFTER, 1), reach(KNOWN_AFTER, 7), reach(KNOWN_AFTER, 28)];
+const TERMINAL: [Reach; 3] = [
+    reach(KNOWN_AFTER, 1),
+    reach(KNOWN_AFTER, 7),
+    reach(KNOWN_AFTER, 28),
+];
 
 /// Numeric features of a payment, in the order of [`COLUMNS`] without the category.
 pub(super) const NUMBERS: usize = COLUMNS.len() - 1;

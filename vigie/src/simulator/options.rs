@@ -81,14 +81,17 @@ impl SimulateOptions {
         self.drifts.iter().try_for_each(|drift| {
             drift.check()?;
             if drift.day() >= self.days {
-                return Err(InvalidOptions::Late { drift: drift.to_string(), days: self.days });
+                return Err(InvalidOptions::Late {
+                    drift: drift.to_string(),
+                    days: self.days,
+                });
             }
             Ok(())
         })
     }
 }
 
-fn within<T: PartialOrd + Display>(
+fn within<T: PartialOrd + Display + Copy>(
     option: &'static str,
     value: T,
     range: &RangeInclusive<T>,
@@ -97,7 +100,11 @@ fn within<T: PartialOrd + Display>(
         return Ok(());
     }
     let range = format!("{} to {}", range.start(), range.end());
-    Err(InvalidOptions::Range { option, found: value.to_string(), range })
+    Err(InvalidOptions::Range {
+        option,
+        found: value.to_string(),
+        range,
+    })
 }
 
 #[cfg(test)]
@@ -108,12 +115,39 @@ mod tests {
     fn options_out_of_range_are_named() {
         let good = SimulateOptions::default();
         assert_eq!(good.check(), Ok(()));
-        let planted = |drift| SimulateOptions { drifts: vec![drift], ..good.clone() };
+        let planted = |drift| SimulateOptions {
+            drifts: vec![drift],
+            ..good.clone()
+        };
         let cases = [
-            (SimulateOptions { days: 0, ..good.clone() }, "`days` is 0; expected 1 to 3650"),
-            (SimulateOptions { customers: 9, ..good.clone() }, "`customers` is 9; expected 10 to 200000"),
-            (SimulateOptions { terminals: 200_001, ..good.clone() }, "`terminals` is 200001"),
-            (SimulateOptions { start: NaiveDate::MIN, ..good.clone() }, "`start`"),
+            (
+                SimulateOptions {
+                    days: 0,
+                    ..good.clone()
+                },
+                "`days` is 0; expected 1 to 3650",
+            ),
+            (
+                SimulateOptions {
+                    customers: 9,
+                    ..good.clone()
+                },
+                "`customers` is 9; expected 10 to 200000",
+            ),
+            (
+                SimulateOptions {
+                    terminals: 200_001,
+                    ..good.clone()
+                },
+                "`terminals` is 200001",
+            ),
+            (
+                SimulateOptions {
+                    start: NaiveDate::MIN,
+                    ..good.clone()
+                },
+                "`start`",
+            ),
             (
                 planted(Drift::AmountShift { day: 75, factor: 2.0 }),
                 "drift `amount-shift:factor=2,day=75` begins after the last day; with 75 days `day` is 0 to 74",

@@ -6,7 +6,10 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int8Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int8Array, Int32Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -77,7 +80,10 @@ pub fn simulate(
     let simulator = Simulator::new(options)?;
     let partial = beside(path);
     let result = write(simulator, &partial, &mut progress).and_then(|done| {
-        fs::rename(&partial, path).map_err(|source| SimulateError::File { path: path.to_owned(), source })?;
+        fs::rename(&partial, path).map_err(|source| SimulateError::File {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(done)
     });
     if result.is_err() {
@@ -89,14 +95,26 @@ pub fn simulate(
 
 /// A name in the same folder, so that renaming is one step.
 fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().map_or_else(|| OsString::from("simulated"), OsString::from);
+    let mut name = path
+        .file_name()
+        .map_or_else(|| OsString::from("simulated"), OsString::from);
     name.push(".partial");
     path.with_file_name(name)
 }
 
-fn write(simulator: Simulator, path: &Path, progress: &mut impl FnMut(Progress)) -> Result<Progress, SimulateError> {
-    let file_error = |source| SimulateError::File { path: path.to_owned(), source };
-    let parquet_error = |source| SimulateError::Parquet { path: path.to_owned(), source };
+fn write(
+    simulator: Simulator,
+    path: &Path,
+    progress: &mut impl FnMut(Progress),
+) -> Result<Progress, SimulateError> {
+    let file_error = |source| SimulateError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let parquet_error = |source| SimulateError::Parquet {
+        path: path.to_owned(),
+        source,
+    };
     let file = BufWriter::new(File::create(path).map_err(file_error)?);
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -104,7 +122,12 @@ fn write(simulator: Simulator, path: &Path, progress: &mut impl FnMut(Progress))
         .build();
     let schema = Arc::new(schema());
     let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(parquet_error)?;
-    let mut done = Progress { days: 0, days_total: simulator.options().days, payments: 0, frauds: 0 };
+    let mut done = Progress {
+        days: 0,
+        days_total: simulator.options().days,
+        payments: 0,
+        frauds: 0,
+    };
     for batch in simulator {
         done.days += 1;
         done.payments += batch.len() as u64;
@@ -114,7 +137,9 @@ fn write(simulator: Simulator, path: &Path, progress: &mut impl FnMut(Progress))
         progress(done);
     }
     let file = writer.into_inner().map_err(parquet_error)?;
-    let file = file.into_inner().map_err(|error| file_error(error.into_error()))?;
+    let file = file
+        .into_inner()
+        .map_err(|error| file_error(error.into_error()))?;
     file.sync_all().map_err(file_error)?;
     Ok(done)
 }
@@ -129,7 +154,15 @@ fn schema() -> Schema {
         field("terminal_id", DataType::Int32, false),
     ];
     fields.extend(COLUMNS.iter().enumerate().map(|(at, column)| {
-        field(column.name, if at == CATEGORY { DataType::Utf8 } else { DataType::Float64 }, true)
+        field(
+            column.name,
+            if at == CATEGORY {
+                DataType::Utf8
+            } else {
+                DataType::Float64
+            },
+            true,
+        )
     }));
     fields.extend([
         field("is_fraud", DataType::Boolean, true),
@@ -144,22 +177,40 @@ fn record_batch(schema: &Arc<Schema>, batch: DayBatch) -> Result<RecordBatch, Ar
         let micros = times.iter().map(DateTime::timestamp_micros);
         Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
     };
-    let Origins { transactions, customers, terminals, scenarios } = batch.origins.unwrap_or_default();
-    let ids = |values: Vec<u32>| -> ArrayRef { Arc::new(Int32Array::from_iter_values(values.into_iter().map(|id| id as i32))) };
-    let mut columns: Vec<ArrayRef> =
-        vec![Arc::new(Int64Array::from(transactions)), instants(&batch.times), ids(customers), ids(terminals)];
+    let Origins {
+        transactions,
+        customers,
+        terminals,
+        scenarios,
+    } = batch.origins.unwrap_or_default();
+    let ids = |values: Vec<u32>| -> ArrayRef {
+        Arc::new(Int32Array::from_iter_values(
+            values.into_iter().map(|id| id as i32),
+        ))
+    };
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(transactions)),
+        instants(&batch.times),
+        ids(customers),
+        ids(terminals),
+    ];
     columns.extend(batch.features.into_iter().map(|feature| -> ArrayRef {
         match feature.values {
-            FeatureValues::Number(values) => {
-                Arc::new(values.into_iter().map(|value| (!value.is_nan()).then_some(value)).collect::<Float64Array>())
-            }
+            FeatureValues::Number(values) => Arc::new(
+                values
+                    .into_iter()
+                    .map(|value| (!value.is_nan()).then_some(value))
+                    .collect::<Float64Array>(),
+            ),
             FeatureValues::Text(values) => Arc::new(StringArray::from(values)),
         }
     }));
     columns.extend([
         Arc::new(BooleanArray::from(batch.labels)) as ArrayRef,
         instants(&batch.label_times),
-        Arc::new(Int8Array::from_iter_values(scenarios.into_iter().map(super::Scenario::code))),
+        Arc::new(Int8Array::from_iter_values(
+            scenarios.into_iter().map(super::Scenario::code),
+        )),
     ]);
     RecordBatch::try_new(schema.clone(), columns)
 }

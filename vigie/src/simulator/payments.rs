@@ -109,7 +109,14 @@ impl Payments {
                 // Whoever would pay yesterday or tomorrow does not pay.
                 if 0.0 < second && second < DAY as f64 {
                     let second = i64::from(day) * DAY + second as i64;
-                    payments.push(Payment { second, customer, number, terminal, cents, scenario: Scenario::Genuine });
+                    payments.push(Payment {
+                        second,
+                        customer,
+                        number,
+                        terminal,
+                        cents,
+                        scenario: Scenario::Genuine,
+                    });
                 }
             }
         }
@@ -127,7 +134,15 @@ impl Payments {
     /// What amounts are multiplied by on a day.
     fn prices(&self, day: u32) -> f64 {
         let factors = self.drifts.iter().filter(|drift| day >= drift.day());
-        factors.map(|drift| if let Drift::AmountShift { factor, .. } = drift { *factor } else { 1.0 }).product()
+        factors
+            .map(|drift| {
+                if let Drift::AmountShift { factor, .. } = drift {
+                    *factor
+                } else {
+                    1.0
+                }
+            })
+            .product()
     }
 
     /// Lets terminals and cards fall into wrong hands, and marks what comes of it.
@@ -165,7 +180,11 @@ impl Payments {
 /// An amount as the customer pays it, cents: normal, and drawn anew when that is negative.
 fn amount(draws: &mut Draws, about: &Customer, prices: f64) -> i64 {
     let normal = draws.normal(about.amount_mean, about.amount_sd);
-    let units = if normal < 0.0 { draws.between(0.0, 2.0 * about.amount_mean) } else { normal };
+    let units = if normal < 0.0 {
+        draws.between(0.0, 2.0 * about.amount_mean)
+    } else {
+        normal
+    };
     (units * prices * 100.0).round() as i64
 }
 
@@ -185,7 +204,11 @@ fn pattern(
         let begin = draws.between(3_600.0, 10_800.0);
         for number in 0..PATTERN_TESTS + PATTERN_BURST {
             let tests = number < PATTERN_TESTS;
-            let second = if tests { begin + draws.between(0.0, 600.0) } else { begin + draws.between(900.0, 6_300.0) };
+            let second = if tests {
+                begin + draws.between(0.0, 600.0)
+            } else {
+                begin + draws.between(900.0, 6_300.0)
+            };
             let cents = if tests {
                 draws.between(50.0, 200.0).round() as i64
             } else {

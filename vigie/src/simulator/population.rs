@@ -42,18 +42,27 @@ impl Population {
     pub(super) fn new(seed: u64, customers: u32, terminals: u32) -> Self {
         let mut draws = Draws::new(seed, Stream::Population);
         let place = |draws: &mut Draws| (draws.between(0.0, SIDE), draws.between(0.0, SIDE));
-        let terminals: Vec<((f64, f64), &'static str)> =
-            (0..terminals).map(|_| (place(&mut draws), category(draws.unit()))).collect();
+        let terminals: Vec<((f64, f64), &'static str)> = (0..terminals)
+            .map(|_| (place(&mut draws), category(draws.unit())))
+            .collect();
         let map = Map::new(terminals.iter().map(|(place, _)| *place));
         let customers = (0..customers)
             .map(|_| {
                 let home = place(&mut draws);
                 let amount_mean = draws.between(5.0, 100.0);
                 let payments_mean = draws.between(0.0, 4.0);
-                Customer { amount_mean, amount_sd: amount_mean / 2.0, payments_mean, terminals: map.near(home) }
+                Customer {
+                    amount_mean,
+                    amount_sd: amount_mean / 2.0,
+                    payments_mean,
+                    terminals: map.near(home),
+                }
             })
             .collect();
-        Self { customers, categories: terminals.iter().map(|(_, category)| *category).collect() }
+        Self {
+            customers,
+            categories: terminals.iter().map(|(_, category)| *category).collect(),
+        }
     }
 }
 
@@ -114,8 +123,9 @@ mod tests {
     #[test]
     fn the_map_finds_what_a_search_finds() {
         let mut draws = Draws::new(3, Stream::Population);
-        let places: Vec<(f64, f64)> =
-            (0..600).map(|_| (draws.between(0.0, SIDE), draws.between(0.0, SIDE))).collect();
+        let places: Vec<(f64, f64)> = (0..600)
+            .map(|_| (draws.between(0.0, SIDE), draws.between(0.0, SIDE)))
+            .collect();
         let map = Map::new(places.iter().copied());
         for home in [(0.0, 0.0), (99.9, 99.9), (5.0, 50.0), (42.3, 17.7)] {
             let expected: Vec<u32> = (0_u32..)
@@ -139,7 +149,11 @@ mod tests {
         let near = mean(|customer| customer.terminals.len() as f64);
         assert!((28.0..31.4).contains(&near), "{near}");
         for (name, share) in CATEGORIES {
-            let found = population.categories.iter().filter(|category| **category == name).count() as f64;
+            let found = population
+                .categories
+                .iter()
+                .filter(|category| **category == name)
+                .count() as f64;
             assert!((found / 4_000.0 - share).abs() < 0.03, "{name} {found}");
         }
         assert!((CATEGORIES.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-9);

@@ -104,10 +104,15 @@ impl ReplayFile {
     /// # Errors
     /// [`ReplayError`]; all missing columns at once.
     pub fn open(path: &Path, columns: ReplayColumns) -> Result<Self, ReplayError> {
-        let file = File::open(path).map_err(|source| ReplayError::Open { path: path.to_owned(), source })?;
+        let file = File::open(path).map_err(|source| ReplayError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(path, error))?;
         check(builder.schema(), path, &columns)?;
-        let positions = columns.names().filter_map(|name| builder.schema().index_of(name).ok());
+        let positions = columns
+            .names()
+            .filter_map(|name| builder.schema().index_of(name).ok());
         let mask = ProjectionMask::roots(builder.parquet_schema(), positions);
         let builder = builder.with_projection(mask).with_batch_size(READ_ROWS);
         let reader = builder.build().map_err(|error| damaged(path, error))?;
@@ -127,13 +132,20 @@ impl ReplayFile {
         let decoded = self.decode(rows).map_err(|error| damaged(&self.path, error))?;
         for row in 0..rows.num_rows() {
             let number = self.rows + row as u64;
-            let refuse = |problem: String| ReplayError::Row { path: self.path.clone(), row: number, problem };
-            let micros = decoded.times[row].ok_or_else(|| refuse(format!("has no `{}`", self.columns.time)))?;
+            let refuse = |problem: String| ReplayError::Row {
+                path: self.path.clone(),
+                row: number,
+                problem,
+            };
+            let micros =
+                decoded.times[row].ok_or_else(|| refuse(format!("has no `{}`", self.columns.time)))?;
             let time = DateTime::<Utc>::from_timestamp_micros(micros)
                 .ok_or_else(|| refuse(format!("has a `{}` that no calendar knows", self.columns.time)))?;
             let last = self.open.as_ref().and_then(|day| day.times.last());
             if let Some(last) = last.filter(|last| **last > time) {
-                return Err(refuse(format!("is of {time}, older than the row before ({last}): sort the file by time")));
+                return Err(refuse(format!(
+                    "is of {time}, older than the row before ({last}): sort the file by time"
+                )));
             }
             if last.is_none_or(|last| last.date_naive() != time.date_naive()) {
                 self.waiting.extend(self.open.replace(decoded.empty_day()));
@@ -148,23 +160,45 @@ impl ReplayFile {
 
     fn decode(&self, rows: &RecordBatch) -> Result<Decoded, ArrowError> {
         let column = |name: &str| {
-            rows.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("column {name} is missing")))
+            rows.column_by_name(name)
+                .ok_or_else(|| ArrowError::SchemaError(format!("column {name} is missing")))
         };
         let numbers = |name: &str| -> Result<Vec<Option<f64>>, ArrowError> {
-            Ok(cast(column(name)?, &DataType::Float64)?.as_primitive::<Float64Type>().iter().collect())
+            Ok(cast(column(name)?, &DataType::Float64)?
+                .as_primitive::<Float64Type>()
+                .iter()
+                .collect())
         };
         let times = column(&self.columns.time)?;
-        let zone = if let DataType::Timestamp(_, zone) = times.data_type() { zone.clone() } else { None };
+        let zone = if let DataType::Timestamp(_, zone) = times.data_type() {
+            zone.clone()
+        } else {
+            None
+        };
         let times = cast(times, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
         let features = self.columns.features.iter().map(|name| {
             let values = column(name)?;
             let values = if is_text(values.data_type()) {
                 let words = cast(values, &DataType::Utf8)?;
-                FeatureValues::Text(words.as_string::<i32>().iter().map(|word| word.map(str::to_owned)).collect())
+                FeatureValues::Text(
+                    words
+                        .as_string::<i32>()
+                        .iter()
+                        .map(|word| word.map(str::to_owned))
+                        .collect(),
+                )
             } else {
-                FeatureValues::Number(numbers(name)?.into_iter().map(|number| number.unwrap_or(f64::NAN)).collect())
+                FeatureValues::Number(
+                    numbers(name)?
+                        .into_iter()
+                        .map(|number| number.unwrap_or(f64::NAN))
+                        .collect(),
+                )
             };
-            Ok(FeatureColumn { name: name.clone(), values })
+            Ok(FeatureColumn {
+                name: name.clone(),
+                values,
+            })
         });
         Ok(Decoded {
             times: times.as_primitive::<TimestampMicrosecondType>().iter().collect(),
@@ -206,7 +240,10 @@ impl Iterator for ReplayFile {
 
 impl ReplayColumns {
     fn names(&self) -> impl Iterator<Item = &str> {
-        [&self.time, &self.label].into_iter().chain(&self.features).map(String::as_str)
+        [&self.time, &self.label]
+            .into_iter()
+            .chain(&self.features)
+            .map(String::as_str)
     }
 }
 
@@ -226,7 +263,10 @@ impl Decoded {
                 FeatureValues::Text(_) => FeatureValues::Text(Vec::new()),
             },
         });
-        DayBatch { features: features.collect(), ..DayBatch::default() }
+        DayBatch {
+            features: features.collect(),
+            ..DayBatch::default()
+        }
     }
 
     fn copy(&self, row: usize, time: DateTime<Utc>, label_delay: TimeDelta, day: &mut DayBatch) {
@@ -244,15 +284,25 @@ impl Decoded {
 }
 
 fn damaged(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> ReplayError {
-    ReplayError::Read { path: path.to_owned(), source: Box::new(source) }
+    ReplayError::Read {
+        path: path.to_owned(),
+        source: Box::new(source),
+    }
 }
 
 fn check(schema: &Schema, path: &Path, columns: &ReplayColumns) -> Result<(), ReplayError> {
-    let missing: Vec<String> =
-        columns.names().filter(|name| schema.field_with_name(name).is_err()).map(str::to_owned).collect();
+    let missing: Vec<String> = columns
+        .names()
+        .filter(|name| schema.field_with_name(name).is_err())
+        .map(str::to_owned)
+        .collect();
     if !missing.is_empty() {
         let found = schema.fields().iter().map(|field| field.name().clone()).collect();
-        return Err(ReplayError::Missing { path: path.to_owned(), missing, found });
+        return Err(ReplayError::Missing {
+            path: path.to_owned(),
+            missing,
+            found,
+        });
     }
     let expect = |name: &str, usable: fn(&DataType) -> bool, expected| match schema.field_with_name(name) {
         Ok(field) if !usable(field.data_type()) => Err(ReplayError::Kind {
@@ -263,10 +313,17 @@ fn check(schema: &Schema, path: &Path, columns: &ReplayColumns) -> Result<(), Re
         }),
         _ => Ok(()),
     };
-    expect(&columns.time, |kind| matches!(kind, DataType::Timestamp(..)), "a timestamp")?;
+    expect(
+        &columns.time,
+        |kind| matches!(kind, DataType::Timestamp(..)),
+        "a timestamp",
+    )?;
     expect(&columns.label, is_number, "a boolean or a number")?;
     let usable = |kind: &DataType| is_number(kind) || is_text(kind);
-    columns.features.iter().try_for_each(|name| expect(name, usable, "a number, a boolean or text"))
+    columns
+        .features
+        .iter()
+        .try_for_each(|name| expect(name, usable, "a number, a boolean or text"))
 }
 
 fn is_number(kind: &DataType) -> bool {

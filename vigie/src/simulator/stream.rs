@@ -50,7 +50,7 @@ impl Simulator {
     }
 
     fn batch(&mut self, payments: &[Payment]) -> DayBatch {
-        let mut numbers: Vec<Vec<f64>> = vec![Vec::with_capacity(payments.len()); NUMBERS];
+        let mut numbers: Vec<Vec<f64>> = (0..NUMBERS).map(|_| Vec::with_capacity(payments.len())).collect();
         for payment in payments {
             for (column, value) in numbers.iter_mut().zip(self.features.of(payment)) {
                 column.push(value);
@@ -59,21 +59,34 @@ impl Simulator {
         let mut features: Vec<FeatureColumn> = COLUMNS
             .iter()
             .zip(numbers)
-            .map(|(column, values)| FeatureColumn { name: column.name.to_owned(), values: FeatureValues::Number(values) })
+            .map(|(column, values)| FeatureColumn {
+                name: column.name.to_owned(),
+                values: FeatureValues::Number(values),
+            })
             .collect();
-        let words = payments.iter().map(|payment| Some(self.population.categories[payment.terminal as usize].to_owned()));
+        let words = payments
+            .iter()
+            .map(|payment| Some(self.population.categories[payment.terminal as usize].to_owned()));
         let words = FeatureValues::Text(words.collect());
-        features.push(FeatureColumn { name: COLUMNS[CATEGORY].name.to_owned(), values: words });
+        features.push(FeatureColumn {
+            name: COLUMNS[CATEGORY].name.to_owned(),
+            values: words,
+        });
         self.lose_values(&mut features);
 
-        let times: Vec<DateTime<Utc>> =
-            payments.iter().map(|payment| self.midnight + TimeDelta::seconds(payment.second)).collect();
+        let times: Vec<DateTime<Utc>> = payments
+            .iter()
+            .map(|payment| self.midnight + TimeDelta::seconds(payment.second))
+            .collect();
         let first = self.transactions;
         self.transactions += payments.len() as i64;
         DayBatch {
             label_times: times.iter().map(|time| *time + LABEL_DELAY).collect(),
             times,
-            labels: payments.iter().map(|payment| Some(payment.scenario != Scenario::Genuine)).collect(),
+            labels: payments
+                .iter()
+                .map(|payment| Some(payment.scenario != Scenario::Genuine))
+                .collect(),
             features,
             origins: Some(Origins {
                 transactions: (first..self.transactions).collect(),
@@ -107,13 +120,25 @@ impl Simulator {
                 && self.day >= *day
                 && let Some(feature) = features.iter_mut().find(|feature| feature.name == *column)
             {
-                let mut draws = Draws::new(self.options.seed, Stream::Drift { drift: at, day: self.day });
+                let mut draws = Draws::new(
+                    self.options.seed,
+                    Stream::Drift {
+                        drift: at,
+                        day: self.day,
+                    },
+                );
                 match &mut feature.values {
                     FeatureValues::Number(values) => {
-                        values.iter_mut().filter(|_| draws.chance(*share)).for_each(|value| *value = f64::NAN);
+                        values
+                            .iter_mut()
+                            .filter(|_| draws.chance(*share))
+                            .for_each(|value| *value = f64::NAN);
                     }
                     FeatureValues::Text(values) => {
-                        values.iter_mut().filter(|_| draws.chance(*share)).for_each(|value| *value = None);
+                        values
+                            .iter_mut()
+                            .filter(|_| draws.chance(*share))
+                            .for_each(|value| *value = None);
                     }
                 }
             }

@@ -44,14 +44,21 @@ struct Span {
 
 impl<const N: usize> Default for Windows<N> {
     fn default() -> Self {
-        Self { items: VecDeque::new(), gone: 0, spans: [Span::default(); N] }
+        Self {
+            items: VecDeque::new(),
+            gone: 0,
+            spans: [Span::default(); N],
+        }
     }
 }
 
 impl<const N: usize> Windows<N> {
     /// Adds an item, not older than any before it.
     pub(super) fn push(&mut self, time: i64, value: i64) {
-        debug_assert!(self.items.back().is_none_or(|(last, _)| *last <= time), "items come in order of time");
+        debug_assert!(
+            self.items.back().is_none_or(|(last, _)| *last <= time),
+            "items come in order of time"
+        );
         self.items.push_back((time, value));
     }
 
@@ -66,15 +73,21 @@ impl<const N: usize> Windows<N> {
                 span.end += 1;
             }
             let oldest = newest - reach.width;
-            while let Some((_, value)) =
-                items.get(span.begin - gone).filter(|(time, _)| span.begin < span.end && *time <= oldest)
+            while let Some((_, value)) = items
+                .get(span.begin - gone)
+                .filter(|(time, _)| span.begin < span.end && *time <= oldest)
             {
                 span.totals.count -= 1;
                 span.totals.sum -= value;
                 span.begin += 1;
             }
         }
-        let needed = self.spans.iter().map(|span| span.begin).min().unwrap_or(self.gone);
+        let needed = self
+            .spans
+            .iter()
+            .map(|span| span.begin)
+            .min()
+            .unwrap_or(self.gone);
         self.items.drain(..needed - self.gone);
         self.gone = needed;
         self.spans.map(|span| span.totals)
@@ -87,8 +100,11 @@ mod tests {
 
     use super::*;
 
-    const REACHES: [Reach; 3] =
-        [Reach { delay: 0, width: 10 }, Reach { delay: 7, width: 3 }, Reach { delay: 7, width: 40 }];
+    const REACHES: [Reach; 3] = [
+        Reach { delay: 0, width: 10 },
+        Reach { delay: 7, width: 3 },
+        Reach { delay: 7, width: 40 },
+    ];
 
     proptest! {
         #[test]

@@ -1,0 +1,6 @@
+//! Stories over the whole system, against real servers.
+
+mod kill;
+mod messages;
+mod scene;
+mod story;
