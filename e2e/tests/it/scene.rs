@@ -23,7 +23,7 @@ pub fn options(folder: &Path, processes: bool) -> Options {
         processes,
         // Small forests train in a second or two; the rules are the defaults' otherwise.
         overrides: Some(
-            "[training]\nlease = \"2s\"\n[training.random_forest]\ntrees = 16\ndepth_max = 10\n\
+            "[training]\nlease = \"2s\"\nthreshold_precision_min = 0.80\n[training.random_forest]\ntrees = 16\ndepth_max = 10\n\
              [policy]\ncooldown = \"4d\"\n[nats]\nack_wait = \"5s\"\n"
                 .to_owned(),
         ),
