@@ -10,7 +10,8 @@ use std::fmt::Write as _;
 use schemas::ModelName;
 use sha2::{Digest, Sha256};
 
-use super::mlflow_client::{Client, Run, Version};
+use super::mlflow_answers::{Run, Version};
+use super::mlflow_client::Client;
 use super::{Answer, Promoting, Registering, Registration, Registry, RegistryError};
 
 /// The alias of the champion.

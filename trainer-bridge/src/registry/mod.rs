@@ -5,6 +5,7 @@
 
 pub mod embedded;
 pub mod mlflow;
+pub mod mlflow_answers;
 pub mod mlflow_client;
 
 use std::future::Future;

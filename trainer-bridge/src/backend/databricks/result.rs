@@ -22,7 +22,7 @@ use super::states::Run;
 use crate::artifacts::ArtifactStore;
 use crate::http::CallError;
 use crate::job::{Candidate, Order, Stages};
-use crate::registry::mlflow_client;
+use crate::registry::{mlflow_answers, mlflow_client};
 
 /// The run's token, by which it is found.
 pub const TAG_TOKEN: &str = "vigie.token";
@@ -157,7 +157,7 @@ pub(super) async fn read(
     })
 }
 
-fn reported(run: &mlflow_client::Run) -> Vec<ReportedMetric> {
+fn reported(run: &mlflow_answers::Run) -> Vec<ReportedMetric> {
     let metrics = run.data.metrics.iter();
     metrics
         .filter_map(|metric| {
