@@ -16,6 +16,7 @@ pub fn run(output: Output, args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         terminals: args.terminals.unwrap_or(default.terminals),
         seed: args.seed.unwrap_or(default.seed),
         start: default.start,
+        warm_up_days: default.warm_up_days,
         drifts: args
             .drifts
             .iter()

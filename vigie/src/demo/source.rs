@@ -21,15 +21,15 @@ pub enum Source {
     File(PathBuf),
 }
 
-/// What the demo simulates by default: a population that changes its habits, and a fraud that the model does
-/// not know.
+/// What the demo simulates by default: a population that is still warming up, and later a fraud that no model has
+/// seen.
 ///
 /// # Errors
 /// Days out of range.
 pub fn simulated(seed: u64, days: Option<u32>) -> anyhow::Result<SimulateOptions> {
     let default = SimulateOptions::default();
     let days = days.unwrap_or(default.days);
-    let planted = ["amount-shift:factor=1.6,day=48", "fraud-pattern:cards=5,day=50"];
+    let planted = ["fraud-pattern:cards=2,day=45"];
     let drifts: Vec<Drift> = planted
         .iter()
         .map(|text| text.parse())

@@ -17,9 +17,8 @@ pub enum Drift {
         /// What amounts are multiplied by, 0.1 to 10.
         factor: f64,
     },
-    /// `fraud-pattern:cards=3,day=40` – a fraud that was never seen before: each night thieves try `cards` cards
-    /// with three tiny payments, then pay seven times within an hour and a half, each about what the owner would
-    /// pay, at terminals all over the country.
+    /// `fraud-pattern:cards=3,day=40` – a fraud that was never seen before: each night thieves try `cards` stolen
+    /// numbers, each with twelve payments of 0.50 to 2.00 within an hour, at terminals all over the country.
     FraudPattern {
         /// First day.
         day: u32,

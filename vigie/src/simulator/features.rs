@@ -36,7 +36,7 @@ const _: () = assert!(CATEGORY == NUMBERS, "the category comes last");
 /// What is remembered of everybody.
 #[derive(Debug)]
 pub(super) struct Features {
-    /// Weekday of day 0, 0 is Monday.
+    /// Weekday of the day on which everything began, 0 is Monday.
     weekday: i64,
     spending: Vec<Windows<3>>,
     frauds_of_customer: Vec<Windows<1>>,
@@ -46,7 +46,7 @@ pub(super) struct Features {
 impl Features {
     pub(super) fn new(options: &SimulateOptions) -> Self {
         Self {
-            weekday: i64::from(options.start.weekday().num_days_from_monday()),
+            weekday: i64::from(options.begin().weekday().num_days_from_monday()),
             spending: vec![Windows::default(); options.customers as usize],
             frauds_of_customer: vec![Windows::default(); options.customers as usize],
             labels_of_terminal: vec![Windows::default(); options.terminals as usize],

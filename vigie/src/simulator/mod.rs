@@ -6,8 +6,8 @@
 //! in three scenarios. Labels are known one day later, and window features count only what is known. Added to it: a
 //! merchant category, and drifts that can be planted.
 //!
-//! Nothing happened before the first day: windows fill and frauds become common in the first five weeks, so a model
-//! of the first two weeks ages quickly.
+//! Everything begins from nothing: windows fill and frauds become common in the first five weeks. By default one of them
+//! has passed when the first day is handed out, so a model of the first two weeks can be trained, and ages quickly.
 //!
 //! * [`SimulateOptions`], [`Drift`] – what to simulate; checked, with errors that name the option and its range.
 //! * [`Simulator`] – an iterator of [`DayBatch`]; the same options give the same days, for ever.

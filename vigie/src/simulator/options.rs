@@ -19,23 +19,28 @@ pub struct SimulateOptions {
     pub start: NaiveDate,
     /// Days, 1 to 3650.
     pub days: u32,
+    /// Days that pass before the first one and are not handed out, 0 to 365. Windows fill and frauds become common
+    /// in the first five weeks: after 0 days everything begins from nothing, after 60 the stream is steady.
+    pub warm_up_days: u32,
     /// Cardholders, 10 to 200,000; each pays about twice a day.
     pub customers: u32,
-    /// Terminals, 10 to 200,000; about twice as many as cardholders gives each about one payment a day.
+    /// Terminals, 10 to 200,000; as many as cardholders gives each about two payments a day. Two of them are compromised
+    /// each day, and three cards leak, however many there are.
     pub terminals: u32,
     /// Changes to plant, each beginning on one of the days.
     pub drifts: Vec<Drift>,
 }
 
 impl Default for SimulateOptions {
-    /// 75 days of about 3,700 payments, without a planted drift.
+    /// 75 days of about 3,700 payments, a week after everything began, without a planted drift.
     fn default() -> Self {
         Self {
             seed: 42,
             start: NaiveDate::from_ymd_opt(2025, 9, 1).unwrap_or_default(),
             days: 75,
+            warm_up_days: 7,
             customers: 1_900,
-            terminals: 3_800,
+            terminals: 1_900,
             drifts: Vec::new(),
         }
     }
@@ -68,12 +73,18 @@ pub enum InvalidOptions {
 }
 
 impl SimulateOptions {
+    /// The day on which everything began.
+    pub(super) fn begin(&self) -> NaiveDate {
+        self.start - TimeDelta::days(i64::from(self.warm_up_days))
+    }
+
     /// Checks every value.
     ///
     /// # Errors
     /// [`InvalidOptions`], naming the option and what is allowed.
     pub fn check(&self) -> Result<(), InvalidOptions> {
         within("days", self.days, &(1..=3_650))?;
+        within("warm_up_days", self.warm_up_days, &(0..=365))?;
         within("customers", self.customers, &(10..=200_000))?;
         within("terminals", self.terminals, &(10..=200_000))?;
         let new_year = |year| NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or_default();
@@ -126,6 +137,13 @@ mod tests {
                     ..good.clone()
                 },
                 "`days` is 0; expected 1 to 3650",
+            ),
+            (
+                SimulateOptions {
+                    warm_up_days: 366,
+                    ..good.clone()
+                },
+                "`warm_up_days` is 366; expected 0 to 365",
             ),
             (
                 SimulateOptions {

@@ -18,9 +18,11 @@ const CARDS_A_DAY: u32 = 3;
 const CARD_DAYS: u32 = 14;
 const CARD_SHARE: f64 = 1.0 / 3.0;
 const CARD_FACTOR: i64 = 5;
-/// The planted pattern: tiny payments that try the card, then the burst.
-const PATTERN_TESTS: u32 = 3;
-const PATTERN_BURST: u32 = 7;
+/// The planted pattern: payments that try a card, their seconds of the night, and their cents.
+const PATTERN_PAYMENTS: u32 = 12;
+const PATTERN_BEGIN: (f64, f64) = (3_600.0, 14_400.0);
+const PATTERN_SECONDS: f64 = 3_600.0;
+const PATTERN_CENTS: (f64, f64) = (50.0, 200.0);
 
 /// Why a payment is fraud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -34,7 +36,7 @@ pub enum Scenario {
     Terminal,
     /// 3: the card has leaked.
     Card,
-    /// 4: the planted pattern, a night's burst.
+    /// 4: the planted pattern, stolen numbers being tried.
     Pattern,
 }
 
@@ -54,7 +56,7 @@ impl Scenario {
 /// A payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Payment {
-    /// Seconds since the first day's midnight.
+    /// Seconds since the midnight at which everything began.
     pub(super) second: i64,
     pub(super) customer: u32,
     /// Number of the payment among the customer's of the day: makes the order definite.
@@ -68,6 +70,8 @@ pub(super) struct Payment {
 #[derive(Debug)]
 pub(super) struct Payments {
     seed: u64,
+    /// Days before the first that is handed out, from which on drifts count.
+    warm_up_days: u32,
     drifts: Vec<Drift>,
     /// Until which day, exclusive, each terminal is compromised.
     terminal_until: Vec<u32>,
@@ -79,13 +83,14 @@ impl Payments {
     pub(super) fn new(options: &SimulateOptions) -> Self {
         Self {
             seed: options.seed,
+            warm_up_days: options.warm_up_days,
             drifts: options.drifts.clone(),
             terminal_until: vec![0; options.terminals as usize],
             card_until: vec![0; options.customers as usize],
         }
     }
 
-    /// The payments of the next day, in order of time. Every day must be asked for, in order.
+    /// The payments of the next day since everything began, in order of time. Every day must be asked for, in order.
     pub(super) fn of_day(&mut self, day: u32, population: &Population) -> Vec<Payment> {
         let mut payments = self.wanted(day, population);
         payments.sort_unstable();
@@ -121,19 +126,23 @@ impl Payments {
             }
         }
         for (at, drift) in (0_u32..).zip(&self.drifts) {
-            if let Drift::FraudPattern { day: first, cards } = drift
-                && day >= *first
+            if let Drift::FraudPattern { cards, .. } = drift
+                && self.in_force(drift, day)
             {
                 let draws = Draws::new(self.seed, Stream::Drift { drift: at, day });
-                pattern(draws, day, *cards, prices, population, &mut payments);
+                pattern(draws, day, *cards, population, &mut payments);
             }
         }
         payments
     }
 
+    fn in_force(&self, drift: &Drift, day: u32) -> bool {
+        day >= self.warm_up_days + drift.day()
+    }
+
     /// What amounts are multiplied by on a day.
     fn prices(&self, day: u32) -> f64 {
-        let factors = self.drifts.iter().filter(|drift| day >= drift.day());
+        let factors = self.drifts.iter().filter(|drift| self.in_force(drift, day));
         factors
             .map(|drift| {
                 if let Drift::AmountShift { factor, .. } = drift {
@@ -189,38 +198,19 @@ fn amount(draws: &mut Draws, about: &Customer, prices: f64) -> i64 {
 }
 
 /// A night of the planted pattern.
-fn pattern(
-    mut draws: Draws,
-    day: u32,
-    cards: u32,
-    prices: f64,
-    population: &Population,
-    payments: &mut Vec<Payment>,
-) {
+fn pattern(mut draws: Draws, day: u32, cards: u32, population: &Population, payments: &mut Vec<Payment>) {
     let midnight = i64::from(day) * DAY;
     for _ in 0..cards {
-        let customer = draws.below(population.customers.len());
-        let about = &population.customers[customer];
-        let begin = draws.between(3_600.0, 10_800.0);
-        for number in 0..PATTERN_TESTS + PATTERN_BURST {
-            let tests = number < PATTERN_TESTS;
-            let second = if tests {
-                begin + draws.between(0.0, 600.0)
-            } else {
-                begin + draws.between(900.0, 6_300.0)
-            };
-            let cents = if tests {
-                draws.between(50.0, 200.0).round() as i64
-            } else {
-                (about.amount_mean * draws.between(0.7, 1.8) * prices * 100.0).round() as i64
-            };
+        let customer = draws.below(population.customers.len()) as u32;
+        let begin = draws.between(PATTERN_BEGIN.0, PATTERN_BEGIN.1);
+        for number in 0..PATTERN_PAYMENTS {
             payments.push(Payment {
-                second: midnight + second as i64,
-                customer: customer as u32,
+                second: midnight + (begin + draws.between(0.0, PATTERN_SECONDS)) as i64,
+                customer,
                 // After the customer's own payments.
                 number: 1_000 + number,
                 terminal: draws.below(population.categories.len()) as u32,
-                cents,
+                cents: draws.between(PATTERN_CENTS.0, PATTERN_CENTS.1).round() as i64,
                 scenario: Scenario::Pattern,
             });
         }

@@ -21,27 +21,35 @@ pub struct Simulator {
     population: Population,
     payments: Payments,
     features: Features,
+    /// Midnight at which everything began.
     midnight: DateTime<Utc>,
+    /// Days handed out.
     day: u32,
     transactions: i64,
 }
 
 impl Simulator {
-    /// Brings the population into being.
+    /// Brings the population into being and lets the days of the warm-up pass.
     ///
     /// # Errors
     /// [`InvalidOptions`], naming the option and what is allowed.
     pub fn new(options: &SimulateOptions) -> Result<Self, InvalidOptions> {
         options.check()?;
-        Ok(Self {
+        let mut simulator = Self {
             population: Population::new(options.seed, options.customers, options.terminals),
             payments: Payments::new(options),
             features: Features::new(options),
-            midnight: options.start.and_time(chrono::NaiveTime::MIN).and_utc(),
+            midnight: options.begin().and_time(chrono::NaiveTime::MIN).and_utc(),
             options: options.clone(),
             day: 0,
             transactions: 0,
-        })
+        };
+        for day in 0..options.warm_up_days {
+            for payment in simulator.payments.of_day(day, &simulator.population) {
+                simulator.features.of(&payment);
+            }
+        }
+        Ok(simulator)
     }
 
     /// What is simulated.
@@ -154,7 +162,9 @@ impl Iterator for Simulator {
             return None;
         }
         self.move_merchants();
-        let payments = self.payments.of_day(self.day, &self.population);
+        let payments = self
+            .payments
+            .of_day(self.options.warm_up_days + self.day, &self.population);
         let batch = self.batch(&payments);
         self.day += 1;
         Some(batch)
