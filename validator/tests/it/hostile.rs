@@ -1,0 +1,66 @@
+//! Malformed, oversized, duplicated and unknown-version messages: parked or dropped, and the flow goes on.
+
+use async_nats::HeaderMap;
+use schemas::Event;
+use schemas::events::ValidationVerdict;
+
+use crate::support::{Bench, Holdout, MODEL, attributes, eventually, headers_of, stump, trained};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_messages_are_parked_and_the_flow_goes_on() {
+    let bench = Bench::new(Holdout::AT_THE_LIMIT).await;
+    let service = bench.start(MODEL).await;
+    let announced = trained("fraud-cards-1", bench.write("model.json", &stump()));
+    let good = Event::from(announced.clone()).to_json().unwrap();
+    let own = || headers_of(&attributes());
+    let with = |name: &str, value: &str| {
+        let mut headers = own();
+        headers.insert(name, value);
+        headers
+    };
+    let text = String::from_utf8(good.clone()).unwrap();
+    let reversed = text.replacen("\"operating_threshold\":0.5", "\"operating_threshold\":1.5", 1);
+    let no_number = text.replacen("\"operating_threshold\":0.5", "\"operating_threshold\":NaN", 1);
+    let no_digest = text.replacen(announced.artifact.sha256.as_str(), "deadbeef", 1);
+    assert!([&reversed, &no_number, &no_digest].iter().all(|changed| **changed != text));
+    let mut stranger = attributes();
+    stranger.model = "stranger".parse().unwrap();
+    let messages: Vec<(HeaderMap, Vec<u8>, &str)> = vec![
+        (HeaderMap::new(), b"rubbish".to_vec(), "undecodable"),
+        (own(), b"{}".to_vec(), "schema_invalid"),
+        (own(), reversed.into_bytes(), "schema_invalid"),
+        (own(), no_number.into_bytes(), "schema_invalid"),
+        (own(), no_digest.into_bytes(), "schema_invalid"),
+        (own(), vec![b'['; 10_000], "undecodable"),
+        (own(), vec![b' '; schemas::DATA_BYTES_MAX + 1], "too_large"),
+        (with("ce-type", "vigie.model.trained.v2"), good.clone(), "unsupported_major"),
+        (headers_of(&stranger), good.clone(), "unknown_model"),
+        // Another event of ours under a subject that is not its own.
+        (
+            with("ce-type", "vigie.drift.check.requested.v1"),
+            br#"{"as_of":"2026-01-01T00:00:00Z","requested_by":"x","reason":""}"#.to_vec(),
+            "handler_permanent",
+        ),
+    ];
+    let count = messages.len();
+    for (headers, body, class) in messages {
+        bench.publish(headers, body).await;
+        eventually(&format!("a message is parked as {class}"), async || {
+            let (newest,): (Option<String>,) = sqlx::query_as(
+                "select (select reason_class from validator.dead_letter order by first_at desc limit 1)",
+            )
+            .fetch_one(&bench.pool)
+            .await
+            .unwrap();
+            newest.filter(|newest| newest == class)
+        })
+        .await;
+    }
+    let event = bench.announce(&announced).await;
+    assert_eq!(bench.verdict_on(event).await.1.verdict, ValidationVerdict::Passed);
+    assert_eq!(bench.validated().await.len(), 1, "nothing hostile had a verdict");
+    let (letters,): (i64,) =
+        sqlx::query_as("select count(*) from validator.dead_letter").fetch_one(&bench.pool).await.unwrap();
+    assert_eq!(usize::try_from(letters).unwrap(), count);
+    service.stop().await;
+}

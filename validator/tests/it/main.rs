@@ -1,0 +1,7 @@
+//! The validator against real servers: what passes, what fails and why, once each.
+
+mod artifacts;
+mod hostile;
+mod process;
+mod support;
+mod verdicts;
