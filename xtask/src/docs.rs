@@ -11,7 +11,7 @@ const PROOF: &str = "Tested by";
 /// Checks every document of the workspace.
 ///
 /// # Errors
-/// Names every test that does not exist and every link that leads nowhere.
+/// Names every test that is not run and every link that leads nowhere.
 pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     let (mut documents, mut tests) = (Vec::new(), BTreeSet::new());
     walk(root, &mut |path| {
@@ -29,7 +29,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
         let unknown = named_tests(&text)
             .into_iter()
             .filter(|name| !tests.contains(name));
-        problems.extend(unknown.map(|name| format!("{shown}: test `{name}` does not exist")));
+        problems.extend(unknown.map(|name| format!("{shown}: no test `{name}` that is run")));
         let folder = path.parent().unwrap_or(root);
         let dangling = links(&text)
             .into_iter()
@@ -67,12 +67,15 @@ fn walk(folder: &Path, visit: &mut dyn FnMut(PathBuf) -> anyhow::Result<()>) -> 
     Ok(())
 }
 
-/// Functions that follow a `#[test]` or a test attribute of a runtime, and those inside `proptest!`.
+/// Functions that follow a `#[test]` or a test attribute of a runtime, also inside `proptest!`; what is ignored
+/// proves nothing.
 fn test_names(text: &str) -> Vec<String> {
     let (mut names, mut is_test) = (Vec::new(), false);
     for line in text.lines().map(str::trim) {
         if line.starts_with("#[test]") || (line.starts_with("#[") && line.contains("::test")) {
             is_test = true;
+        } else if line.starts_with("#[ignore") {
+            is_test = false;
         } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test) {
             names.push(
                 rest.chars()
@@ -129,7 +132,7 @@ mod tests {
         let put = |name: &str, text: &str| std::fs::write(root.path().join(name), text).unwrap();
         put(
             "a.rs",
-            "#[test]\nfn it_holds() {}\n#[tokio::test(flavor = \"multi_thread\")]\n#[expect(x)]\nasync fn it_waits() {}\nfn helper() {}\n",
+            "#[test]\nfn it_holds() {}\n#[tokio::test(flavor = \"multi_thread\")]\n#[expect(x)]\nasync fn it_waits() {}\nfn helper() {}\n#[test]\n#[ignore = \"slow\"]\nfn aside() {}\n",
         );
         put(
             "b.md",
@@ -138,13 +141,14 @@ mod tests {
         check(root.path()).unwrap();
         put(
             "c.md",
-            "Tested by `it_holds`, `gone`,\n`helper`.\n\n[x](missing.md)\n```\n[y](in_code.md)\n```\n",
+            "Tested by `it_holds`, `gone`,\n`helper`, `aside`.\n\n[x](missing.md)\n```\n[y](in_code.md)\n```\n",
         );
         let error = check(root.path()).unwrap_err().to_string();
         let expected = [
             "c.md: link to missing.md leads nowhere",
-            "c.md: test `gone` does not exist",
-            "c.md: test `helper` does not exist",
+            "c.md: no test `aside` that is run",
+            "c.md: no test `gone` that is run",
+            "c.md: no test `helper` that is run",
         ];
         assert_eq!(error.lines().collect::<Vec<_>>(), expected);
     }
