@@ -22,7 +22,11 @@ async fn hostile_messages_are_parked_and_the_flow_goes_on() {
     let reversed = text.replacen("\"operating_threshold\":0.5", "\"operating_threshold\":1.5", 1);
     let no_number = text.replacen("\"operating_threshold\":0.5", "\"operating_threshold\":NaN", 1);
     let no_digest = text.replacen(announced.artifact.sha256.as_str(), "deadbeef", 1);
-    assert!([&reversed, &no_number, &no_digest].iter().all(|changed| **changed != text));
+    assert!(
+        [&reversed, &no_number, &no_digest]
+            .iter()
+            .all(|changed| **changed != text)
+    );
     let mut stranger = attributes();
     stranger.model = "stranger".parse().unwrap();
     let messages: Vec<(HeaderMap, Vec<u8>, &str)> = vec![
@@ -33,7 +37,11 @@ async fn hostile_messages_are_parked_and_the_flow_goes_on() {
         (own(), no_digest.into_bytes(), "schema_invalid"),
         (own(), vec![b'['; 10_000], "undecodable"),
         (own(), vec![b' '; schemas::DATA_BYTES_MAX + 1], "too_large"),
-        (with("ce-type", "vigie.model.trained.v2"), good.clone(), "unsupported_major"),
+        (
+            with("ce-type", "vigie.model.trained.v2"),
+            good.clone(),
+            "unsupported_major",
+        ),
         (headers_of(&stranger), good.clone(), "unknown_model"),
         // Another event of ours under a subject that is not its own.
         (
@@ -59,8 +67,10 @@ async fn hostile_messages_are_parked_and_the_flow_goes_on() {
     let event = bench.announce(&announced).await;
     assert_eq!(bench.verdict_on(event).await.1.verdict, ValidationVerdict::Passed);
     assert_eq!(bench.validated().await.len(), 1, "nothing hostile had a verdict");
-    let (letters,): (i64,) =
-        sqlx::query_as("select count(*) from validator.dead_letter").fetch_one(&bench.pool).await.unwrap();
+    let (letters,): (i64,) = sqlx::query_as("select count(*) from validator.dead_letter")
+        .fetch_one(&bench.pool)
+        .await
+        .unwrap();
     assert_eq!(usize::try_from(letters).unwrap(), count);
     service.stop().await;
 }

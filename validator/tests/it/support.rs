@@ -11,8 +11,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use local_stack::TestEnv;
 use schemas::events::{Artifact, ModelTrained, ModelValidated};
 use schemas::{
-    Attributes, DecisionId, Event, EventId, EventKind, Finite, JobId, ModelName, ModelVersion, Received, Share,
-    TraceContext, Window,
+    Attributes, DecisionId, Event, EventId, EventKind, Finite, JobId, ModelName, ModelVersion, Received,
+    Share, TraceContext, Window,
 };
 use scoring::{Body, Encoding, FORMAT, Feature, Forest, LEAF, ModelArtifact, Tree, digest_of};
 use sqlx::PgPool;
@@ -60,7 +60,12 @@ pub struct Holdout {
 
 impl Holdout {
     /// Recall 60 of 75, precision 60 of 80: both exactly at the limit.
-    pub const AT_THE_LIMIT: Self = Self { found: 60, missed: 15, false_alarms: 20, let_through: 905 };
+    pub const AT_THE_LIMIT: Self = Self {
+        found: 60,
+        missed: 15,
+        false_alarms: 20,
+        let_through: 905,
+    };
 }
 
 /// Servers, a bank, a folder for artefacts.
@@ -78,12 +83,19 @@ impl Bench {
         let pool = PgPool::connect(&env.database_url).await.unwrap();
         let url: url::Url = env.nats_url.parse().unwrap();
         let client = async_nats::ConnectOptions::new()
-            .user_and_password(url.username().to_owned(), url.password().unwrap_or_default().to_owned())
+            .user_and_password(
+                url.username().to_owned(),
+                url.password().unwrap_or_default().to_owned(),
+            )
             .connect(env.nats_url.as_str())
             .await
             .unwrap();
-        let bench =
-            Self { env, pool, folder: tempfile::tempdir().unwrap(), jetstream: jetstream::new(client) };
+        let bench = Self {
+            env,
+            pool,
+            folder: tempfile::tempdir().unwrap(),
+            jetstream: jetstream::new(client),
+        };
         bench.fill(holdout).await;
         bench
     }
@@ -180,13 +192,22 @@ impl Bench {
     /// Publishes `model.trained` as the trainer would; returns its id.
     pub async fn announce(&self, trained: &ModelTrained) -> EventId {
         let attributes = attributes();
-        self.publish(headers_of(&attributes), Event::from(trained.clone()).to_json().unwrap()).await;
+        self.publish(
+            headers_of(&attributes),
+            Event::from(trained.clone()).to_json().unwrap(),
+        )
+        .await;
         attributes.id
     }
 
     pub async fn publish(&self, headers: HeaderMap, body: Vec<u8>) {
         let subject = EventKind::ModelTrained.subject();
-        self.jetstream.publish_with_headers(subject, headers, body.into()).await.unwrap().await.unwrap();
+        self.jetstream
+            .publish_with_headers(subject, headers, body.into())
+            .await
+            .unwrap()
+            .await
+            .unwrap();
     }
 
     /// Every `model.validated` in the stream.
@@ -208,7 +229,10 @@ impl Bench {
                 .filter_map(|(name, values)| Some((name.as_ref(), values.first()?.as_str())))
                 .collect();
             match schemas::decode(headers, &message.payload).unwrap() {
-                Received { attributes, event: Event::ModelValidated(body) } => found.push((attributes, body)),
+                Received {
+                    attributes,
+                    event: Event::ModelValidated(body),
+                } => found.push((attributes, body)),
                 other => panic!("{other:?} under the subject of model.validated"),
             }
         }
@@ -218,7 +242,10 @@ impl Bench {
     /// The verdict that follows from an event.
     pub async fn verdict_on(&self, event: EventId) -> (Attributes, ModelValidated) {
         eventually(&format!("event {event} has its verdict"), async || {
-            self.validated().await.into_iter().find(|(attributes, _)| attributes.causation_id == Some(event))
+            self.validated()
+                .await
+                .into_iter()
+                .find(|(attributes, _)| attributes.causation_id == Some(event))
         })
         .await
     }
@@ -233,7 +260,11 @@ pub struct Running {
 impl Running {
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.task).await.expect("the service does not stop").unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("the service does not stop")
+            .unwrap()
+            .unwrap();
     }
 }
 
@@ -247,7 +278,11 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
         if let Some(found) = probe().await {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {} s in vain: {what}", PATIENCE.as_secs());
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "waited {} s in vain: {what}",
+            PATIENCE.as_secs()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -283,10 +318,18 @@ pub fn stump() -> ModelArtifact {
         training_window: window(0, 14),
         operating_threshold: 0.5,
         features: vec![
-            Feature { name: "amount".to_owned(), encoding: Encoding::Numeric { impute: 0.0, standardise: None } },
+            Feature {
+                name: "amount".to_owned(),
+                encoding: Encoding::Numeric {
+                    impute: 0.0,
+                    standardise: None,
+                },
+            },
             Feature {
                 name: "country".to_owned(),
-                encoding: Encoding::Category { levels: vec!["FR".to_owned(), "BE".to_owned()] },
+                encoding: Encoding::Category {
+                    levels: vec!["FR".to_owned(), "BE".to_owned()],
+                },
             },
         ],
         body: Body::Forest(Forest { trees: vec![tree] }),

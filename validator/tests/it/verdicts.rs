@@ -6,9 +6,16 @@ use schemas::{EventId, Finite};
 use crate::support::{Bench, Holdout, MODEL, attributes, eventually, headers_of, stump, trained, window};
 
 fn value(report: &ModelValidated, name: &str) -> f64 {
-    let metric = report.metrics.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("no {name}"));
+    let metric = report
+        .metrics
+        .iter()
+        .find(|metric| metric.name == name)
+        .unwrap_or_else(|| panic!("no {name}"));
     let (value, interval) = (metric.value.unwrap().get(), metric.interval.clone().unwrap());
-    assert!(interval.low.get() <= value && value <= interval.high.get(), "{name}: {value} {interval:?}");
+    assert!(
+        interval.low.get() <= value && value <= interval.high.get(),
+        "{name}: {value} {interval:?}"
+    );
     assert_eq!(interval.level.get(), 0.95);
     value
 }
@@ -20,12 +27,24 @@ async fn a_candidate_exactly_at_both_limits_passes_with_the_whole_report() {
     let announced = trained("fraud-cards-1", bench.write("model.json", &stump()));
     let event = bench.announce(&announced).await;
     let (attributes, report) = bench.verdict_on(event).await;
-    assert_eq!(attributes.correlation_id, EventId::of_key("the loop"), "the same loop goes on");
+    assert_eq!(
+        attributes.correlation_id,
+        EventId::of_key("the loop"),
+        "the same loop goes on"
+    );
     assert_eq!(attributes.model.as_str(), "fraud-cards");
-    assert_eq!((report.verdict, report.failures.as_slice()), (ValidationVerdict::Passed, &[][..]));
+    assert_eq!(
+        (report.verdict, report.failures.as_slice()),
+        (ValidationVerdict::Passed, &[][..])
+    );
     assert_eq!(
         report.confusion,
-        Confusion { true_positives: 60, false_positives: 20, false_negatives: 15, true_negatives: 905 }
+        Confusion {
+            true_positives: 60,
+            false_positives: 20,
+            false_negatives: 15,
+            true_negatives: 905
+        }
     );
     assert_eq!((report.rows, report.frauds), (1_000, 75));
     assert_eq!(value(&report, "recall"), 0.80);
@@ -40,15 +59,22 @@ async fn a_candidate_exactly_at_both_limits_passes_with_the_whole_report() {
     assert!((value(&report, "average_precision") - average).abs() < 1e-12);
     assert_eq!(report.gates.len(), 2);
     assert!(report.gates.iter().all(|gate| gate.passed));
-    assert_eq!(report.artifact, announced.artifact, "only what was validated may be promoted");
+    assert_eq!(
+        report.artifact, announced.artifact,
+        "only what was validated may be promoted"
+    );
     service.stop().await;
 
-    let (verdict, sha256, stored): (String, String, serde_json::Value) =
-        sqlx::query_as("select verdict, sha256, report from validator.validation where version = 'fraud-cards-1'")
-            .fetch_one(&bench.pool)
-            .await
-            .unwrap();
-    assert_eq!((verdict.as_str(), sha256.as_str()), ("passed", announced.artifact.sha256.as_str()));
+    let (verdict, sha256, stored): (String, String, serde_json::Value) = sqlx::query_as(
+        "select verdict, sha256, report from validator.validation where version = 'fraud-cards-1'",
+    )
+    .fetch_one(&bench.pool)
+    .await
+    .unwrap();
+    assert_eq!(
+        (verdict.as_str(), sha256.as_str()),
+        ("passed", announced.artifact.sha256.as_str())
+    );
     assert_eq!(serde_json::from_value::<ModelValidated>(stored).unwrap(), report);
     let (dag, task, status, records): (String, String, String, i64) =
         sqlx::query_as("select dag_id, task_id, status, records_processed from airflow_task_metrics")
@@ -64,21 +90,45 @@ async fn a_candidate_exactly_at_both_limits_passes_with_the_whole_report() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_fraud_less_or_one_false_alarm_more_fails() {
     for (holdout, metric) in [
-        (Holdout { found: 59, missed: 16, false_alarms: 19, let_through: 906 }, "recall"),
-        (Holdout { false_alarms: 21, let_through: 904, ..Holdout::AT_THE_LIMIT }, "precision"),
+        (
+            Holdout {
+                found: 59,
+                missed: 16,
+                false_alarms: 19,
+                let_through: 906,
+            },
+            "recall",
+        ),
+        (
+            Holdout {
+                false_alarms: 21,
+                let_through: 904,
+                ..Holdout::AT_THE_LIMIT
+            },
+            "precision",
+        ),
     ] {
         let bench = Bench::new(holdout).await;
         let service = bench.start(MODEL).await;
-        let event = bench.announce(&trained("fraud-cards-1", bench.write("model.json", &stump()))).await;
+        let event = bench
+            .announce(&trained("fraud-cards-1", bench.write("model.json", &stump())))
+            .await;
         let (_, report) = bench.verdict_on(event).await;
         assert_eq!(report.verdict, ValidationVerdict::Failed);
         assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
-        assert!(report.failures[0].starts_with(&format!("{metric} is ")), "{:?}", report.failures);
+        assert!(
+            report.failures[0].starts_with(&format!("{metric} is ")),
+            "{:?}",
+            report.failures
+        );
         for gate in &report.gates {
             assert_eq!(gate.passed, gate.metric != metric, "{gate:?}");
         }
         let (status, error): (String, String) =
-            sqlx::query_as("select status, error_message from airflow_task_metrics").fetch_one(&bench.pool).await.unwrap();
+            sqlx::query_as("select status, error_message from airflow_task_metrics")
+                .fetch_one(&bench.pool)
+                .await
+                .unwrap();
         assert_eq!((status.as_str(), error), ("failed", report.failures[0].clone()));
         service.stop().await;
     }
@@ -88,16 +138,26 @@ async fn one_fraud_less_or_one_false_alarm_more_fails() {
 async fn the_limits_are_settings_under_the_names_that_people_use() {
     let bench = Bench::new(Holdout::AT_THE_LIMIT).await;
     let mut sources = bench.sources(MODEL);
-    sources.environment.insert("MIN_RECALL_THRESHOLD".to_owned(), "0.9".to_owned());
-    sources.environment.insert("MIN_PRECISION_THRESHOLD".to_owned(), "0.5".to_owned());
+    sources
+        .environment
+        .insert("MIN_RECALL_THRESHOLD".to_owned(), "0.9".to_owned());
+    sources
+        .environment
+        .insert("MIN_PRECISION_THRESHOLD".to_owned(), "0.5".to_owned());
     let stop = tokio_util::sync::CancellationToken::new();
     let token = stop.clone();
     let service = tokio::spawn(async move { chassis::launch::<validator::Validator>(&sources, token).await });
     bench.until_ready().await;
-    let event = bench.announce(&trained("fraud-cards-1", bench.write("model.json", &stump()))).await;
+    let event = bench
+        .announce(&trained("fraud-cards-1", bench.write("model.json", &stump())))
+        .await;
     let (_, report) = bench.verdict_on(event).await;
     assert_eq!(report.verdict, ValidationVerdict::Failed);
-    assert!(report.failures[0].contains("0.9 is needed"), "{:?}", report.failures);
+    assert!(
+        report.failures[0].contains("0.9 is needed"),
+        "{:?}",
+        report.failures
+    );
     assert_eq!(report.failures.len(), 1, "precision of 0.75 is enough now");
     stop.cancel();
     service.await.unwrap().unwrap();
@@ -106,8 +166,12 @@ async fn the_limits_are_settings_under_the_names_that_people_use() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_holdout_must_prove_it_the_same_candidate_fails() {
     let bench = Bench::new(Holdout::AT_THE_LIMIT).await;
-    let service = bench.start(&format!("{MODEL}\n[validation]\ngate_on = \"lower_bound\"")).await;
-    let event = bench.announce(&trained("fraud-cards-1", bench.write("model.json", &stump()))).await;
+    let service = bench
+        .start(&format!("{MODEL}\n[validation]\ngate_on = \"lower_bound\""))
+        .await;
+    let event = bench
+        .announce(&trained("fraud-cards-1", bench.write("model.json", &stump())))
+        .await;
     let (_, report) = bench.verdict_on(event).await;
     assert_eq!(report.verdict, ValidationVerdict::Failed);
     assert_eq!(report.failures.len(), 2, "{:?}", report.failures);
@@ -116,7 +180,13 @@ async fn where_the_holdout_must_prove_it_the_same_candidate_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holdout_that_training_may_have_seen_fails_whatever_the_numbers() {
-    let bench = Bench::new(Holdout { found: 75, missed: 0, false_alarms: 0, let_through: 925 }).await;
+    let bench = Bench::new(Holdout {
+        found: 75,
+        missed: 0,
+        false_alarms: 0,
+        let_through: 925,
+    })
+    .await;
     let service = bench.start(MODEL).await;
     let artifact = bench.write("model.json", &stump());
     let honest = trained("honest", artifact.clone());
@@ -127,7 +197,10 @@ async fn a_holdout_that_training_may_have_seen_fails_whatever_the_numbers() {
     let mut in_future = trained("in-future", artifact);
     in_future.holdout_window = window(17, 23);
     // The artefact itself says that it was fitted on more than was announced.
-    let liar = scoring::ModelArtifact { training_window: window(0, 20), ..stump() };
+    let liar = scoring::ModelArtifact {
+        training_window: window(0, 20),
+        ..stump()
+    };
     let lied = trained("lied", bench.write("liar.json", &liar));
     for (announced, reason) in [
         (honest, None),
@@ -142,7 +215,11 @@ async fn a_holdout_that_training_may_have_seen_fails_whatever_the_numbers() {
             None => assert_eq!(report.verdict, ValidationVerdict::Passed, "{:?}", report.failures),
             Some(reason) => {
                 assert_eq!(report.verdict, ValidationVerdict::Failed, "{}", announced.version);
-                assert!(report.failures.iter().any(|failure| failure.contains(reason)), "{:?}", report.failures);
+                assert!(
+                    report.failures.iter().any(|failure| failure.contains(reason)),
+                    "{:?}",
+                    report.failures
+                );
             }
         }
     }
@@ -151,7 +228,13 @@ async fn a_holdout_that_training_may_have_seen_fails_whatever_the_numbers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_boast_is_compared_and_never_trusted() {
-    let bench = Bench::new(Holdout { found: 50, missed: 25, false_alarms: 10, let_through: 915 }).await;
+    let bench = Bench::new(Holdout {
+        found: 50,
+        missed: 25,
+        false_alarms: 10,
+        let_through: 915,
+    })
+    .await;
     let service = bench.start(MODEL).await;
     let mut announced = trained("boaster", bench.write("model.json", &stump()));
     announced.reported = vec![ReportedMetric {
@@ -162,14 +245,33 @@ async fn a_boast_is_compared_and_never_trusted() {
     let event = bench.announce(&announced).await;
     let (_, report) = bench.verdict_on(event).await;
     assert_eq!(report.verdict, ValidationVerdict::Failed);
-    assert!(report.failures.iter().any(|failure| failure.starts_with("recall is 0.6667")), "{:?}", report.failures);
-    assert!(report.failures.iter().any(|failure| failure.contains("reports recall 0.9900")), "{:?}", report.failures);
+    assert!(
+        report
+            .failures
+            .iter()
+            .any(|failure| failure.starts_with("recall is 0.6667")),
+        "{:?}",
+        report.failures
+    );
+    assert!(
+        report
+            .failures
+            .iter()
+            .any(|failure| failure.contains("reports recall 0.9900")),
+        "{:?}",
+        report.failures
+    );
     service.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_judged_fails_and_says_why() {
-    let few = Holdout { found: 10, missed: 0, false_alarms: 0, let_through: 90 };
+    let few = Holdout {
+        found: 10,
+        missed: 0,
+        false_alarms: 0,
+        let_through: 90,
+    };
     let bench = Bench::new(few).await;
     let service = bench.start(MODEL).await;
     let artifact = bench.write("model.json", &stump());
@@ -178,7 +280,10 @@ async fn what_cannot_be_judged_fails_and_says_why() {
     assert_eq!(report.verdict, ValidationVerdict::Failed);
     assert_eq!(
         report.failures,
-        ["the holdout has 100 labelled rows, 500 are needed", "the holdout has 10 frauds, 20 are needed"]
+        [
+            "the holdout has 100 labelled rows, 500 are needed",
+            "the holdout has 10 frauds, 20 are needed"
+        ]
     );
     // No row at all.
     let mut empty = trained("empty", artifact.clone());
@@ -187,11 +292,21 @@ async fn what_cannot_be_judged_fails_and_says_why() {
     let (_, report) = bench.verdict_on(event).await;
     assert_eq!((report.verdict, report.rows), (ValidationVerdict::Failed, 0));
     // A column that the model reads is gone: that is never the same as a column of missing values.
-    sqlx::query("alter table bank.payment drop column country").execute(&bench.pool).await.unwrap();
+    sqlx::query("alter table bank.payment drop column country")
+        .execute(&bench.pool)
+        .await
+        .unwrap();
     let event = bench.announce(&trained("column-gone", artifact)).await;
     let (_, report) = bench.verdict_on(event).await;
-    assert_eq!((report.verdict, report.rows, report.gates.len()), (ValidationVerdict::Failed, 0, 0));
-    assert!(report.failures[0].starts_with("could not be judged: "), "{:?}", report.failures);
+    assert_eq!(
+        (report.verdict, report.rows, report.gates.len()),
+        (ValidationVerdict::Failed, 0, 0)
+    );
+    assert!(
+        report.failures[0].starts_with("could not be judged: "),
+        "{:?}",
+        report.failures
+    );
     assert!(report.failures[0].contains("`country`"), "{:?}", report.failures);
     service.stop().await;
 }
@@ -213,15 +328,24 @@ async fn however_often_it_is_announced_a_candidate_is_judged_once() {
     let again = bench.announce(&announced).await;
     eventually("every delivery is answered", async || {
         let (seen,): (i64,) =
-            sqlx::query_as("select coalesce(sum(deliveries), 0)::bigint from validator.inbox").fetch_one(&bench.pool).await.unwrap();
+            sqlx::query_as("select coalesce(sum(deliveries), 0)::bigint from validator.inbox")
+                .fetch_one(&bench.pool)
+                .await
+                .unwrap();
         (seen == 5).then_some(())
     })
     .await;
     // Whatever would follow later comes before this.
-    let next = bench.announce(&trained("fraud-cards-2", announced.artifact.clone())).await;
+    let next = bench
+        .announce(&trained("fraud-cards-2", announced.artifact.clone()))
+        .await;
     bench.verdict_on(next).await;
-    let of_first: Vec<_> =
-        bench.validated().await.into_iter().filter(|(_, report)| report.version == announced.version).collect();
+    let of_first: Vec<_> = bench
+        .validated()
+        .await
+        .into_iter()
+        .filter(|(_, report)| report.version == announced.version)
+        .collect();
     assert_eq!(of_first.len(), 1);
     let cause = of_first[0].0.causation_id;
     assert!(cause == Some(original.id) || cause == Some(again));
