@@ -108,3 +108,71 @@ fn delta(duration: Duration) -> TimeDelta {
     // Ranges above end at a year, far below the limit.
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use chassis::{Service as _, Settings, Sources};
+
+    use super::*;
+    use crate::DriftMonitor;
+
+    fn read(sources: &Sources) -> Result<Config, String> {
+        let definition = DriftMonitor::DEFINITION;
+        let settings = Settings::load(definition.defaults, definition.aliases, sources)
+            .map_err(|problems| problems.to_string())?;
+        let reader = Reader::new(&settings);
+        let config = Config::read(&reader);
+        reader.finish().map_err(|problems| problems.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn the_defaults_are_what_the_document_says_and_its_names_work() {
+        let config = read(&Sources::default()).unwrap();
+        assert_eq!(
+            (config.limits.data_threshold, config.limits.data_threshold_high),
+            (0.3, 0.5)
+        );
+        assert_eq!(config.limits.recall_threshold, 0.05);
+        assert_eq!(config.windows.data, TimeDelta::hours(24));
+        let environment = [
+            ("DATA_DRIFT_THRESHOLD", "0.2"),
+            ("CONCEPT_DRIFT_THRESHOLD", "0.1"),
+        ];
+        let environment = environment
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        let config = read(&Sources {
+            environment,
+            ..Sources::default()
+        })
+        .unwrap();
+        assert_eq!(
+            (config.limits.data_threshold, config.limits.recall_threshold),
+            (0.2, 0.1)
+        );
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once_with_its_range() {
+        let text = "[drift]\nwindow = \"1m\"\ndata_threshold = 0.6\nfalse_alarm_rate = 0\ndata_aggregate = \"median\"\n\
+                    schedule = \"hourly\"\n[drift.bins]\ncoarse = 1\n";
+        let overrides = vec![("test.toml".to_owned(), text.to_owned())];
+        let problems = read(&Sources {
+            overrides,
+            ..Sources::default()
+        })
+        .unwrap_err();
+        for part in [
+            "`drift.window` is `1m` in test.toml; expected a duration between 1h and",
+            "`drift.data_threshold_high` is `0.5`",
+            "a number of at least `drift.data_threshold` (0.6)",
+            "`drift.false_alarm_rate`",
+            "one of `max`, `mean`, `share_of_features`",
+            "`drift.schedule` is `hourly`",
+            "`drift.bins.coarse` is `1` in test.toml; expected a whole number between 4 and 50",
+        ] {
+            assert!(problems.contains(part), "{part:?} is missing in\n{problems}");
+        }
+    }
+}
