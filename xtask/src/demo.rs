@@ -32,7 +32,7 @@ pub(crate) fn run_demo(arguments: &[OsString]) -> anyhow::Result<()> {
     let expectation = if first {
         "the first time takes about four minutes on two cores, later ones seconds"
     } else {
-        "built before"
+        "built before; only what changed since is built"
     };
     eprintln!("xtask: building the command `vigie` ({expectation})");
     let started = Instant::now();
