@@ -23,7 +23,7 @@ use crate::store;
 pub fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Result<()> {
     let judge = Arc::new(Judge {
         service: context.service,
-        pool: context.pool.clone(),
+        readers: transactions::readers(&context.pool),
         models: config
             .models
             .iter()
@@ -42,7 +42,8 @@ pub fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Res
 
 struct Judge {
     service: &'static str,
-    pool: PgPool,
+    /// Connections of their own: the event's transaction is open while the holdout is read.
+    readers: PgPool,
     models: BTreeMap<ModelName, ModelDefinition>,
     artifacts: Artifacts,
     metrics: ValidatorMetrics,
@@ -165,7 +166,7 @@ impl Judge {
             .iter()
             .map(|feature| feature.name.clone())
             .collect();
-        let source = TransactionSource::open(definition, &self.pool, self.config.sources).await?;
+        let source = TransactionSource::open(definition, &self.readers, self.config.sources).await?;
         let request = Request {
             features: FeatureChoice::Named(names.clone()),
             scores: false,

@@ -51,18 +51,18 @@ async fn hostile_messages_are_parked_and_the_flow_goes_on() {
         ),
     ];
     let count = messages.len();
-    for (headers, body, class) in messages {
+    for (index, (headers, body, class)) in messages.into_iter().enumerate() {
         bench.publish(headers, body).await;
-        eventually(&format!("a message is parked as {class}"), async || {
-            let (newest,): (Option<String>,) = sqlx::query_as(
-                "select (select reason_class from validator.dead_letter order by first_at desc limit 1)",
-            )
-            .fetch_one(&bench.pool)
-            .await
-            .unwrap();
-            newest.filter(|newest| newest == class)
+        let classes = eventually(&format!("message {index} is parked as {class}"), async || {
+            let rows: Vec<(String,)> =
+                sqlx::query_as("select reason_class from validator.dead_letter order by first_at")
+                    .fetch_all(&bench.pool)
+                    .await
+                    .unwrap();
+            (rows.len() > index).then_some(rows)
         })
         .await;
+        assert_eq!(classes[index].0, class, "message {index}");
     }
     let event = bench.announce(&announced).await;
     assert_eq!(bench.verdict_on(event).await.1.verdict, ValidationVerdict::Passed);

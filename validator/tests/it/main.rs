@@ -3,5 +3,6 @@
 mod artifacts;
 mod hostile;
 mod process;
+mod source;
 mod support;
 mod verdicts;
