@@ -192,3 +192,23 @@ impl Metrics {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_is_silent_once_its_last_beat_is_older_than_allowed() {
+        let metrics = Metrics::new("toy");
+        assert!(
+            metrics.silent(Duration::ZERO).is_empty(),
+            "nothing that never began is missed"
+        );
+        metrics.beat("relay");
+        assert!(metrics.silent(Duration::from_secs(3600)).is_empty());
+        while metrics.silent(Duration::ZERO).is_empty() {
+            std::hint::spin_loop();
+        }
+        assert_eq!(metrics.silent(Duration::ZERO), ["relay"]);
+    }
+}

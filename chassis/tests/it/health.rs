@@ -124,7 +124,7 @@ async fn metrics_count_what_happened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loop_that_does_not_move_is_told() {
+async fn alive_before_anything_is_done_and_nothing_else_is_served() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;
     let (address, server) = serve(&toy);
