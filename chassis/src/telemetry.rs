@@ -134,6 +134,8 @@ fn provider(settings: &TelemetrySettings, service: &str) -> anyhow::Result<SdkTr
         .with_resource(resource)
         .with_sampler(sampler);
     if let Some(endpoint) = &settings.otlp_endpoint {
+        // The exporter's client needs a TLS provider even for a plain address.
+        crate::install_crypto();
         let url = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()

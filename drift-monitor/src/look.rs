@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use chassis::Tx;
 use chrono::{DateTime, TimeDelta, Utc};
 use drift_stats::profile::{Outcome, Profile};
 use schemas::{ModelName, ModelVersion, Window};
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
 use transactions::{ModelDefinition, SourceError, TransactionSource};
 
 use crate::config::Config;
@@ -17,12 +15,6 @@ use crate::measure::{self, Findings, Realised};
 use crate::reference::{self, Reference};
 use crate::store::{self, Champion, Span};
 use crate::window::{self, hour_of, hours, next_hour, sum_outcomes, to_keep};
-
-/// Connections that read transactions, apart from those that hold a check's own transaction: checks that wait for
-/// each other's connections would wait for ever.
-const READERS: u32 = 4;
-/// Longest wait for one of them.
-const READER_WAIT: Duration = Duration::from_mins(1);
 
 /// What a look found.
 #[derive(Debug)]
@@ -78,10 +70,7 @@ pub struct Watch {
 impl Watch {
     /// A watch that reads from the database of `pool`.
     pub fn new(config: Config, pool: &PgPool) -> Self {
-        let readers = PgPoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(READER_WAIT)
-            .connect_lazy_with(pool.connect_options().as_ref().clone());
+        let readers = transactions::readers(pool);
         Self {
             config,
             readers,

@@ -25,7 +25,7 @@ use crate::store::{self, Move, Pending, Record, State};
 pub fn start(config: Config, context: &Context, tasks: &mut Tasks) {
     let decider = Arc::new(Decider {
         service: context.service,
-        pool: context.pool.clone(),
+        readers: transactions::readers(&context.pool),
         policy: config.policy,
         models: config
             .models
@@ -63,7 +63,9 @@ pub fn start(config: Config, context: &Context, tasks: &mut Tasks) {
 
 struct Decider {
     service: &'static str,
-    pool: PgPool,
+    /// Connections of their own: a decision holds a transaction while it counts rows, and must not wait for others
+    /// that do the same.
+    readers: PgPool,
     policy: Policy,
     models: BTreeMap<ModelName, ModelDefinition>,
     sources: SourceSettings,
@@ -422,7 +424,7 @@ impl Decider {
             return Ok(None);
         };
         let counted = async {
-            TransactionSource::open(definition, &self.pool, self.sources)
+            TransactionSource::open(definition, &self.readers, self.sources)
                 .await?
                 .count(window, as_of)
                 .await

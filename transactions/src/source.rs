@@ -7,6 +7,7 @@ use chassis::Reader;
 use chrono::{DateTime, Utc};
 use schemas::Window;
 use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 
 use crate::batch::Batch;
 use crate::catalogue::{Feature, Layout};
@@ -15,6 +16,22 @@ use crate::error::{CatalogueProblem, SourceError};
 use crate::nearest::nearest;
 use crate::rows::Knowledge;
 use crate::{parquet_file, postgres};
+
+/// Connections that read sources, per service.
+const READERS: u32 = 4;
+/// Longest wait for one of them.
+const READER_WAIT: Duration = Duration::from_secs(60);
+
+/// Connections of their own to the database of `pool`, for reading sources.
+///
+/// Whoever reads while it holds a transaction of `pool` needs them: with one pool for both, as many readers as there
+/// are connections would wait for each other.
+pub fn readers(pool: &PgPool) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(READER_WAIT)
+        .connect_lazy_with(pool.connect_options().as_ref().clone())
+}
 
 /// How sources are read.
 #[derive(Debug, Clone, Copy)]

@@ -95,7 +95,8 @@ pub struct DemoArgs {
 /// Arguments of `vigie dev`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Reads [models] and everything else from vigie.toml, except that database and broker are the private ones.\n\
+    after_help = "Reads [models] and rules from vigie.toml. Database and broker are the private ones, models are trained and\n\
+    registered here, and alerts are files: nothing leaves this machine, whatever file and environment say.\n\
     With --sample, four weeks of simulated payments that end now and a model `fraud-cards` over them are there to play with."
 )]
 pub struct DevArgs {

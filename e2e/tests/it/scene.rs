@@ -13,8 +13,8 @@ pub fn options(folder: &Path, processes: bool) -> Options {
     Options {
         source: Source::Simulator(SimulateOptions {
             days: DAYS,
-            customers: 1_500,
-            terminals: 3_000,
+            customers: 1_200,
+            terminals: 1_200,
             ..SimulateOptions::default()
         }),
         days: None,

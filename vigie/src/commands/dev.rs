@@ -10,6 +10,22 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::DevArgs;
 use crate::{demo, host};
 
+/// Variables that lead out of this machine: servers, registries and people of production. Nothing here reaches them.
+const OUTWARD: [&str; 12] = [
+    "FRAUD_DATABASE_URL",
+    "NATS_",
+    "MLFLOW_",
+    "DATABRICKS_",
+    "ALERT_",
+    "SLACK_",
+    "VIGIE__DATABASE__",
+    "VIGIE__NATS__",
+    "VIGIE__MLFLOW__",
+    "VIGIE__DATABRICKS__",
+    "VIGIE__TRAINING__BACKEND",
+    "VIGIE__NOTIFY__",
+];
+
 /// Starts private servers and all services, until Ctrl-C.
 pub async fn run(args: DevArgs, mut sources: Sources) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&args.folder).with_context(|| format!("create {}", args.folder.display()))?;
@@ -38,7 +54,8 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let database_url = stack.database_url();
     let private = format!(
-        "[database]\nurl = {:?}\n[nats]\nurl = {:?}\n[artifacts]\ndir = {:?}\n[notify]\nmailbox = {:?}\n",
+        "[database]\nurl = {:?}\n[nats]\nurl = {:?}\n[artifacts]\ndir = {:?}\n[notify]\nmailbox = {:?}\nslack_webhook = \"\"\n[notify.smtp]\nhost = \"\"\n\
+         [mlflow]\ntracking_uri = \"\"\n[training]\nbackend = \"local\"\n",
         database_url,
         stack.nats_url(),
         folder.join("artifacts").display().to_string(),
@@ -47,15 +64,8 @@ async fn serve(
     sources
         .overrides
         .push(("vigie dev's private servers".to_owned(), private));
-    // What the environment says of servers is for production.
-    for name in [
-        "FRAUD_DATABASE_URL",
-        "NATS_URL",
-        "VIGIE__DATABASE__URL",
-        "VIGIE__NATS__URL",
-    ] {
-        sources.environment.remove(name);
-        sources.dotenv.remove(name);
+    for variables in [&mut sources.environment, &mut sources.dotenv] {
+        variables.retain(|name, _| !OUTWARD.iter().any(|prefix| name.starts_with(prefix)));
     }
     if args.sample {
         let text = demo::sample::load(&database_url)

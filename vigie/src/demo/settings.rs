@@ -66,7 +66,7 @@ pub fn render(
          # With the default of 48 h the calendar alone would retrain every second day, and little would be left for drift.\n\
          [policy]\ncooldown = \"7d\"\n\n\
          [artifacts]\ndir = {artifacts:?}\n\n\
-         [training]\nseed = {seed}\nlease = \"5s\"\n\n\
+         [training]\nseed = {seed}\nlease = \"5s\"\nthreshold_window = \"2d\"\nholdout_window = \"2d\"\n\n\
          [notify]\nmailbox = {mail:?}\nrecipients = [\"fraud-team@example.org\"]\n",
         model = render_model(model),
         artifacts = folder.join("artifacts").display().to_string(),
