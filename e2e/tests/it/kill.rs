@@ -43,7 +43,6 @@ impl Disturbance for Killer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the story of the small town, which is to be tuned first"]
 async fn the_story_ends_the_same_when_every_service_is_killed_on_the_way() {
     let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
     let calm = replay(options(folders[0].path(), false), &mut Undisturbed).await;

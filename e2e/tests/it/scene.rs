@@ -1,7 +1,9 @@
 //! A short demo: a small town of cardholders whose payments are replayed through all five services.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
+use chassis::telemetry::{self, Telemetry, TelemetrySettings};
 use vigie::demo::{Disturbance, Options, Report, Source, Story};
 use vigie::simulator::SimulateOptions;
 
@@ -30,9 +32,24 @@ pub fn options(folder: &Path, processes: bool) -> Options {
     }
 }
 
+/// Traces exist only where telemetry was set up, as every program of Vigie does; once per process.
+fn trace() {
+    static TELEMETRY: OnceLock<Telemetry> = OnceLock::new();
+    TELEMETRY.get_or_init(|| {
+        let settings = TelemetrySettings {
+            otlp_endpoint: None,
+            sample: 1.0,
+            log: "warn".to_owned(),
+            json: false,
+        };
+        telemetry::init(&settings, "e2e").expect("telemetry")
+    });
+}
+
 /// Replays it.
 pub async fn replay<D: Disturbance>(options: Options, disturbance: &mut D) -> Report {
     chassis::install_crypto();
+    trace();
     match vigie::demo::run(options, &mut Story::silent(), disturbance, None).await {
         Ok(report) => report,
         Err(error) => panic!("the story broke off: {error:#}"),

@@ -5,7 +5,6 @@ use vigie::demo::Undisturbed;
 use crate::scene::{options, replay};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the small town's first model does not reach recall 0.80 yet: population and threshold are to be tuned"]
 async fn a_model_decays_is_retrained_and_everything_is_on_record() {
     let folder = tempfile::tempdir().expect("a folder");
     let report = replay(options(folder.path(), false), &mut Undisturbed).await;
