@@ -127,6 +127,7 @@ impl Handler for Monitor {
             | Event::TrainingFailed(_)
             | Event::ModelTrained(_)
             | Event::ModelValidated(_)
+            | Event::PromotionRefused(_)
             | Event::AlertSent(_)
             | Event::AlertFailed(_) => Err(HandleError::permanent(format!(
                 "{} is not for {}",

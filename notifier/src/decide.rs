@@ -11,8 +11,8 @@
 
 use schemas::events::{
     ConceptDrift, DriftChecked, DriftDetected, DriftKind, DriftSeverity, ModelPromoted, ModelValidated,
-    Priority, PromotionKind, RetrainRequested, RuleResult, TargetDrift, TrainingFailed, ValidationVerdict,
-    Verdict,
+    Priority, PromotionKind, PromotionRefusal, PromotionRefused, RetrainRequested, RuleResult, TargetDrift,
+    TrainingFailed, ValidationVerdict, Verdict,
 };
 use schemas::{Attributes, Event, ModelName, Window};
 
@@ -76,6 +76,7 @@ pub fn decide(event: &Event, attributes: &Attributes) -> Decision {
             ValidationVerdict::Passed => Decision::Silent(Silence::CandidatePassed),
         },
         Event::ModelPromoted(body) => tell(model_promoted(body, &attributes.model)),
+        Event::PromotionRefused(body) => tell(promotion_refused(body, &attributes.model)),
         // Spelled out: a new event must not compile until someone has thought.
         Event::DriftCheckRequested(_)
         | Event::RetrainAsked(_)
@@ -463,6 +464,49 @@ fn model_promoted(body: &ModelPromoted, model: &ModelName) -> Draft {
         )],
         link: None,
         occasion: format!("promoted/{model}/{}/{}", body.fence, body.version),
+    }
+}
+
+fn promotion_refused(body: &PromotionRefused, model: &ModelName) -> Draft {
+    let shown = name(model.as_str());
+    let version = name(body.version.as_str());
+    let champion = body
+        .champion
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), |version| name(version.as_str()));
+    let (severity, next) = match body.reason {
+        // The newer model is the better informed one; nobody has to act.
+        PromotionRefusal::Superseded => (
+            Severity::Low,
+            vec![say("Nothing to do: a newer decision came first.")],
+        ),
+        PromotionRefusal::Artifact
+        | PromotionRefusal::ReportIncomplete
+        | PromotionRefusal::Registry
+        | PromotionRefusal::Other => (
+            Severity::High,
+            vec![
+                say("The candidate is retired and never promoted. Once the cause is gone, ask for another:"),
+                run_retrain(model, "promotion refused before"),
+            ],
+        ),
+    };
+    Draft {
+        severity,
+        title: format!("{version} of {shown} was not promoted"),
+        what: format!(
+            "The candidate {version} passed validation and was refused at promotion. The champion of {shown} stays."
+        ),
+        as_of: body.as_of,
+        facts: vec![
+            Fact::new("Reason", &body.detail),
+            Fact::new("Kind of refusal", body.reason.as_str().replace('_', " ")),
+            Fact::new("Champion in force", champion),
+        ],
+        moved: Vec::new(),
+        next,
+        link: None,
+        occasion: format!("promotion-refused/{}", body.version),
     }
 }
 

@@ -15,6 +15,7 @@ pub const KINDS: &[EventKind] = &[
     EventKind::TrainingFailed,
     EventKind::ModelValidated,
     EventKind::ModelPromoted,
+    EventKind::PromotionRefused,
 ];
 
 /// Writes down who is to be told what.

@@ -9,8 +9,8 @@ use chassis::tasks::{DAG_TRAINING, TaskEnd, TaskTimer};
 use chassis::{Cause, Context, HandleError, Handler, Tasks, Tx};
 use chrono::{DateTime, Utc};
 use schemas::events::{
-    DriftDetected, DriftKind, ModelPromoted, ModelValidated, RetrainAsked, RetrainDeclined, RetrainRequested,
-    ValidationVerdict,
+    DriftDetected, DriftKind, ModelPromoted, ModelValidated, PromotionRefused, RetrainAsked, RetrainDeclined,
+    RetrainRequested, ValidationVerdict,
 };
 use schemas::{DecisionId, Event, EventId, ModelName, ModelVersion, Received, Window};
 use sqlx::PgPool;
@@ -118,6 +118,7 @@ impl Handler for Decider {
             }
             Event::ModelValidated(validated) => self.validated(tx, received, validated).await,
             Event::ModelPromoted(promoted) => self.promoted(tx, received, promoted).await,
+            Event::PromotionRefused(refused) => self.refused(tx, received, refused).await,
             Event::DriftCheckRequested(_)
             | Event::DriftChecked(_)
             | Event::RetrainRequested(_)
@@ -245,6 +246,25 @@ impl Decider {
         }
         state.facts.last_completed_at = state.facts.last_completed_at.max(Some(promoted.as_of));
         self.ended(tx, received, state, promoted.decision_id, promoted.as_of)
+            .await
+    }
+
+    async fn refused(
+        &self,
+        tx: &mut Tx,
+        received: &Received,
+        refused: &PromotionRefused,
+    ) -> Result<(), HandleError> {
+        let error = format!("promotion refused: {}", refused.detail);
+        let next = Move::Failed {
+            error: &error,
+            version: Some(&refused.version),
+        };
+        store::move_trigger(tx, refused.decision_id, refused.as_of, &next).await?;
+        let mut state = store::load_for_update(tx, &received.attributes.model).await?;
+        // As after a failed validation: the training itself did complete.
+        state.facts.last_completed_at = state.facts.last_completed_at.max(Some(refused.as_of));
+        self.ended(tx, received, state, refused.decision_id, refused.as_of)
             .await
     }
 

@@ -31,6 +31,7 @@ pub const SUBSCRIPTION: &[EventKind] = &[
     EventKind::ModelTrained,
     EventKind::ModelValidated,
     EventKind::ModelPromoted,
+    EventKind::PromotionRefused,
 ];
 
 /// The service.

@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use crate::Refusal;
 use crate::events::{
     AlertFailed, AlertSent, DriftCheckRequested, DriftChecked, DriftDetected, ModelPromoted, ModelTrained,
-    ModelValidated, RetrainAsked, RetrainDeclined, RetrainRequested, TrainingFailed, TrainingStarted,
+    ModelValidated, PromotionRefused, RetrainAsked, RetrainDeclined, RetrainRequested, TrainingFailed,
+    TrainingStarted,
 };
 
 /// The body of one event type.
@@ -129,6 +130,7 @@ events! {
     ModelTrained, "model.trained", "1", "A candidate exists: artefact, digest, windows, reported metrics.";
     ModelValidated, "model.validated", "1", "The candidate passed or failed validation, with the whole report.";
     ModelPromoted, "model.promoted", "1", "The candidate is champion now.";
+    PromotionRefused, "promotion.refused", "1", "A validated candidate was not promoted, for good; the champion stays.";
     AlertSent, "alert.sent", "1", "A person was told.";
     AlertFailed, "alert.failed", "1", "A person could not be told, for good.";
 }

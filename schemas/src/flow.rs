@@ -37,9 +37,11 @@ impl EventKind {
             Self::DriftCheckRequested | Self::RetrainAsked => &[VIGIE],
             Self::DriftChecked | Self::DriftDetected => &[DRIFT_MONITOR],
             Self::RetrainRequested | Self::RetrainDeclined => &[RETRAIN_DECIDER],
-            Self::TrainingStarted | Self::TrainingFailed | Self::ModelTrained | Self::ModelPromoted => {
-                &[TRAINER_BRIDGE]
-            }
+            Self::TrainingStarted
+            | Self::TrainingFailed
+            | Self::ModelTrained
+            | Self::ModelPromoted
+            | Self::PromotionRefused => &[TRAINER_BRIDGE],
             Self::ModelValidated => &[VALIDATOR],
             Self::AlertSent | Self::AlertFailed => &[NOTIFIER],
         }
@@ -50,7 +52,9 @@ impl EventKind {
         match self {
             Self::DriftCheckRequested => &[DRIFT_MONITOR],
             Self::DriftChecked => &[NOTIFIER],
-            Self::DriftDetected | Self::TrainingFailed => &[RETRAIN_DECIDER, NOTIFIER],
+            Self::DriftDetected | Self::TrainingFailed | Self::PromotionRefused => {
+                &[RETRAIN_DECIDER, NOTIFIER]
+            }
             Self::RetrainAsked | Self::TrainingStarted => &[RETRAIN_DECIDER],
             Self::RetrainRequested => &[TRAINER_BRIDGE, NOTIFIER],
             Self::ModelTrained => &[VALIDATOR, RETRAIN_DECIDER],

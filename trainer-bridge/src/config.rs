@@ -347,6 +347,12 @@ impl DatabricksAccess {
         };
         let host = section.optional_url("host", &["https", "http"])?;
         refuse_plain(&section, "host", &host);
+        if host.path() != "/" || host.query().is_some() {
+            section.problem(
+                "host",
+                "scheme and host only, e.g. `https://adb-1.2.azuredatabricks.net`: the paths of the API are added to it",
+            );
+        }
         let credentials = Credentials::Bearer(section.optional_secret("token")?);
         Some(Self {
             host,

@@ -107,7 +107,7 @@ impl BridgeHandler {
             ValidationVerdict::Failed => {
                 let notes = validated.failures.join("; ");
                 store::version::retire(tx, name.as_str(), version.as_of, &notes).await?;
-                tracing::warn!(model.name = %version.model, "candidate `{name}` failed validation: {notes}");
+                tracing::info!(model.name = %version.model, "candidate `{name}` failed validation: {notes}");
             }
             ValidationVerdict::Passed => {
                 store::version::stage(tx, name.as_str()).await?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use chassis::service::Context;
 use chassis::{Tx, outbox, telemetry};
-use schemas::events::{ModelPromoted, PromotionKind};
+use schemas::events::{ModelPromoted, PromotionKind, PromotionRefusal, PromotionRefused};
 use schemas::{ModelVersion, Share};
 use tracing::Instrument as _;
 
@@ -79,30 +79,73 @@ async fn round(context: &Context, bridge: &Bridge) -> anyhow::Result<bool> {
     Ok(true)
 }
 
+/// Why a promotion will never be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// What kind of obstacle.
+    pub reason: PromotionRefusal,
+    /// One sentence for people.
+    pub detail: String,
+}
+
+impl Obstacle {
+    const fn new(reason: PromotionRefusal, detail: String) -> Self {
+        Self { reason, detail }
+    }
+}
+
+/// What keeps a promotion from being carried out.
+enum Hindrance {
+    /// It may work later, after the server's own wish if it has one.
+    ForNow {
+        detail: String,
+        retry_after: Option<Duration>,
+    },
+    /// Asking again cannot help.
+    ForGood(Obstacle),
+}
+
+impl From<RegistryError> for Hindrance {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Transient { detail, retry_after } => Self::ForNow { detail, retry_after },
+            RegistryError::Permanent(detail) => {
+                Self::ForGood(Obstacle::new(PromotionRefusal::Registry, detail))
+            }
+        }
+    }
+}
+
 /// What stands against a promotion, if anything does; pure.
-pub fn obstacle(intent: &Intent, version: &StoredVersion, champion: Option<&Champion>) -> Option<String> {
+pub fn obstacle(intent: &Intent, version: &StoredVersion, champion: Option<&Champion>) -> Option<Obstacle> {
     let validated = &intent.validated;
     if validated.artifact.sha256 != version.artifact.sha256 {
-        return Some(format!(
-            "validated were bytes with sha256 `{}`, trained were `{}`",
-            validated.artifact.sha256, version.artifact.sha256
+        return Some(Obstacle::new(
+            PromotionRefusal::Artifact,
+            format!(
+                "validated were bytes with sha256 `{}`, trained were `{}`",
+                validated.artifact.sha256, version.artifact.sha256
+            ),
         ));
     }
     if version.status == "retired" {
-        return Some("the version was retired".to_owned());
+        let detail = "the version was retired".to_owned();
+        return Some(Obstacle::new(PromotionRefusal::Superseded, detail));
     }
     if let Some(missing) = ["recall", "precision"]
         .into_iter()
         .find(|name| metric(intent, name).is_none())
     {
-        return Some(format!(
-            "the validation passed without a {missing}, and drift is measured against it"
-        ));
+        let detail = format!("the validation passed without a {missing}, and drift is measured against it");
+        return Some(Obstacle::new(PromotionRefusal::ReportIncomplete, detail));
     }
     match champion {
-        Some(champion) if champion.fence >= intent.fence => Some(format!(
-            "stale: the champion `{}` has fence {}, this promotion has {}",
-            champion.version, champion.fence, intent.fence
+        Some(champion) if champion.fence >= intent.fence => Some(Obstacle::new(
+            PromotionRefusal::Superseded,
+            format!(
+                "stale: the champion `{}` has fence {}, this promotion has {}",
+                champion.version, champion.fence, intent.fence
+            ),
         )),
         _ => None,
     }
@@ -121,30 +164,37 @@ async fn resolve(context: &Context, bridge: &Bridge, intent: &Intent) -> anyhow:
     let Some(version) = store::version::lock(&mut tx, intent.validated.version.as_str()).await? else {
         anyhow::bail!("version `{}` is not in the table", intent.validated.version);
     };
-    if let Some(reason) = obstacle(intent, &version, champion.as_ref()) {
-        return refuse(tx, intent, &version, &reason, begun).await;
+    let at_work = AtWork {
+        context,
+        intent,
+        version: &version,
+        begun,
+    };
+    if let Some(obstacle) = obstacle(intent, &version, champion.as_ref()) {
+        return at_work.refuse(tx, champion.as_ref(), &obstacle).await;
     }
     // The registry is asked outside any transaction.
     tx.commit().await?;
     let replaces = champion.and_then(|champion| champion.registry_version);
     let promoting = promoting(intent, &version, replaces);
-    match carry_out(bridge, &promoting).await {
-        Ok(()) => finish(context, bridge, intent, &version, begun).await,
-        Err(RegistryError::Transient { detail, .. }) if intent.now >= intent.deadline => {
-            let reason = format!("it could not be carried out in time: {detail}");
-            refuse(context.pool.begin().await?, intent, &version, &reason, begun).await
-        }
-        Err(RegistryError::Transient { detail, retry_after }) => {
+    let obstacle = match carry_out(bridge, &promoting).await {
+        Ok(()) => return finish(context, bridge, &at_work).await,
+        Err(Hindrance::ForGood(obstacle)) => obstacle,
+        Err(Hindrance::ForNow { detail, .. }) if intent.now >= intent.deadline => Obstacle::new(
+            PromotionRefusal::Registry,
+            format!("it could not be carried out in time: {detail}"),
+        ),
+        Err(Hindrance::ForNow { detail, retry_after }) => {
             let after = retry_delay(intent.retries, retry_after);
             let model = &intent.model;
             tracing::warn!(model.name = %model, "promotion of model `{model}` waits {:.1} s: {detail}", after.as_secs_f64());
             store::promotion::pause(&context.pool, intent, after, &detail).await?;
-            Ok(())
+            return Ok(());
         }
-        Err(RegistryError::Permanent(reason)) => {
-            refuse(context.pool.begin().await?, intent, &version, &reason, begun).await
-        }
-    }
+    };
+    let mut tx = context.pool.begin().await?;
+    let champion = store::promotion::lock_champion(&mut tx, &intent.model).await?;
+    at_work.refuse(tx, champion.as_ref(), &obstacle).await
 }
 
 fn promoting(intent: &Intent, version: &StoredVersion, replaces: Option<String>) -> Promoting {
@@ -162,29 +212,32 @@ fn promoting(intent: &Intent, version: &StoredVersion, replaces: Option<String>)
 }
 
 /// What was validated is what is promoted: the bytes are read and hashed now, then the registry is told.
-async fn carry_out(bridge: &Bridge, promoting: &Promoting) -> Result<(), RegistryError> {
+async fn carry_out(bridge: &Bridge, promoting: &Promoting) -> Result<(), Hindrance> {
     let (artifacts, artifact) = (bridge.artifacts.clone(), promoting.artifact.clone());
     let read = tokio::task::spawn_blocking(move || artifacts.get(&artifact).map(|_| ())).await;
     match read {
         Ok(Ok(())) => {}
-        Ok(Err(error)) if error.is_transient() => return Err(RegistryError::transient(error.to_string())),
-        Ok(Err(error)) => return Err(RegistryError::Permanent(error.to_string())),
+        Ok(Err(error)) if error.is_transient() => {
+            return Err(RegistryError::transient(error.to_string()).into());
+        }
+        Ok(Err(error)) => {
+            let obstacle = Obstacle::new(PromotionRefusal::Artifact, error.to_string());
+            return Err(Hindrance::ForGood(obstacle));
+        }
         Err(error) => {
-            return Err(RegistryError::transient(format!(
-                "hashing was broken off: {error}"
-            )));
+            return Err(RegistryError::transient(format!("hashing was broken off: {error}")).into());
         }
     }
-    bridge.registry.promote(promoting).await
+    Ok(bridge.registry.promote(promoting).await?)
 }
 
-async fn finish(
-    context: &Context,
-    bridge: &Bridge,
-    intent: &Intent,
-    version: &StoredVersion,
-    begun: Instant,
-) -> anyhow::Result<()> {
+async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>) -> anyhow::Result<()> {
+    let AtWork {
+        intent,
+        version,
+        begun,
+        ..
+    } = *at_work;
     let mut tx = context.pool.begin().await?;
     let champion = store::promotion::lock_champion(&mut tx, &intent.model).await?;
     if let Some(newer) = champion
@@ -192,8 +245,9 @@ async fn finish(
         .filter(|champion| champion.fence >= intent.fence)
     {
         let newer = newer.version.clone();
-        let reason = format!("a newer decision promoted `{newer}` meanwhile");
-        refuse(tx, intent, version, &reason, begun).await?;
+        let detail = format!("a newer decision promoted `{newer}` meanwhile");
+        let obstacle = Obstacle::new(PromotionRefusal::Superseded, detail);
+        at_work.refuse(tx, champion.as_ref(), &obstacle).await?;
         return put_back(context, bridge, &newer).await;
     }
     if !store::promotion::promoted(&mut tx, intent).await? {
@@ -248,32 +302,53 @@ async fn finish(
     Ok(())
 }
 
-async fn refuse(
-    mut tx: Tx,
-    intent: &Intent,
-    version: &StoredVersion,
-    reason: &str,
+/// An intent that is being resolved.
+struct AtWork<'a> {
+    context: &'a Context,
+    intent: &'a Intent,
+    version: &'a StoredVersion,
     begun: Instant,
-) -> anyhow::Result<()> {
-    if !store::promotion::refused(&mut tx, intent, reason).await? {
-        return Ok(());
+}
+
+impl AtWork<'_> {
+    /// Ends the intent, retires the version and says so, in one transaction.
+    async fn refuse(
+        &self,
+        mut tx: Tx,
+        champion: Option<&Champion>,
+        obstacle: &Obstacle,
+    ) -> anyhow::Result<()> {
+        let (intent, version, reason) = (self.intent, self.version, obstacle.detail.as_str());
+        if !store::promotion::refused(&mut tx, intent, reason).await? {
+            return Ok(());
+        }
+        store::version::retire(&mut tx, version.version.as_str(), version.as_of, reason).await?;
+        let body = PromotionRefused {
+            version: version.version.clone(),
+            champion: champion.map(|champion| champion.version.clone()),
+            decision_id: version.decision_id.into(),
+            as_of: version.as_of,
+            reason: obstacle.reason,
+            detail: obstacle.detail.clone(),
+        };
+        let draft = announcement(&intent.model, &intent.origin, body);
+        outbox::append(&mut tx, self.context.service, draft).await?;
+        let task = TaskRow {
+            task_id: "register",
+            seconds: self.begun.elapsed().as_secs_f64(),
+            records: None,
+            error: Some(reason.to_owned()),
+        };
+        store::record_task(&mut tx, &order_of(version), &task).await?;
+        tx.commit().await.context("refuse the promotion")?;
+        tracing::error!(
+            model.name = %intent.model,
+            "did not promote `{}` of model `{}`: {reason}",
+            version.version,
+            intent.model,
+        );
+        Ok(())
     }
-    store::version::retire(&mut tx, version.version.as_str(), version.as_of, reason).await?;
-    let task = TaskRow {
-        task_id: "register",
-        seconds: begun.elapsed().as_secs_f64(),
-        records: None,
-        error: Some(reason.to_owned()),
-    };
-    store::record_task(&mut tx, &order_of(version), &task).await?;
-    tx.commit().await.context("refuse the promotion")?;
-    tracing::error!(
-        model.name = %intent.model,
-        "did not promote `{}` of model `{}`: {reason}",
-        version.version,
-        intent.model,
-    );
-    Ok(())
 }
 
 /// A stale promotion reached the registry after a newer one: the newer one is carried out again.
@@ -282,9 +357,12 @@ async fn put_back(context: &Context, bridge: &Bridge, champion: &ModelVersion) -
         return Ok(());
     };
     tracing::warn!(model.name = %intent.model, "carrying out the promotion of `{champion}` again");
-    carry_out(bridge, &promoting(&intent, &version, None))
-        .await
-        .context("put the champion back")
+    match carry_out(bridge, &promoting(&intent, &version, None)).await {
+        Ok(()) => Ok(()),
+        Err(Hindrance::ForNow { detail, .. } | Hindrance::ForGood(Obstacle { detail, .. })) => {
+            anyhow::bail!("put the champion `{champion}` back: {detail}")
+        }
+    }
 }
 
 fn order_of(version: &StoredVersion) -> Order {

@@ -1,5 +1,6 @@
 //! Stories over the whole system, against real servers.
 
+mod compose;
 mod kill;
 mod messages;
 mod scene;

@@ -10,10 +10,10 @@ use schemas::{EventKind, ModelName};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Consumer, schema, and a subject it reads.
-const READERS: [(&str, &str, &str); 5] = [
+pub const READERS: [(&str, &str, &str); 5] = [
     ("drift-monitor", "drift_monitor", "model.promoted"),
     ("retrain-decider", "retrain_decider", "retrain.asked"),
     ("trainer-bridge", "trainer_bridge", "retrain.requested"),
@@ -21,7 +21,7 @@ const READERS: [(&str, &str, &str); 5] = [
     ("notifier", "notifier", "training.failed"),
 ];
 
-fn settings(env: &TestEnv, folder: &Path) -> Sources {
+pub fn settings(env: &TestEnv, folder: &Path) -> Sources {
     let text = format!(
         "[database]\nurl = {:?}\n[nats]\nurl = {:?}\nstream_bytes_max = 33554432\n\
          [http]\ndrift_monitor = \"\"\nretrain_decider = \"\"\ntrainer_bridge = \"\"\nvalidator = \"\"\nnotifier = \"\"\n\

@@ -4,7 +4,7 @@ use notifier::alert::{Alert, FACTS_MAX, MOVEMENTS_MAX, Severity};
 use notifier::decide::{Decision, Silence, decide};
 use schemas::events::{
     AlertSent, Channel, DriftCheckRequested, DriftKind, DriftSeverity, Priority, PromotionKind,
-    ValidationVerdict, Verdict,
+    PromotionRefusal, ValidationVerdict, Verdict,
 };
 use schemas::{Event, Finite, Share};
 
@@ -79,6 +79,16 @@ fn each_event_is_told_with_its_severity() {
             samples::model_validated(ValidationVerdict::Failed).into(),
             High,
             "[HIGH] Fraud Detection Alert: candidate fraud-cards-20180720T020000Z of fraud-cards failed validation",
+        ),
+        (
+            samples::promotion_refused(PromotionRefusal::Artifact).into(),
+            High,
+            "[HIGH] Fraud Detection Alert: fraud-cards-20180720T020000Z of fraud-cards was not promoted",
+        ),
+        (
+            samples::promotion_refused(PromotionRefusal::Superseded).into(),
+            Low,
+            "[LOW] Fraud Detection Alert: fraud-cards-20180720T020000Z of fraud-cards was not promoted",
         ),
         (
             samples::model_promoted(PromotionKind::Promotion).into(),

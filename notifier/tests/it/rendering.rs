@@ -5,7 +5,7 @@ use notifier::alert::Alert;
 use notifier::decide::{Decision, decide};
 use notifier::render::mail::{Envelope, MailError, mail};
 use notifier::render::{html, slack, text};
-use schemas::events::{DriftSeverity, Priority, PromotionKind, ValidationVerdict, Verdict};
+use schemas::events::{DriftSeverity, Priority, PromotionKind, PromotionRefusal, ValidationVerdict, Verdict};
 use schemas::{AlertId, Event};
 use uuid::Uuid;
 
@@ -48,6 +48,10 @@ fn every_alert() -> Vec<(&'static str, Event)> {
         (
             "model_promoted",
             samples::model_promoted(PromotionKind::Promotion).into(),
+        ),
+        (
+            "promotion_refused",
+            samples::promotion_refused(PromotionRefusal::Artifact).into(),
         ),
     ]
 }

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use schemas::events::{
     Artifact, ConceptDrift, Confusion, DriftChecked, DriftDetected, DriftKind, DriftSeverity, FeatureDrift,
     Interval, MetricEstimate, ModelPromoted, ModelValidated, NotMeasured, Priority, PromotionKind,
-    RetrainRequested, RuleOutcome, RuleResult, TargetDrift, TrainingFailed, TrainingFailure, TriggerKind,
-    ValidationGate, ValidationVerdict, Verdict,
+    PromotionRefusal, PromotionRefused, RetrainRequested, RuleOutcome, RuleResult, TargetDrift,
+    TrainingFailed, TrainingFailure, TriggerKind, ValidationGate, ValidationVerdict, Verdict,
 };
 use schemas::{
     Attributes, CheckId, DecisionId, Event, EventId, Finite, JobId, ModelName, ModelVersion, Sha256Digest,
@@ -252,5 +252,16 @@ pub fn model_promoted(kind: PromotionKind) -> ModelPromoted {
         validated_precision: share(0.781),
         registry: "mlflow".to_owned(),
         registry_version: Some("7".to_owned()),
+    }
+}
+
+pub fn promotion_refused(reason: PromotionRefusal) -> PromotionRefused {
+    PromotionRefused {
+        version: version("fraud-cards-20180720T020000Z"),
+        champion: Some(version("fraud-cards-20180501T020000Z")),
+        decision_id: DecisionId::from(Uuid::from_u128(13)),
+        as_of: at("2018-07-20T02:00:00Z"),
+        reason,
+        detail: "the artefact has sha256 `0a4d`, expected was `dd56`".to_owned(),
     }
 }

@@ -1,4 +1,5 @@
 //! The decider against real NATS and PostgreSQL.
 
+mod regressions;
 mod scene;
 mod story;

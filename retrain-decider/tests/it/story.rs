@@ -1,9 +1,11 @@
 //! Triggers, trainings and their ends, in order, out of order, twice, and across a kill.
 
-use schemas::events::{DeclineReason, DriftSeverity, TriggerKind, ValidationVerdict};
+use schemas::events::{
+    DeclineReason, DriftSeverity, PromotionRefusal, PromotionRefused, TriggerKind, ValidationVerdict,
+};
 use schemas::{DecisionId, Event, EventKind, ModelName, Received};
 
-use crate::scene::{Scene, asked, at, drift, failed, promoted, started, trained, validated};
+use crate::scene::{Scene, asked, at, drift, failed, promoted, started, trained, validated, version};
 
 fn requested(received: &Received) -> DecisionId {
     match &received.event {
@@ -218,6 +220,38 @@ async fn a_rejected_candidate_ends_the_training_and_counts_for_the_cooldown() {
     );
     scene.set_clock(at(26)).await;
     assert_eq!(declined(&scene.said_after(2).await[1]), DeclineReason::Cooldown);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_promotion_ends_the_training_and_frees_the_model() {
+    let scene = Scene::new(72_000).await;
+    let replica = scene.start().await;
+    scene.set_clock(at(2)).await;
+    let decision = requested(&scene.said_after(1).await[0]);
+    scene.publish("trained", trained(decision, 2, "v1")).await;
+    scene
+        .publish("passed", validated(decision, 2, "v1", ValidationVerdict::Passed))
+        .await;
+    let refused = PromotionRefused {
+        version: version("v1"),
+        champion: None,
+        decision_id: decision,
+        as_of: at(2),
+        reason: PromotionRefusal::Artifact,
+        detail: "one byte differs".to_owned(),
+    };
+    let id = scene.publish("refused", refused).await;
+    scene.handled(id).await;
+    let triggers = scene.triggers().await;
+    assert_eq!(triggers[0].0, "failed");
+    assert_eq!(
+        triggers[0].2.as_deref(),
+        Some("promotion refused: one byte differs")
+    );
+    // Free again: an operator need not wait for the training to be given up.
+    scene.publish("asked", asked(3, true)).await;
+    requested(&scene.said_after(2).await[1]);
     replica.stop().await;
 }
 

@@ -7,6 +7,7 @@ mod drift_detected;
 mod model_promoted;
 mod model_trained;
 mod model_validated;
+mod promotion_refused;
 mod retrain_asked;
 mod retrain_declined;
 mod retrain_requested;
@@ -23,6 +24,7 @@ pub use model_trained::{Artifact, ModelTrained, ReportedMetric};
 pub use model_validated::{
     Confusion, Interval, MetricEstimate, ModelValidated, ValidationGate, ValidationVerdict,
 };
+pub use promotion_refused::{PromotionRefusal, PromotionRefused};
 pub use retrain_asked::RetrainAsked;
 pub use retrain_declined::{DeclineReason, RetrainDeclined};
 pub use retrain_requested::{Priority, RetrainRequested, TriggerKind};

@@ -160,6 +160,7 @@ golden! {
     "model.trained.v1",
     "model.validated.v1",
     "model.promoted.v1",
+    "promotion.refused.v1",
     "alert.sent.v1",
     "alert.failed.v1",
 }

@@ -243,6 +243,7 @@ fn words_that_a_later_release_adds_are_accepted_where_the_reader_has_a_catch_all
         (EventKind::AlertSent, "/channel"),
         (EventKind::TrainingFailed, "/failure"),
         (EventKind::RetrainDeclined, "/reason"),
+        (EventKind::PromotionRefused, "/reason"),
     ];
     for (kind, pointer) in cases {
         let mut data = sample(kind);

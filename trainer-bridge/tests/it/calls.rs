@@ -10,6 +10,10 @@ use serde_json::Value;
 use trainer_bridge::http::{CallError, Credentials, Endpoint};
 
 async fn endpoint() -> Endpoint {
+    endpoint_with(Duration::from_secs(10)).await
+}
+
+async fn endpoint_with(timeout: Duration) -> Endpoint {
     chassis::install_crypto();
     let router = Router::new()
         .route(
@@ -17,6 +21,7 @@ async fn endpoint() -> Endpoint {
             get(|| async { (StatusCode::FOUND, [(header::LOCATION, "/base/fine")]) }),
         )
         .route("/base/fine", get(|| async { "{}" }))
+        .route("/base/silent", get(std::future::pending::<&'static str>))
         .route(
             "/base/huge",
             get(|| async { format!("\"{}\"", "x".repeat(9 * 1024 * 1024)) }),
@@ -45,7 +50,7 @@ async fn endpoint() -> Endpoint {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let base = format!("http://{}/base/", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Endpoint::new(base.parse().unwrap(), Credentials::None, Duration::from_secs(10)).unwrap()
+    Endpoint::new(base.parse().unwrap(), Credentials::None, timeout).unwrap()
 }
 
 #[tokio::test]
@@ -77,6 +82,13 @@ async fn answers_are_fine_or_worth_another_try_or_not() {
         get("/limit").await.unwrap_err().is_transient(),
         "the code says more than the status"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up_and_worth_another_try() {
+    let endpoint = endpoint_with(Duration::from_millis(200)).await;
+    let error = endpoint.get::<Value>("/silent", &[]).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
 }
 
 #[tokio::test]

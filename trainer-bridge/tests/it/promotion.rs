@@ -1,6 +1,6 @@
 //! Promotions: once, never over a newer one, and only the bytes that were validated.
 
-use schemas::events::ValidationVerdict;
+use schemas::events::{PromotionRefusal, ValidationVerdict};
 
 use crate::scene::{QUICK, Scene, day, validated, with_other_digest};
 
@@ -86,6 +86,11 @@ async fn champions_follow_each_other_and_a_stale_one_is_refused() {
         Some(third.version.as_str())
     );
     assert_eq!(scene.said(schemas::EventKind::ModelPromoted).await.len(), 2);
+    let told = scene.refused(1).await;
+    assert_eq!(
+        (told.reason, told.champion),
+        (PromotionRefusal::Superseded, Some(third.version.clone()))
+    );
     let retired = "select count(*) from public.model_versions where deployment_status = 'retired' and retired_at is not null";
     assert_eq!(scene.count(retired).await, 2);
     replica.stop().await;
@@ -119,6 +124,17 @@ async fn one_byte_swapped_between_validation_and_promotion_is_refused() {
     assert!(reason.contains(trained.artifact.sha256.as_str()), "{reason}");
     assert!(reason.contains(scoring::digest_of(&bytes).as_str()), "{reason}");
     assert_eq!(scene.said(schemas::EventKind::ModelPromoted).await.len(), 0);
+    let told = scene.refused(1).await;
+    assert_eq!(
+        (told.version, told.decision_id, told.reason, told.detail),
+        (
+            trained.version.clone(),
+            trained.decision_id,
+            PromotionRefusal::Artifact,
+            reason
+        )
+    );
+    assert_eq!(told.champion, None);
     scene
         .until("select deployment_status from public.model_versions", "retired")
         .await;

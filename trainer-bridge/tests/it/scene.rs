@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use local_stack::TestEnv;
 use schemas::events::{
     Artifact, Confusion, MetricEstimate, ModelPromoted, ModelTrained, ModelValidated, Priority,
-    RetrainRequested, TrainingFailed, TrainingStarted, TriggerKind, ValidationVerdict,
+    PromotionRefused, RetrainRequested, TrainingFailed, TrainingStarted, TriggerKind, ValidationVerdict,
 };
 use schemas::{
     Attributes, DecisionId, Event, EventBody, EventId, EventKind, ModelName, ModelVersion, Received, Share,
@@ -252,6 +252,13 @@ impl Scene {
         match self.heard(EventKind::ModelPromoted, count).await.event {
             Event::ModelPromoted(body) => body,
             other => panic!("not a promotion: {other:?}"),
+        }
+    }
+
+    pub async fn refused(&self, count: usize) -> PromotionRefused {
+        match self.heard(EventKind::PromotionRefused, count).await.event {
+            Event::PromotionRefused(body) => body,
+            other => panic!("not a refusal: {other:?}"),
         }
     }
 

@@ -63,6 +63,29 @@ fn every_mistake_is_named_at_once_with_its_setting() {
 }
 
 #[test]
+fn a_host_with_a_path_is_refused_before_any_call_is_made() {
+    let with_host = |host| {
+        let environment = [
+            ("DATABRICKS_HOST", host),
+            ("DATABRICKS_TOKEN", "x"),
+            ("DATABRICKS_TRAINING_JOB_ID", "1"),
+        ];
+        check("", &environment)
+    };
+    assert_eq!(with_host("https://adb-1.2.azuredatabricks.net/"), Ok(()));
+    for host in [
+        "https://adb-1.2.azuredatabricks.net/api/2.2",
+        "https://adb-1.2.azuredatabricks.net/?o=42",
+    ] {
+        let problems = with_host(host).unwrap_err();
+        assert!(
+            problems.contains("databricks.host") && problems.contains("scheme and host only"),
+            "{problems}"
+        );
+    }
+}
+
+#[test]
 fn a_token_does_not_travel_in_the_clear() {
     let plain = [
         ("DATABRICKS_HOST", "http://adb.example"),

@@ -23,12 +23,14 @@ pub fn sentence(event: &Event) -> String {
                 format!("drifted: {} ({} rows)", kinds.join(", "), checked.rows)
             }
             Verdict::Unknown => {
-                let why: Vec<&str> = checked
+                // Each kind of drift has its own reason, often the same one.
+                let mut why: Vec<&str> = checked
                     .not_measured
                     .iter()
                     .filter(|missing| missing.blocks_verdict)
                     .map(|missing| missing.detail.as_str())
                     .collect();
+                why.dedup();
                 format!("unknown, could not look: {}", why.join("; "))
             }
         },
@@ -91,6 +93,14 @@ pub fn sentence(event: &Event) -> String {
             started.backend, started.attempt
         ),
         Event::TrainingFailed(failed) => format!("no model ({}): {}", failed.failure.as_str(), failed.detail),
+        Event::PromotionRefused(refused) => {
+            format!(
+                "{} was NOT promoted ({}): {}",
+                refused.version,
+                refused.reason.as_str(),
+                refused.detail
+            )
+        }
         Event::ModelTrained(trained) => format!(
             "candidate {}: {} on {} rows ({} frauds) of {}, threshold {:.3}, {:.1} s",
             trained.version,

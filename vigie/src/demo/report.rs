@@ -336,7 +336,8 @@ fn note(report: &mut Report, received: &Received, events: &[Received]) {
         | Event::RetrainAsked(_)
         | Event::RetrainRequested(_)
         | Event::TrainingStarted(_)
-        | Event::TrainingFailed(_) => {}
+        | Event::TrainingFailed(_)
+        | Event::PromotionRefused(_) => {}
     }
 }
 
@@ -391,7 +392,7 @@ impl Report {
     fn describe_models(&self, text: &mut String) {
         let _ = writeln!(
             text,
-            "\n{:<24} {:<17} {:<20} {:>7} {:>9} {:>7} {:>7} {:>9}  outcome",
+            "\n{:<27} {:<17} {:<20} {:>7} {:>9} {:>7} {:>7} {:>9}  outcome",
             "model", "as of", "algorithm", "recall", "precision", "F1", "AP", "threshold"
         );
         for model in &self.models {
@@ -403,7 +404,7 @@ impl Report {
             };
             let _ = writeln!(
                 text,
-                "{:<24} {:<17} {:<20} {:>7} {:>9} {:>7} {:>7} {:>9.3}  {}",
+                "{:<27} {:<17} {:<20} {:>7} {:>9} {:>7} {:>7} {:>9.3}  {}",
                 model.version,
                 model.as_of.format("%Y-%m-%d %H:%M"),
                 model.algorithm,

@@ -2,14 +2,14 @@
 //!
 //! It listens like any plain subscriber; nothing here is needed for the demo to work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
 use local_stack::Progress;
-use schemas::events::{DeclineReason, DriftSeverity, Verdict};
+use schemas::events::{DeclineReason, DriftKind, DriftSeverity, Verdict};
 use schemas::{Event, EventKind, Received};
 use tokio::sync::mpsc;
 
@@ -24,6 +24,8 @@ pub struct Story {
     client: Option<async_nats::Client>,
     last_verdict: Option<Verdict>,
     last_severity: Option<DriftSeverity>,
+    /// Kinds of drift that were told since the last promotion.
+    told_kinds: BTreeSet<DriftKind>,
     last_decline: Option<DeclineReason>,
     held_back: u64,
     checks: BTreeMap<&'static str, u64>,
@@ -49,6 +51,7 @@ impl Story {
             client: None,
             last_verdict: None,
             last_severity: None,
+            told_kinds: BTreeSet::new(),
             last_decline: None,
             held_back: 0,
             checks: BTreeMap::new(),
@@ -161,13 +164,15 @@ impl Story {
                 let changed = self.last_verdict.replace(checked.verdict) != Some(checked.verdict);
                 // A drift tells its own story.
                 if changed && checked.verdict != Verdict::Drifted {
-                    self.last_severity = None;
+                    self.forget_drift();
                     self.line(received, checked.as_of);
                 }
             }
             Event::DriftDetected(drift) => {
                 let changed = self.last_severity.replace(drift.severity) != Some(drift.severity);
-                if changed || drift.consecutive == 1 {
+                let kinds = self.told_kinds.len();
+                self.told_kinds.extend(&drift.kinds);
+                if changed || drift.consecutive == 1 || self.told_kinds.len() > kinds {
                     self.line(received, drift.as_of);
                 }
             }
@@ -189,9 +194,10 @@ impl Story {
             Event::ModelTrained(trained) => self.line(received, trained.as_of),
             Event::ModelValidated(validated) => self.line(received, validated.as_of),
             Event::ModelPromoted(promoted) => {
-                self.last_severity = None;
+                self.forget_drift();
                 self.line(received, promoted.as_of);
             }
+            Event::PromotionRefused(refused) => self.line(received, refused.as_of),
             Event::DriftCheckRequested(asked) => self.line(received, asked.as_of),
             Event::RetrainAsked(asked) => self.line(received, asked.as_of),
             Event::AlertSent(_) | Event::AlertFailed(_) => {
@@ -204,6 +210,12 @@ impl Story {
                 ));
             }
         }
+    }
+
+    /// What comes next is news again.
+    fn forget_drift(&mut self) {
+        self.last_severity = None;
+        self.told_kinds.clear();
     }
 
     fn held_back_line(&mut self) {
@@ -234,7 +246,11 @@ impl Story {
         if std::mem::take(&mut self.status_shown) {
             eprint!("\r{:<32}\r", "");
         }
-        println!("{line}");
+        // Whoever listens may leave; the replay goes on and its report is kept.
+        if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+            tracing::debug!("nobody hears the story: {error}");
+            self.silent = true;
+        }
     }
 
     /// The servers stay up: how to look around.
