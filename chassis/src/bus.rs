@@ -8,8 +8,7 @@ use tokio::sync::watch;
 
 use crate::settings::Reader;
 
-/// The stream of events.
-pub const STREAM: &str = "VIGIE";
+pub use schemas::flow::STREAM;
 /// The stream of parked messages.
 pub const STREAM_DEAD: &str = "VIGIE_DEAD";
 /// The tripwire: any message in it is a bug.

@@ -60,6 +60,15 @@ impl DatabaseSettings {
     }
 }
 
+/// Names of the views in `public` that people query.
+const PUBLISHED: [&str; 5] = [
+    "airflow_task_metrics",
+    "drift_checks",
+    "drift_metrics",
+    "model_versions",
+    "retraining_triggers",
+];
+
 /// Connects, checks the server's version and puts the service's schema first on the search path.
 ///
 /// # Errors
@@ -129,6 +138,7 @@ async fn migrate_locked(
     schema: &str,
     own: &Migrator,
 ) -> anyhow::Result<()> {
+    refuse_tables_in_the_way(connection).await?;
     // The schema's name is a constant of the service, never a setting.
     connection
         .execute(AssertSqlSafe(format!("create schema if not exists {schema}")))
@@ -151,6 +161,31 @@ async fn migrate_locked(
         .await
         .context("publish airflow_task_metrics")?;
     Ok(())
+}
+
+/// A database of the pipelines that Vigie replaces has tables of these names; its rows are not ours to touch.
+async fn refuse_tables_in_the_way(connection: &mut sqlx::PgConnection) -> anyhow::Result<()> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select relname::text from pg_class where relnamespace = 'public'::regnamespace \
+         and relkind in ('r', 'p', 'f') and relname = any($1) order by 1",
+    )
+    .bind(&PUBLISHED[..])
+    .fetch_all(&mut *connection)
+    .await
+    .context("look for tables that are in the way")?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let renamings: Vec<String> = tables
+        .iter()
+        .map(|table| format!("alter table public.{table} rename to {table}_before;"))
+        .collect();
+    bail!(
+        "the database already has tables under names that Vigie shows its own records by ({}); nothing was changed. Keep their rows \
+         under other names and start again: {}",
+        tables.join(", "),
+        renamings.join(" ")
+    )
 }
 
 /// `public.airflow_task_metrics`: the union of every service's `task_run`.

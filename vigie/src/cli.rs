@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use schemas::ModelName;
 
+use crate::simulator::SimulateOptions;
+
 /// Keeps a production fraud model healthy: watches for drift, decides on retraining, has the model trained,
 /// validates it, promotes it, and tells people.
 #[derive(Debug, Parser)]
@@ -23,10 +25,10 @@ use schemas::ModelName;
 )]
 pub struct Cli {
     /// Settings file; else VIGIE_CONFIG, else ./vigie.toml if it exists.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub config: Option<PathBuf>,
     /// How results are written.
-    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text, help_heading = "Everywhere")]
     pub output: Output,
     /// What to do.
     #[command(subcommand)]
@@ -194,23 +196,37 @@ pub struct TailArgs {
 
 /// Arguments of `vigie simulate`.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "Drifts, each from a day on (day 0 is the first):\n  \
+    amount-shift:factor=1.6,day=40      everybody spends 1.6 times as much (0.1 to 10)\n  \
+    fraud-pattern:cards=3,day=40        a new fraud: three stolen cards a night, many small payments (1 to 1000)\n  \
+    category-change:share=0.4,day=40    this share of merchants moves to a category that did not exist (0 to 1)\n  \
+    missing-column:column=tx_amount,share=1,day=40\n  \
+    \u{20}                                   this share of a feature's values is missing (0 to 1)\n\n\
+    Examples:\n  \
+    vigie simulate --out payments.parquet\n  \
+    vigie simulate --out drifted.parquet --days 60 --drift amount-shift:factor=1.6,day=40\n\n\
+    The process is that of the Fraud Detection Handbook: amounts above a limit, compromised terminals and leaked cards are\n\
+    fraud; labels are known one day later.")]
 pub struct SimulateArgs {
     /// The file to write.
     #[arg(long, value_name = "FILE.parquet")]
     pub out: PathBuf,
-    /// Days of payments.
-    #[arg(long)]
-    pub days: Option<u32>,
-    /// Cardholders.
-    #[arg(long)]
-    pub customers: Option<u32>,
-    /// Terminals.
-    #[arg(long)]
-    pub terminals: Option<u32>,
+    /// Days of payments, 1 to 3650.
+    #[arg(long, default_value_t = SimulateOptions::default().days)]
+    pub days: u32,
+    /// Days that are simulated before the first one written, 0 to 365: windows fill and frauds become common meanwhile.
+    #[arg(long, value_name = "DAYS", default_value_t = SimulateOptions::default().warm_up_days)]
+    pub warm_up_days: u32,
+    /// Cardholders, 10 to 200000; each pays about twice a day.
+    #[arg(long, default_value_t = SimulateOptions::default().customers)]
+    pub customers: u32,
+    /// Terminals, 10 to 200000.
+    #[arg(long, default_value_t = SimulateOptions::default().terminals)]
+    pub terminals: u32,
     /// The same seed gives the same payments, for ever.
-    #[arg(long)]
-    pub seed: Option<u64>,
-    /// Plant a drift, e.g. `amount-shift:factor=1.6,day=40`; may be repeated.
+    #[arg(long, default_value_t = SimulateOptions::default().seed)]
+    pub seed: u64,
+    /// Plant a drift, see below; may be repeated.
     #[arg(long = "drift", value_name = "KIND:KEY=VALUE,…")]
     pub drifts: Vec<String>,
 }

@@ -94,6 +94,31 @@ async fn a_table_of_somebody_else_with_the_same_name_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tables_of_the_pipelines_before_are_not_touched_and_named_all_at_once() {
+    let bench = Bench::new().await;
+    let settings = Bench::database_settings(&bench.env.database_url);
+    let pool = db::connect(&settings, "toy", "toy").await.unwrap();
+    pool.execute(
+        "create table public.drift_metrics (id int); insert into public.drift_metrics values (1); \
+         create table public.airflow_task_metrics (id int)",
+    )
+    .await
+    .unwrap();
+    let refusal = format!("{:#}", db::migrate(&pool, "toy", &MIGRATOR).await.unwrap_err());
+    assert!(
+        refusal.contains("(airflow_task_metrics, drift_metrics)"),
+        "{refusal}"
+    );
+    let advice = refusal.split_once("start again: ").expect(&refusal).1.to_owned();
+    pool.execute(sqlx::AssertSqlSafe(advice)).await.unwrap();
+    db::migrate(&pool, "toy", &MIGRATOR).await.unwrap();
+    assert_eq!(
+        count(&pool, "select count(*) from public.drift_metrics_before").await,
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn services_that_start_together_migrate_one_after_the_other() {
     let bench = Bench::new().await;
     let settings = Bench::database_settings(&bench.env.database_url);

@@ -9,14 +9,13 @@ use crate::simulator::{self, SimulateOptions};
 
 /// Writes simulated payments to a Parquet file.
 pub fn run(output: Output, args: &SimulateArgs) -> anyhow::Result<ExitCode> {
-    let default = SimulateOptions::default();
     let options = SimulateOptions {
-        days: args.days.unwrap_or(default.days),
-        customers: args.customers.unwrap_or(default.customers),
-        terminals: args.terminals.unwrap_or(default.terminals),
-        seed: args.seed.unwrap_or(default.seed),
-        start: default.start,
-        warm_up_days: default.warm_up_days,
+        days: args.days,
+        customers: args.customers,
+        terminals: args.terminals,
+        seed: args.seed,
+        start: SimulateOptions::default().start,
+        warm_up_days: args.warm_up_days,
         drifts: args
             .drifts
             .iter()
