@@ -65,6 +65,37 @@ pub struct DriftSummary {
     pub checks: u64,
 }
 
+/// Stable checks in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Calm {
+    /// The first of them.
+    pub first: DateTime<Utc>,
+    /// The last of them.
+    pub last: DateTime<Utc>,
+    /// How many, count.
+    pub checks: u64,
+}
+
+/// The longest run of stable checks; of equally long ones the first.
+fn calm(mut checks: Vec<(DateTime<Utc>, Verdict)>) -> Option<Calm> {
+    checks.sort_by_key(|(as_of, _)| *as_of);
+    let mut longest: Option<Calm> = None;
+    for run in checks.chunk_by(|(_, a), (_, b)| a == b) {
+        let (Some((first, Verdict::Stable)), Some((last, _))) = (run.first(), run.last()) else {
+            continue;
+        };
+        let found = Calm {
+            first: *first,
+            last: *last,
+            checks: run.len() as u64,
+        };
+        if longest.is_none_or(|known| known.checks < found.checks) {
+            longest = Some(found);
+        }
+    }
+    longest
+}
+
 /// The whole story in numbers.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -82,6 +113,8 @@ pub struct Report {
     pub ended_at: Option<DateTime<Utc>>,
     /// Verdicts of the checks after the last promotion, count by word.
     pub after_last_promotion: BTreeMap<String, u64>,
+    /// The longest run of stable checks.
+    pub calm: Option<Calm>,
     /// Rows of the four tables.
     pub rows: BTreeMap<String, i64>,
     /// Answers of the document's two queries.
@@ -160,6 +193,7 @@ pub async fn collect(
         last_promotion: None,
         ended_at: None,
         after_last_promotion: BTreeMap::new(),
+        calm: None,
         rows: BTreeMap::new(),
         answers: Vec::new(),
         alerts_sent: 0,
@@ -186,6 +220,11 @@ pub async fn collect(
             }
         }
     }
+    let checks = events.iter().filter_map(|received| match &received.event {
+        Event::DriftChecked(checked) => Some((checked.as_of, checked.verdict)),
+        _ => None,
+    });
+    report.calm = calm(checks.collect());
     report.models.sort_by_key(|model| model.as_of);
     report.fingerprint = report
         .models
@@ -385,6 +424,15 @@ impl Report {
                 counts(&self.after_last_promotion)
             );
         }
+        if let Some(calm) = self.calm {
+            let _ = writeln!(
+                text,
+                "Longest calm: {} stable checks in a row, {} to {}",
+                calm.checks,
+                calm.first.format("%Y-%m-%d %H:%M"),
+                calm.last.format("%Y-%m-%d %H:%M")
+            );
+        }
         self.describe_tables(&mut text);
         text
     }
@@ -516,4 +564,43 @@ fn grid(rows: &[Value]) -> String {
     let hidden = first.len() - columns.len();
     let _ = writeln!(text, "({} rows; {hidden} more columns)", rows.len());
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_calm_is_of_stable_checks_only_whatever_their_order() {
+        let at = |hour: i64| DateTime::<Utc>::UNIX_EPOCH + chrono::TimeDelta::hours(hour);
+        let checks = |words: &str| -> Vec<(DateTime<Utc>, Verdict)> {
+            (0..)
+                .zip(words.chars())
+                .map(|(hour, word)| {
+                    let verdict = match word {
+                        's' => Verdict::Stable,
+                        'd' => Verdict::Drifted,
+                        _ => Verdict::Unknown,
+                    };
+                    (at(hour), verdict)
+                })
+                .collect()
+        };
+        for (words, expected) in [
+            ("", None),
+            ("ddu", None),
+            ("s", Some((0, 0, 1))),
+            ("ssdsssuss", Some((3, 5, 3))),
+            ("ssdddddss", Some((0, 1, 2))),
+        ] {
+            let expected = expected.map(|(first, last, checks)| Calm {
+                first: at(first),
+                last: at(last),
+                checks,
+            });
+            let mut shuffled = checks(words);
+            shuffled.reverse();
+            assert_eq!(calm(shuffled), expected, "{words}");
+        }
+    }
 }
