@@ -61,7 +61,7 @@ async fn without_drift_the_hourly_checks_are_stable_recorded_and_done_once() {
         )
         .await;
     assert_eq!(tasks, 13 * 5);
-    let said = scene.said().await;
+    let said = scene.recorded().await;
     assert!(
         said.iter()
             .all(|received| received.attributes.kind == EventKind::DriftChecked)

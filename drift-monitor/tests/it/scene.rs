@@ -1,36 +1,16 @@
 //! A monitor with its servers, a table of payments, and everybody else played by the test.
 
-use std::future::Future;
-use std::time::{Duration, Instant};
+use std::ops::Deref;
 
-use chassis::Sources;
 use chrono::{DateTime, TimeDelta, Utc};
 use drift_monitor::DriftMonitor;
-use local_stack::TestEnv;
 use schemas::events::{
     Artifact, DriftCheckRequested, DriftChecked, DriftDetected, ModelPromoted, PromotionKind,
 };
 use schemas::{
-    Attributes, DecisionId, Event, EventBody, EventId, ModelName, ModelVersion, Received, Sha256Digest,
-    Share, TraceContext, Window,
+    DecisionId, Event, EventBody, EventId, ModelName, ModelVersion, Received, Sha256Digest, Share, Window,
 };
-use sqlx::{AssertSqlSafe, Executor as _, PgPool};
-use tokio_util::sync::CancellationToken;
-
-/// Longest wait for anything; reached only when a test fails.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Asks again and again until there is an answer.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
+use service_bench::{Bench, Replica, eventually};
 
 /// Hour of the story; hour 0 is midnight of 2 March 2026.
 pub fn at(hour: i64) -> DateTime<Utc> {
@@ -53,25 +33,23 @@ const COLUMNS: &str = "time = \"tx_time\"\nlabel = \"is_fraud\"\nlabel_time = \"
                        score = \"score\"\nid = \"transaction_id\"\n";
 
 pub struct Scene {
-    env: TestEnv,
-    pub pool: PgPool,
-    nats: async_nats::Client,
+    pub bench: Bench,
     model: String,
+}
+
+impl Deref for Scene {
+    type Target = Bench;
+    fn deref(&self) -> &Bench {
+        &self.bench
+    }
 }
 
 impl Scene {
     /// Servers and payments, one a minute, of hours -600 to 400: amount, channel, a weekday that is not watched,
     /// one fraud in twenty, labels after a day, and scores with recall 0.88 and precision 0.90 at 0.5.
     pub async fn new() -> Self {
-        chassis::install_crypto();
-        let env = TestEnv::new().await;
-        let pool = PgPool::connect(&env.database_url)
-            .await
-            .expect("connect to PostgreSQL");
         let scene = Self {
-            nats: async_nats::connect(&env.nats_url).await.expect("connect to NATS"),
-            env,
-            pool,
+            bench: Bench::new("drift-monitor").await,
             model: format!(
                 "source = \"postgres\"\ntable = \"bank.payment\"\n{COLUMNS}\
                  features = [\"amount\", \"channel\", \"weekday\"]\nnot_monitored = [\"weekday\"]\n"
@@ -108,13 +86,6 @@ impl Scene {
         self
     }
 
-    pub async fn run(&self, sql: &str) {
-        self.pool
-            .execute(AssertSqlSafe(sql.to_owned()))
-            .await
-            .unwrap_or_else(|error| panic!("{error}\nin {sql}"));
-    }
-
     /// Changes payments of hours `[from, to)`.
     pub async fn change(&self, from: i64, to: i64, set: &str) {
         self.run(&format!(
@@ -125,89 +96,22 @@ impl Scene {
         .await;
     }
 
-    fn sources(&self) -> Sources {
-        let text = format!(
-            "[database]\nurl = {:?}\n[nats]\nurl = {:?}\nstream_bytes_max = 16777216\n[http]\ndrift_monitor = \"\"\n\
-             [clock]\nsource = \"replay\"\n[drift]\nlateness = \"0s\"\n[models.fraud-cards]\n{}",
-            self.env.database_url, self.env.nats_url, self.model
-        );
-        Sources {
-            overrides: vec![("the test".to_owned(), text)],
-            ..Sources::default()
-        }
-    }
-
     /// Starts a replica inside this process.
     pub async fn start(&self) -> Replica {
-        let stop = CancellationToken::new();
-        let (sources, token) = (self.sources(), stop.clone());
-        let task = tokio::spawn(async move { chassis::launch::<DriftMonitor>(&sources, token).await });
-        eventually("the monitor's table", || async {
-            sqlx::query("select 1 from drift_monitor.check_run")
-                .fetch_optional(&self.pool)
-                .await
-                .ok()
-        })
-        .await;
-        let jetstream = async_nats::jetstream::new(self.nats.clone());
-        eventually("the stream of events", || async {
-            jetstream.get_stream("VIGIE").await.ok()
-        })
-        .await;
-        Replica { stop, task }
+        let settings = format!(
+            "[clock]\nsource = \"replay\"\n[drift]\nlateness = \"0s\"\n[models.fraud-cards]\n{}",
+            self.model
+        );
+        self.bench.start::<DriftMonitor>(&settings).await
     }
 
     pub async fn set_clock(&self, hour: i64) {
-        chassis::clock::set_replay_clock(&self.pool, at(hour))
-            .await
-            .expect("set the clock");
+        self.bench.set_clock(at(hour)).await;
     }
 
     /// Publishes an event as another service would; the same name gives the same event id.
     pub async fn publish(&self, name: &str, body: impl EventBody) -> EventId {
-        self.publish_about(name, &model(), body).await
-    }
-
-    pub async fn publish_about<B: EventBody>(&self, name: &str, model: &ModelName, body: B) -> EventId {
-        let id = EventId::of_key(name);
-        let attributes = Attributes {
-            id,
-            source: "/vigie/test".to_owned(),
-            kind: B::KIND,
-            time: at(0),
-            model: model.clone(),
-            correlation_id: id,
-            causation_id: None,
-            trace: TraceContext::default(),
-        };
-        let mut headers = async_nats::HeaderMap::new();
-        for (name, value) in attributes.to_headers() {
-            headers.insert(name, value.as_str());
-        }
-        // A duplicate is to reach the consumer, not to be caught by the broker.
-        headers.insert("Nats-Msg-Id", EventId::fresh().to_string().as_str());
-        let event: Event = body.into();
-        let jetstream = async_nats::jetstream::new(self.nats.clone());
-        let data = event.to_json().expect("JSON");
-        let ack = jetstream
-            .publish_with_headers(B::KIND.subject(), headers, data.into())
-            .await
-            .expect("publish");
-        ack.await.expect("an ack");
-        id
-    }
-
-    /// Waits until the monitor has dealt with this event, one way or the other.
-    pub async fn handled(&self, id: EventId) {
-        eventually(&format!("a receipt for {id}"), || async {
-            sqlx::query("select 1 from drift_monitor.inbox where event_id = $1")
-                .bind(id.uuid())
-                .fetch_optional(&self.pool)
-                .await
-                .ok()
-                .flatten()
-        })
-        .await;
+        self.bench.publish(name, &model(), body).await
     }
 
     pub async fn promote(&self, promoted: ModelPromoted) {
@@ -230,7 +134,7 @@ impl Scene {
         };
         let id = self.publish(name, asked).await;
         self.handled(id).await;
-        let said = self.said().await;
+        let said = self.recorded().await;
         let loop_of = |received: &&Received| received.attributes.correlation_id == id;
         let mut answer = Checked {
             checked: None,
@@ -246,26 +150,9 @@ impl Scene {
         answer
     }
 
-    /// The events that the monitor has recorded so far, in order.
-    pub async fn said(&self) -> Vec<Received> {
-        let rows: Vec<(serde_json::Value, Vec<u8>)> = sqlx::query_as(
-            "select headers, data from drift_monitor.outbox where subject not like 'dead.%' order by seq",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .expect("the outbox");
-        rows.iter()
-            .map(|(headers, data)| {
-                let pairs = headers.as_object().expect("headers").iter();
-                schemas::decode(pairs.filter_map(|(n, v)| Some((n.as_str(), v.as_str()?))), data)
-                    .expect("an event")
-            })
-            .collect()
-    }
-
     /// Waits until so many checks are recorded, and returns instant, verdict and severity of each, oldest first.
     pub async fn checks(&self, count: usize) -> Vec<(DateTime<Utc>, String, Option<String>)> {
-        eventually(&format!("{count} checks"), || async {
+        eventually(&format!("{count} checks"), async || {
             let rows: Vec<(DateTime<Utc>, String, Option<String>)> =
                 sqlx::query_as("select as_of, verdict, severity from drift_checks order by as_of")
                     .fetch_all(&self.pool)
@@ -274,13 +161,6 @@ impl Scene {
             (rows.len() >= count).then_some(rows)
         })
         .await
-    }
-
-    pub async fn count(&self, query: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
-            .fetch_one(&self.pool)
-            .await
-            .unwrap_or_else(|error| panic!("{error}\nin {query}"))
     }
 }
 
@@ -320,24 +200,6 @@ impl Checked {
         missing
             .map(|missing| (missing.reason.clone(), missing.blocks_verdict))
             .collect()
-    }
-}
-
-pub struct Replica {
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<anyhow::Result<()>>,
-}
-
-impl Replica {
-    pub async fn stop(self) {
-        self.stop.cancel();
-        self.task.await.expect("no panic").expect("a clean end");
-    }
-
-    /// Ends it wherever it is, as `kill -9` would.
-    pub async fn kill(self) {
-        self.task.abort();
-        assert!(self.task.await.is_err(), "it had ended before");
     }
 }
 

@@ -3,7 +3,9 @@
 use schemas::events::{DriftCheckRequested, Verdict};
 use schemas::{Event, ModelName};
 
-use crate::scene::{Scene, at, eventually, promoted};
+use service_bench::eventually;
+
+use crate::scene::{Scene, at, promoted};
 
 #[tokio::test]
 async fn without_a_champion_or_without_rows_the_verdict_is_unknown() {
@@ -164,7 +166,8 @@ async fn a_check_of_the_future_or_of_a_strange_model_is_parked() {
     };
     let future = scene.publish("future", asked(101)).await;
     let strange = scene
-        .publish_about("strange", &ModelName::new("other").expect("a name"), asked(90))
+        .bench
+        .publish("strange", &ModelName::new("other").expect("a name"), asked(90))
         .await;
     for (id, class, words) in [
         (future, "handler_permanent", "lies in the future"),
@@ -194,7 +197,7 @@ async fn a_question_asked_twice_is_answered_twice_and_recorded_once() {
     let first = scene.check_at(at(100), "one").await;
     // The same message again, as a broker may deliver it.
     scene.check_at(at(100), "one").await;
-    eventually("the duplicate", || async {
+    eventually("the duplicate", async || {
         let seen = scene
             .count("select count(*) from drift_monitor.inbox where deliveries = 2")
             .await;
@@ -218,7 +221,7 @@ async fn a_question_asked_twice_is_answered_twice_and_recorded_once() {
         |event: &Event| matches!(event, Event::DriftChecked(checked) if checked.as_of == at(100));
     assert_eq!(
         scene
-            .said()
+            .recorded()
             .await
             .iter()
             .filter(|said| of_this_instant(&said.event))
@@ -246,7 +249,7 @@ async fn a_kill_in_the_middle_loses_no_slot_and_doubles_none() {
         checks.iter().map(|check| check.0).collect::<Vec<_>>(),
         (48..=88).map(at).collect::<Vec<_>>()
     );
-    assert_eq!(scene.said().await.len(), 41);
+    assert_eq!(scene.recorded().await.len(), 41);
     let doubled = scene.count("select count(*) from (select 1 from drift_metrics group by detected_at, metric_name having count(*) > 1) d").await;
     assert_eq!(doubled, 0);
     replica.stop().await;

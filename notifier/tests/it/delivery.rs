@@ -3,9 +3,10 @@
 use chassis::Cause;
 use local_stack::peers::slack::{Answer, Slack};
 use schemas::events::{DriftSeverity, Priority, PromotionKind, ValidationVerdict, Verdict};
+use service_bench::eventually;
 
 use crate::running::{
-    Scene, alerts, announced, eventually, let_time_pass, received, say, say_again, say_because, settled,
+    Scene, alerts, announced, let_time_pass, received, say, say_again, say_because, settled,
 };
 use crate::samples;
 use crate::silent_webhook::SilentWebhook;
@@ -320,7 +321,7 @@ async fn a_webhook_that_is_silent_does_not_delay_mails() {
         failed.job_id = schemas::JobId::fresh();
         say(pool, "fraud-cards", failed).await;
     }
-    eventually("five mails beside a silent webhook", || async {
+    eventually("five mails beside a silent webhook", async || {
         (mails(&scene).len() == 5).then_some(())
     })
     .await;
@@ -330,7 +331,7 @@ async fn a_webhook_that_is_silent_does_not_delay_mails() {
             .iter()
             .any(|row| row.recipient == "webhook" && row.state != "sent")
     );
-    running.abandon();
+    running.abandon().await;
 }
 
 #[tokio::test]
@@ -341,7 +342,7 @@ async fn killed_between_send_and_commit_repeats_at_most_once_under_the_same_id()
     let pool = &scene.pool().await;
     say(pool, "fraud-cards", samples::training_failed()).await;
     // The webhook has the message, the notifier has no answer: nothing is committed yet.
-    eventually("the first message", || async {
+    eventually("the first message", async || {
         (stub.received().len() == 1).then_some(())
     })
     .await;
@@ -370,7 +371,7 @@ async fn a_lease_taken_over_by_another_announces_nothing_twice() {
     let scene = Scene::new(&slack_settings(&stub.url)).await;
     let slow = scene.start().await;
     say(&slow.pool, "fraud-cards", samples::training_failed()).await;
-    eventually("the first message", || async {
+    eventually("the first message", async || {
         (stub.received().len() == 1).then_some(())
     })
     .await;
@@ -394,7 +395,7 @@ async fn senders_that_die_again_and_again_come_to_an_end() {
     let pool = &scene.pool().await;
     say(pool, "fraud-cards", samples::training_failed()).await;
     for attempt in 1..=3 {
-        eventually("the next message", || async {
+        eventually("the next message", async || {
             (stub.received().len() == attempt).then_some(())
         })
         .await;
@@ -434,7 +435,7 @@ async fn nonsense_is_parked_and_the_flow_goes_on() {
     let event = say(pool, "fraud-cards", samples::training_failed()).await;
     received(pool, event, 1).await;
     settled(pool, 2).await;
-    let classes = eventually("two parked messages", || async {
+    let classes = eventually("two parked messages", async || {
         let classes: Vec<String> =
             sqlx::query_scalar("select reason_class from dead_letter order by reason_class")
                 .fetch_all(pool)

@@ -1,10 +1,8 @@
 //! A notifier against a real broker and database, and what tests need around it.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chassis::bus::{Bus, NatsSettings};
 use chassis::db::DatabaseSettings;
@@ -13,24 +11,8 @@ use chassis::{Cause, Secret, Settings, Sources};
 use local_stack::TestEnv;
 use notifier::Notifier;
 use schemas::{EventBody, EventId, ModelName};
+use service_bench::{Process, Replica, eventually};
 use sqlx::PgPool;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
-/// Longest wait for anything; reached only when a test fails.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Asks again and again until there is an answer.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 /// One test's broker account, database and settings.
 pub struct Scene {
@@ -71,29 +53,16 @@ impl Scene {
 
     /// Runs the service inside this process.
     pub async fn start(&self) -> Running {
-        let stop = CancellationToken::new();
-        let (sources, token) = (self.sources(), stop.clone());
-        let task = tokio::spawn(async move { chassis::launch::<Notifier>(&sources, token).await });
         Running {
-            stop,
-            task,
+            replica: Replica::launch::<Notifier>(self.sources()),
             pool: self.pool().await,
         }
     }
 
     /// Runs the service's own binary, to be killed.
     pub fn start_process(&self) -> Process {
-        let file = self.folder.path().join("vigie.toml");
-        std::fs::write(&file, &self.settings).expect("write the settings");
-        let child = Command::new(env!("CARGO_BIN_EXE_notifier"))
-            .arg("--config")
-            .arg(&file)
-            .current_dir(self.folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start the notifier");
-        Process(child)
+        let binary = Path::new(env!("CARGO_BIN_EXE_notifier"));
+        Process::spawn(binary, self.folder.path(), &self.sources())
     }
 
     /// The notifier's own schema, once it exists.
@@ -104,7 +73,7 @@ impl Scene {
             acquire_timeout: Duration::from_secs(10),
         };
         let probe = connect(&settings).await;
-        eventually("the table `alert`", || async {
+        eventually("the table `alert`", async || {
             sqlx::query("select 1 from alert")
                 .fetch_optional(&probe)
                 .await
@@ -141,8 +110,7 @@ async fn connect(settings: &DatabaseSettings) -> PgPool {
 
 /// A service inside this process.
 pub struct Running {
-    stop: CancellationToken,
-    task: JoinHandle<anyhow::Result<()>>,
+    replica: Replica,
     /// Its schema.
     pub pool: PgPool,
 }
@@ -150,37 +118,12 @@ pub struct Running {
 impl Running {
     /// Stops politely; a failure of the service fails the test.
     pub async fn stop(self) {
-        self.stop.cancel();
-        self.task
-            .await
-            .expect("the service does not panic")
-            .expect("the service ends well");
+        self.replica.stop().await;
     }
-}
 
-impl Running {
     /// Ends it where it stands.
-    pub fn abandon(self) {
-        self.task.abort();
-    }
-}
-
-/// A service in a process of its own; killed when dropped.
-pub struct Process(Child);
-
-impl Process {
-    /// `kill -9`.
-    pub fn kill(&mut self) {
-        self.0.kill().expect("kill");
-        self.0.wait().expect("wait");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Already dead is fine.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    pub async fn abandon(self) {
+        self.replica.kill().await;
     }
 }
 
@@ -218,7 +161,7 @@ pub async fn deliveries(pool: &PgPool, event: EventId) -> i32 {
 
 /// Waits until an event has been received this often.
 pub async fn received(pool: &PgPool, event: EventId, times: i32) {
-    eventually("a receipt in the inbox", || async {
+    eventually("a receipt in the inbox", async || {
         (deliveries(pool, event).await >= times).then_some(())
     })
     .await;
@@ -226,7 +169,7 @@ pub async fn received(pool: &PgPool, event: EventId, times: i32) {
 
 /// Waits until every alert is sent or failed, and there are `count`; their states by recipient.
 pub async fn settled(pool: &PgPool, count: usize) -> Vec<AlertRow> {
-    eventually("alerts to be sent or given up", || async {
+    eventually("alerts to be sent or given up", async || {
         let rows = alerts(pool).await;
         (rows.len() == count
             && rows

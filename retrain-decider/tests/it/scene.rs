@@ -1,12 +1,8 @@
 //! A decider with its servers, a table of payments, and everybody else played by the test.
 
-use std::future::Future;
-use std::time::{Duration, Instant};
+use std::ops::Deref;
 
-use chassis::Sources;
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::StreamExt as _;
-use local_stack::TestEnv;
 use retrain_decider::RetrainDecider;
 use schemas::events::{
     Artifact, Confusion, DriftDetected, DriftKind, DriftSeverity, ModelPromoted, ModelTrained,
@@ -14,26 +10,10 @@ use schemas::events::{
     ValidationVerdict,
 };
 use schemas::{
-    Attributes, CheckId, DecisionId, Event, EventBody, EventId, Finite, JobId, ModelName, ModelVersion,
-    Received, Sha256Digest, Share, TraceContext, Window,
+    CheckId, DecisionId, EventBody, EventId, Finite, JobId, ModelName, ModelVersion, Sha256Digest, Share,
+    Window,
 };
-use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
-
-/// Longest wait for anything; reached only when a test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Asks again and again until there is an answer.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
+use service_bench::{Bench, Replica};
 
 /// Hour of the story; hour 0 is midnight of 1 March 2026.
 pub fn at(hour: i64) -> DateTime<Utc> {
@@ -69,154 +49,46 @@ fn share(value: f64) -> Share {
 }
 
 pub struct Scene {
-    env: TestEnv,
-    pub pool: PgPool,
-    nats: async_nats::Client,
+    pub bench: Bench,
+}
+
+impl Deref for Scene {
+    type Target = Bench;
+    fn deref(&self) -> &Bench {
+        &self.bench
+    }
 }
 
 impl Scene {
     /// Servers, and `rows` payments, one every ten seconds, up to hour 200.
     pub async fn new(rows: i64) -> Self {
-        chassis::install_crypto();
-        let env = TestEnv::new().await;
-        let pool = PgPool::connect(&env.database_url)
-            .await
-            .expect("connect to PostgreSQL");
-        for statement in [
-            "create schema bank",
-            "create table bank.payment (tx_time timestamptz not null, is_fraud boolean, amount float8)",
-        ] {
-            sqlx::query(statement)
-                .execute(&pool)
-                .await
-                .expect("create the table");
-        }
-        sqlx::query("insert into bank.payment select $1 - make_interval(secs => n * 10), false, n from generate_series(1, $2) n")
-            .bind(at(200))
-            .bind(rows)
-            .execute(&pool)
-            .await
-            .expect("fill the table");
-        chassis::clock::create_replay_clock(&pool)
+        let bench = Bench::new("retrain-decider").await;
+        bench
+            .run(&format!(
+                "create schema bank; \
+                 create table bank.payment (tx_time timestamptz not null, is_fraud boolean, amount float8); \
+                 insert into bank.payment select '{}'::timestamptz - make_interval(secs => n * 10), false, n \
+                 from generate_series(1, {rows}) n",
+                at(200)
+            ))
+            .await;
+        chassis::clock::create_replay_clock(&bench.pool)
             .await
             .expect("the replay clock");
-        let nats = async_nats::connect(&env.nats_url).await.expect("connect to NATS");
-        Self { env, pool, nats }
-    }
-
-    fn sources(&self) -> Sources {
-        let text = format!(
-            "[database]\nurl = {:?}\n[nats]\nurl = {:?}\nstream_bytes_max = 16777216\n[http]\nretrain_decider = \"\"\n\
-             [clock]\nsource = \"replay\"\n\
-             [models.fraud-cards]\nsource = \"postgres\"\ntable = \"bank.payment\"\ntime = \"tx_time\"\n\
-             label = \"is_fraud\"\nlabel_delay = \"1d\"\nfeatures = [\"amount\"]\n",
-            self.env.database_url, self.env.nats_url
-        );
-        Sources {
-            overrides: vec![("the test".to_owned(), text)],
-            ..Sources::default()
-        }
+        Self { bench }
     }
 
     /// Starts a replica inside this process.
     pub async fn start(&self) -> Replica {
-        let stop = CancellationToken::new();
-        let (sources, token) = (self.sources(), stop.clone());
-        let task = tokio::spawn(async move { chassis::launch::<RetrainDecider>(&sources, token).await });
-        eventually("the decider's table", || async {
-            sqlx::query("select 1 from retrain_decider.model_state")
-                .fetch_optional(&self.pool)
-                .await
-                .ok()
-        })
-        .await;
-        let jetstream = async_nats::jetstream::new(self.nats.clone());
-        eventually("the stream of events", || async {
-            jetstream.get_stream("VIGIE").await.ok()
-        })
-        .await;
-        Replica { stop, task }
-    }
-
-    pub async fn set_clock(&self, at: DateTime<Utc>) {
-        chassis::clock::set_replay_clock(&self.pool, at)
-            .await
-            .expect("set the clock");
+        let settings = "[clock]\nsource = \"replay\"\n\
+                        [models.fraud-cards]\nsource = \"postgres\"\ntable = \"bank.payment\"\ntime = \"tx_time\"\n\
+                        label = \"is_fraud\"\nlabel_delay = \"1d\"\nfeatures = [\"amount\"]\n";
+        self.bench.start::<RetrainDecider>(settings).await
     }
 
     /// Publishes an event as another service would; the same name gives the same event id.
     pub async fn publish(&self, name: &str, body: impl EventBody) -> EventId {
-        self.publish_about(name, &model(), body).await
-    }
-
-    pub async fn publish_about<B: EventBody>(&self, name: &str, model: &ModelName, body: B) -> EventId {
-        let id = EventId::of_key(name);
-        let attributes = Attributes {
-            id,
-            source: "/vigie/test".to_owned(),
-            kind: B::KIND,
-            time: at(0),
-            model: model.clone(),
-            correlation_id: id,
-            causation_id: None,
-            trace: TraceContext::default(),
-        };
-        let mut headers = async_nats::HeaderMap::new();
-        for (name, value) in attributes.to_headers() {
-            headers.insert(name, value.as_str());
-        }
-        let body: Event = body.into();
-        self.publish_raw(B::KIND.subject(), headers, body.to_json().expect("JSON"))
-            .await;
-        id
-    }
-
-    pub async fn publish_raw(&self, subject: &str, headers: async_nats::HeaderMap, body: Vec<u8>) {
-        let jetstream = async_nats::jetstream::new(self.nats.clone());
-        let ack = jetstream
-            .publish_with_headers(subject.to_owned(), headers, body.into())
-            .await
-            .expect("publish");
-        ack.await.expect("an ack");
-    }
-
-    /// The events that the decider has published so far, in order.
-    pub async fn said(&self) -> Vec<Received> {
-        let rows: Vec<(serde_json::Value, Vec<u8>)> = sqlx::query_as(
-            "select headers, data from retrain_decider.outbox where published_at is not null and subject not like 'dead.%' order by seq",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .expect("the outbox");
-        rows.iter()
-            .map(|(headers, data)| {
-                let pairs = headers.as_object().expect("headers").iter();
-                schemas::decode(pairs.filter_map(|(n, v)| Some((n.as_str(), v.as_str()?))), data)
-                    .expect("an event")
-            })
-            .collect()
-    }
-
-    /// Waits until the decider has said `count` things, and returns them.
-    pub async fn said_after(&self, count: usize) -> Vec<Received> {
-        eventually(&format!("{count} decisions"), || async {
-            let said = self.said().await;
-            (said.len() >= count).then_some(said)
-        })
-        .await
-    }
-
-    /// Waits until the decider has a receipt for this event.
-    pub async fn handled(&self, id: EventId) {
-        eventually(&format!("a receipt for {id}"), || async {
-            sqlx::query("select 1 from retrain_decider.inbox where event_id = $1")
-                .bind(id.uuid())
-                .fetch_optional(&self.pool)
-                .await
-                .ok()
-                .flatten()
-        })
-        .await;
+        self.bench.publish(name, &model(), body).await
     }
 
     /// Status, reason of refusal, error and new version of every trigger, oldest first.
@@ -225,37 +97,6 @@ impl Scene {
             .fetch_all(&self.pool)
             .await
             .expect("the triggers")
-    }
-
-    pub async fn subscribe(&self, subject: &str) -> async_nats::Subscriber {
-        let subscription = self.nats.subscribe(subject.to_owned()).await.expect("subscribe");
-        self.nats.flush().await.expect("flush");
-        subscription
-    }
-
-    pub async fn next(subscription: &mut async_nats::Subscriber) -> async_nats::Message {
-        tokio::time::timeout(PATIENCE, subscription.next())
-            .await
-            .expect("a message in time")
-            .expect("a message")
-    }
-}
-
-pub struct Replica {
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<anyhow::Result<()>>,
-}
-
-impl Replica {
-    pub async fn stop(self) {
-        self.stop.cancel();
-        self.task.await.expect("no panic").expect("a clean end");
-    }
-
-    /// Ends it wherever it is, as `kill -9` would.
-    pub async fn kill(self) {
-        self.task.abort();
-        assert!(self.task.await.is_err(), "it had ended before");
     }
 }
 

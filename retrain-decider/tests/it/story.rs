@@ -282,15 +282,16 @@ async fn bad_messages_are_parked_and_the_flow_goes_on() {
         )
         .await;
     assert_eq!(
-        Scene::next(&mut dead).await.subject.as_str(),
+        service_bench::next(&mut dead).await.subject.as_str(),
         "dead.retrain-decider.undecodable"
     );
     let stranger = ModelName::new("nobody-knows-me").unwrap();
     scene
-        .publish_about("stranger", &stranger, drift(3, DriftSeverity::High, "v1"))
+        .bench
+        .publish("stranger", &stranger, drift(3, DriftSeverity::High, "v1"))
         .await;
     assert_eq!(
-        Scene::next(&mut dead).await.subject.as_str(),
+        service_bench::next(&mut dead).await.subject.as_str(),
         "dead.retrain-decider.unknown_model"
     );
     scene.set_clock(at(2)).await;

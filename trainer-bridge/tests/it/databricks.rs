@@ -7,7 +7,9 @@ use schemas::EventKind;
 use schemas::events::TrainingFailure;
 use scoring::{Body, Encoding, FORMAT, Feature, Logistic, ModelArtifact, digest_of};
 
-use crate::scene::{Scene, day, eventually, model};
+use service_bench::eventually;
+
+use crate::scene::{Scene, day, model};
 use crate::tracking_stub::{Logged, TrackingStub};
 
 /// What the notebook would write for a training as of day 30.
@@ -163,7 +165,7 @@ async fn killed_between_the_committed_token_and_the_call_there_is_one_run() {
         .fail(Call::Submit, vec![Fault::RequestLost; 2]);
     let first = scene.start().await;
     scene.request("one", day(30)).await;
-    eventually("a call that did not arrive", || async {
+    eventually("a call that did not arrive", async || {
         (workspace.databricks.calls(Call::Submit) >= 1).then_some(())
     })
     .await;
@@ -189,7 +191,7 @@ async fn a_lost_answer_makes_no_second_run() {
         .fail(Call::Submit, [Fault::AnswerLost, Fault::AnswerLost]);
     let first = scene.start().await;
     scene.request("one", day(30)).await;
-    eventually("a run whose answer was lost", || async {
+    eventually("a run whose answer was lost", async || {
         (workspace.databricks.runs().len() == 1).then_some(())
     })
     .await;
@@ -266,7 +268,7 @@ async fn a_failed_run_is_a_failed_training_with_the_notebooks_own_words() {
         1,
         "the notebook's own fault is not tried again"
     );
-    assert_eq!(workspace.scene.said(EventKind::ModelTrained).await.len(), 0);
+    assert_eq!(workspace.scene.said_of(EventKind::ModelTrained).await.len(), 0);
     replica.stop().await;
 }
 

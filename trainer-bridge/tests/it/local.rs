@@ -129,7 +129,7 @@ async fn a_decision_is_trained_once_however_often_it_is_asked() {
             .await,
         1
     );
-    assert_eq!(scene.said(EventKind::ModelTrained).await.len(), 1);
+    assert_eq!(scene.said_of(EventKind::ModelTrained).await.len(), 1);
     replica.stop().await;
 }
 
@@ -145,7 +145,7 @@ async fn a_training_killed_in_the_middle_is_run_again_by_another_process_and_giv
     scene.until(growing, "running").await;
     first.kill();
     assert_eq!(
-        scene.said(EventKind::ModelTrained).await.len(),
+        scene.said_of(EventKind::ModelTrained).await.len(),
         0,
         "it was killed too late to prove anything"
     );
@@ -153,7 +153,7 @@ async fn a_training_killed_in_the_middle_is_run_again_by_another_process_and_giv
     let second = scene.start().await;
     let resumed = scene.trained(1).await;
     assert_eq!(
-        scene.said(EventKind::TrainingStarted).await.len(),
+        scene.said_of(EventKind::TrainingStarted).await.len(),
         1,
         "the attempt is the same one"
     );
@@ -180,7 +180,7 @@ async fn two_replicas_train_a_job_once() {
     }
     scene.trained(3).await;
     for kind in [EventKind::TrainingStarted, EventKind::ModelTrained] {
-        assert_eq!(scene.said(kind).await.len(), 3, "{kind}");
+        assert_eq!(scene.said_of(kind).await.len(), 3, "{kind}");
     }
     assert_eq!(
         scene

@@ -14,7 +14,9 @@ use trainer_bridge::registry::mlflow::{ALIAS, Mlflow};
 use trainer_bridge::registry::mlflow_client::Client;
 use trainer_bridge::registry::{Promoting, Registering, Registration, Registry as _, RegistryError};
 
-use crate::scene::{QUICK, Scene, TRACE, day, eventually, validated};
+use service_bench::eventually;
+
+use crate::scene::{QUICK, Scene, TRACE, day, validated};
 
 fn client(server: &Server) -> Client {
     chassis::install_crypto();
@@ -133,7 +135,7 @@ async fn a_server_that_dies_is_waited_for() {
     server.kill().await.unwrap();
     scene.request("one", day(30)).await;
     let waiting = "select last_error from trainer_bridge.training_job where state = 'succeeded'";
-    eventually("a candidate that cannot be registered yet", || async {
+    eventually("a candidate that cannot be registered yet", async || {
         scene.text(waiting).await
     })
     .await;
@@ -145,11 +147,11 @@ async fn a_server_that_dies_is_waited_for() {
         .publish("validated", validated(&trained, ValidationVerdict::Passed))
         .await;
     let waiting = "select last_error from trainer_bridge.promotion where state = 'intent'";
-    eventually("a promotion that cannot be carried out yet", || async {
+    eventually("a promotion that cannot be carried out yet", async || {
         scene.text(waiting).await
     })
     .await;
-    assert_eq!(scene.said(EventKind::ModelPromoted).await.len(), 0);
+    assert_eq!(scene.said_of(EventKind::ModelPromoted).await.len(), 0);
     server.restart().await.unwrap();
     assert_eq!(scene.promoted(1).await.version, trained.version);
     replica.stop().await;

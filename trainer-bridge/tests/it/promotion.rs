@@ -28,7 +28,7 @@ async fn a_validation_said_twice_promotes_once() {
         scene.count("select count(*) from trainer_bridge.promotion").await,
         1
     );
-    assert_eq!(scene.said(schemas::EventKind::ModelPromoted).await.len(), 1);
+    assert_eq!(scene.said_of(schemas::EventKind::ModelPromoted).await.len(), 1);
     replica.stop().await;
 }
 
@@ -75,7 +75,7 @@ async fn champions_follow_each_other_and_a_stale_one_is_refused() {
         .publish("second", validated(second, ValidationVerdict::Passed))
         .await;
     let refused = "select reason from trainer_bridge.promotion where state = 'refused'";
-    crate::scene::eventually("the refusal", || async { scene.text(refused).await }).await;
+    service_bench::eventually("the refusal", async || scene.text(refused).await).await;
     let reason = scene.text(refused).await.unwrap();
     assert!(
         reason.contains("stale") && reason.contains(third.version.as_str()),
@@ -85,7 +85,7 @@ async fn champions_follow_each_other_and_a_stale_one_is_refused() {
         scene.text(champions).await.as_deref(),
         Some(third.version.as_str())
     );
-    assert_eq!(scene.said(schemas::EventKind::ModelPromoted).await.len(), 2);
+    assert_eq!(scene.said_of(schemas::EventKind::ModelPromoted).await.len(), 2);
     let told = scene.refused(1).await;
     assert_eq!(
         (told.reason, told.champion),
@@ -123,7 +123,7 @@ async fn one_byte_swapped_between_validation_and_promotion_is_refused() {
         .unwrap();
     assert!(reason.contains(trained.artifact.sha256.as_str()), "{reason}");
     assert!(reason.contains(scoring::digest_of(&bytes).as_str()), "{reason}");
-    assert_eq!(scene.said(schemas::EventKind::ModelPromoted).await.len(), 0);
+    assert_eq!(scene.said_of(schemas::EventKind::ModelPromoted).await.len(), 0);
     let told = scene.refused(1).await;
     assert_eq!(
         (told.version, told.decision_id, told.reason, told.detail),
@@ -222,7 +222,7 @@ async fn a_validation_of_an_unknown_version_is_parked() {
     unknown.version = crate::scene::version("never-trained");
     scene.publish("validated", unknown).await;
     let letter = "select reason from trainer_bridge.dead_letter";
-    crate::scene::eventually("the dead letter", || async { scene.text(letter).await }).await;
+    service_bench::eventually("the dead letter", async || scene.text(letter).await).await;
     assert!(
         scene
             .text(letter)

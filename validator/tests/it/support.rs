@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream;
-use chassis::{Sources, launch};
+use chassis::Sources;
 use chrono::{DateTime, TimeDelta, Utc};
 use local_stack::TestEnv;
 use schemas::events::{Artifact, ModelTrained, ModelValidated};
@@ -15,13 +14,11 @@ use schemas::{
     Share, TraceContext, Window,
 };
 use scoring::{Body, Encoding, FORMAT, Feature, Forest, LEAF, ModelArtifact, Tree, digest_of};
+use service_bench::Replica;
+pub use service_bench::{PATIENCE, eventually, headers_of};
 use sqlx::PgPool;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use validator::Validator;
 
-/// Longest wait for anything; far above what a loaded machine needs.
-pub const PATIENCE: Duration = Duration::from_secs(90);
 pub const STREAM: &str = "VIGIE";
 
 /// Settings of the model under test; `[validation]` is left at its defaults.
@@ -173,12 +170,10 @@ impl Bench {
     }
 
     /// Starts the service in this process and waits until its streams are there.
-    pub async fn start(&self, settings: &str) -> Running {
-        let stop = CancellationToken::new();
-        let (sources, token) = (self.sources(settings), stop.clone());
-        let task = tokio::spawn(async move { launch::<Validator>(&sources, token).await });
+    pub async fn start(&self, settings: &str) -> Replica {
+        let replica = Replica::launch::<Validator>(self.sources(settings));
         self.until_ready().await;
-        Running { stop, task }
+        replica
     }
 
     pub async fn until_ready(&self) {
@@ -248,42 +243,6 @@ impl Bench {
                 .find(|(attributes, _)| attributes.causation_id == Some(event))
         })
         .await
-    }
-}
-
-/// The service inside this process.
-pub struct Running {
-    stop: CancellationToken,
-    task: JoinHandle<anyhow::Result<()>>,
-}
-
-impl Running {
-    pub async fn stop(self) {
-        self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.task)
-            .await
-            .expect("the service does not stop")
-            .unwrap()
-            .unwrap();
-    }
-}
-
-/// Polls until `probe` gives something.
-///
-/// # Panics
-/// When that takes longer than [`PATIENCE`].
-pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = probe().await {
-            return found;
-        }
-        assert!(
-            begun.elapsed() < PATIENCE,
-            "waited {} s in vain: {what}",
-            PATIENCE.as_secs()
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -372,12 +331,4 @@ pub fn attributes() -> Attributes {
         causation_id: None,
         trace: TraceContext::default(),
     }
-}
-
-pub fn headers_of(attributes: &Attributes) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in attributes.to_headers() {
-        headers.insert(name, value.as_str());
-    }
-    headers
 }

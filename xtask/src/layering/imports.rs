@@ -15,6 +15,8 @@ pub(super) const SERVICES: &[&str] = &[
 const PURE: &[&str] = &["schemas", "drift-stats", "scoring"];
 /// What stands above the services and may import everything.
 const TOP: &[&str] = &["vigie", "e2e"];
+/// What the services' tests stand on; nothing that runs in production imports it.
+const BENCH: &str = "service-bench";
 /// Libraries that a pure package may not touch, not even in tests.
 const IMPURE_LIBRARIES: &[&str] = &["tokio", "sqlx", "async-nats", "reqwest", "axum", "lettre"];
 /// Libraries that nothing here may use: TLS is rustls with ring.
@@ -28,6 +30,7 @@ fn may_import(member: &str) -> Option<&'static [&'static str]> {
             Some(&["chassis", "drift-stats", "schemas", "scoring", "transactions"])
         }
         "transactions" => Some(&["chassis", "schemas"]),
+        BENCH => Some(&["chassis", "local-stack", "schemas"]),
         "chassis" | "scoring" | "xtask" => Some(&["schemas"]),
         // `schemas`, `drift-stats`, `local-stack`, and whatever is added before it has a rule.
         _ => Some(&[]),
@@ -40,6 +43,7 @@ fn may_test_with(member: &str) -> &'static [&'static str] {
         // Its tests switch on the feature that generates.
         "schemas" => &["schemas"],
         name if PURE.contains(&name) || name == "local-stack" || name == "xtask" => &[],
+        name if SERVICES.contains(&name) => &["local-stack", BENCH],
         _ => &["local-stack"],
     }
 }
@@ -55,7 +59,7 @@ struct Restricted {
 const RESTRICTED: &[Restricted] = &[
     Restricted {
         library: "async-nats",
-        users: &["chassis", "vigie", "e2e"],
+        users: &["chassis", "vigie", "e2e", BENCH],
         why: "only chassis knows NATS; services use chassis::bus, outbox and consume",
     },
     Restricted {
@@ -66,6 +70,7 @@ const RESTRICTED: &[Restricted] = &[
             "vigie",
             "e2e",
             "local-stack",
+            BENCH,
             "drift-monitor",
             "retrain-decider",
             "trainer-bridge",

@@ -13,7 +13,14 @@ const SQL: &[&str] = &[
     "PgListener",
 ];
 /// Packages whose business is SQL, in any file.
-const SQL_ANYWHERE: &[&str] = &["chassis", "transactions", "vigie", "local-stack", "e2e"];
+const SQL_ANYWHERE: &[&str] = &[
+    "chassis",
+    "transactions",
+    "vigie",
+    "local-stack",
+    "service-bench",
+    "e2e",
+];
 /// Files that decide: everything they need arrives as a value.
 const DECIDING: &[&str] = &["decide.rs", "judge.rs"];
 /// What a deciding file may not contain, and why.
