@@ -3,23 +3,18 @@
 use std::ffi::OsString;
 use std::time::Instant;
 
-use crate::process::{become_command, cargo, lasting, run, target};
+use crate::process::{become_command, cargo, command, lasting, run, target};
 
-/// What cargo is told, so that the demo gets the arguments as they are.
-fn run_demo_arguments(arguments: &[OsString]) -> Vec<OsString> {
-    let mut all: Vec<OsString> = [
-        "run",
-        "--quiet",
-        "--package",
-        "vigie",
-        "--bin",
-        "vigie",
-        "--",
-        "demo",
-    ]
-    .map(Into::into)
-    .into();
-    all.extend(arguments.iter().cloned());
+/// What cargo is told. The features are resolved for the whole workspace, as they are for the tests: nothing is compiled
+/// twice for having run both.
+fn build_arguments(arguments: &[OsString]) -> Vec<&'static str> {
+    let mut all = vec!["build", "--workspace"];
+    // Each service as a process of its own is a program of its own.
+    if arguments.iter().any(|argument| argument == "--processes") {
+        all.push("--bins");
+    } else {
+        all.extend(["--bin", "vigie"]);
+    }
     all
 }
 
@@ -28,20 +23,20 @@ fn run_demo_arguments(arguments: &[OsString]) -> Vec<OsString> {
 /// # Errors
 /// When the build fails.
 pub(crate) fn run_demo(arguments: &[OsString]) -> anyhow::Result<()> {
-    let first = !target().join("debug").join("vigie").exists();
-    let expectation = if first {
-        "the first time takes about four minutes on two cores, later ones seconds"
-    } else {
+    let program = target().join("debug").join("vigie");
+    let expectation = if program.exists() {
         "built before; only what changed since is built"
+    } else {
+        "the first time takes about four minutes on two cores, later ones seconds"
     };
     eprintln!("xtask: building the command `vigie` ({expectation})");
     let started = Instant::now();
-    run(cargo().args(["build", "--package", "vigie", "--bin", "vigie"]))?;
+    run(cargo().args(build_arguments(arguments)))?;
     eprintln!(
         "xtask: built in {}; starting `vigie demo`\n",
         lasting(started.elapsed())
     );
-    become_command(cargo().args(run_demo_arguments(arguments)))
+    become_command(command(program).arg("demo").args(arguments))
 }
 
 #[cfg(test)]
@@ -49,13 +44,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_reach_the_demo_unchanged() {
-        let passed: Vec<OsString> = ["--data", "a file.parquet", "--output", "json"]
-            .map(Into::into)
-            .into();
-        let all = run_demo_arguments(&passed);
-        let separator = all.iter().position(|word| word == "--").unwrap();
-        assert_eq!(all[separator + 1], "demo");
-        assert_eq!(all[separator + 2..], passed);
+    fn services_are_built_when_they_run_as_processes() {
+        for (given, expected) in [
+            (vec![], vec!["build", "--workspace", "--bin", "vigie"]),
+            (
+                vec!["--days", "40"],
+                vec!["build", "--workspace", "--bin", "vigie"],
+            ),
+            (
+                vec!["--stay", "--processes"],
+                vec!["build", "--workspace", "--bins"],
+            ),
+        ] {
+            let given: Vec<OsString> = given.into_iter().map(Into::into).collect();
+            assert_eq!(build_arguments(&given), expected, "{given:?}");
+        }
     }
 }
