@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use sqlx::postgres::PgListener;
+use sqlx::{PgExecutor, PgPool};
 
 use crate::settings::Reader;
 
@@ -33,20 +33,22 @@ impl Clock {
         )
     }
 
-    /// The instant, `None` before a replay begins.
+    /// The instant, `None` before a replay begins. Whoever holds a transaction asks on its connection: to wait for a second
+    /// one while holding the first is how a pool starves.
     ///
     /// # Errors
     /// Database errors.
-    pub async fn now(self, pool: &PgPool) -> sqlx::Result<Option<DateTime<Utc>>> {
+    pub async fn now<'c>(self, database: impl PgExecutor<'c>) -> sqlx::Result<Option<DateTime<Utc>>> {
         match self {
             Self::Database => {
-                let (now,): (DateTime<Utc>,) =
-                    sqlx::query_as("select clock_timestamp()").fetch_one(pool).await?;
+                let (now,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()")
+                    .fetch_one(database)
+                    .await?;
                 Ok(Some(now))
             }
             Self::Replay => {
                 let row: Option<(DateTime<Utc>,)> = sqlx::query_as("select at from vigie.replay_clock")
-                    .fetch_optional(pool)
+                    .fetch_optional(database)
                     .await?;
                 Ok(row.map(|(at,)| at))
             }

@@ -20,6 +20,7 @@ use crate::backoff::{DELIVERIES_MAX, redelivery_delay};
 use crate::db::Tx;
 use crate::dead_letter::{self, Class, Original, Parked};
 use crate::inbox;
+use crate::metrics::BEAT;
 use crate::service::Context;
 use crate::unreadable::{self, Readable};
 
@@ -33,6 +34,18 @@ pub trait Handler: Send + Sync + 'static {
         tx: &mut Tx,
         received: &Received,
     ) -> impl Future<Output = Result<(), HandleError>> + Send;
+
+    /// Says how the work that this event asked for ended, because it is parked now and nobody will do it: whoever waits for
+    /// the outcome must hear of it. Runs in the transaction that parks the event.
+    fn given_up(
+        &self,
+        tx: &mut Tx,
+        received: &Received,
+        reason: &str,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send {
+        let _ = (tx, received, reason);
+        std::future::ready(Ok(()))
+    }
 }
 
 /// What the consumer must do about an event that could not be handled.
@@ -210,7 +223,7 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) 
     let span =
         crate::telemetry::process_span(context.service, message.subject.as_str(), decoded.as_ref().ok());
     let verdict = async {
-        let alive = keep_alive(message, context.nats.ack_wait / 3);
+        let alive = keep_alive(context, message);
         tokio::select! {
             verdict = decide_fate(context, message, decoded, deliveries, handler) => verdict,
             never = alive => match never {},
@@ -233,10 +246,11 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) 
     answer(message, verdict, deliveries).await;
 }
 
-/// Tells the broker that the handler is still at work, for ever.
-async fn keep_alive(message: &Message, every: Duration) -> std::convert::Infallible {
+/// Tells broker and supervisor that the handler is still at work, for ever.
+async fn keep_alive(context: &Context, message: &Message) -> std::convert::Infallible {
     loop {
-        tokio::time::sleep(every).await;
+        tokio::time::sleep((context.nats.ack_wait / 3).min(BEAT)).await;
+        context.metrics.beat("consume");
         if let Err(error) = message.ack_with(AckKind::Progress).await {
             tracing::debug!("progress was not reported: {error}");
         }
@@ -287,7 +301,7 @@ async fn decide_fate<H: Handler>(
                 reason: &reason,
                 deliveries,
             };
-            return park(context, message, &parked).await;
+            return park(context, message, &parked, None::<(&H, &Received)>).await;
         }
     };
     // Counted before the handler runs, so that a message that kills the process is parked too. What is done and lost
@@ -304,7 +318,7 @@ async fn decide_fate<H: Handler>(
                     &reason,
                     deliveries,
                 );
-                return park(context, message, &parked).await;
+                return park(context, message, &parked, Some((handler, &received))).await;
             }
             Err(error) => return Verdict::Again(error.into()),
         }
@@ -318,12 +332,8 @@ async fn decide_fate<H: Handler>(
             }
             Err(Failure::CommitUnknown(error)) => return Verdict::CommitUnknown(error),
             Err(Failure::Handle(HandleError::Permanent { class, reason })) => {
-                return park(
-                    context,
-                    message,
-                    &parked_of(context, &received, class, &reason, deliveries),
-                )
-                .await;
+                let parked = parked_of(context, &received, class, &reason, deliveries);
+                return park(context, message, &parked, Some((handler, &received))).await;
             }
             Ok(true) => return Verdict::Done,
             Ok(false) => return Verdict::Duplicate,
@@ -424,18 +434,17 @@ fn is_collision(error: &anyhow::Error) -> bool {
         })
 }
 
-async fn park(context: &Context, message: &Message, parked: &Parked<'_>) -> Verdict {
-    let result = async {
-        let mut tx = context.pool.begin().await?;
-        let original = Original {
-            subject: message.subject.as_str(),
-            headers: message.headers.as_ref(),
-            data: &message.payload,
-        };
-        dead_letter::park(&mut tx, context.service, &original, parked).await?;
-        tx.commit().await
+async fn park<H: Handler>(
+    context: &Context,
+    message: &Message,
+    parked: &Parked<'_>,
+    waited_for: Option<(&H, &Received)>,
+) -> Verdict {
+    let mut result = park_once(context, message, parked, waited_for).await;
+    if let (Err(error), Some(_)) = (&result, waited_for) {
+        tracing::error!("what waits for a parked message cannot be told: {error:#}");
+        result = park_once(context, message, parked, None::<(&H, &Received)>).await;
     }
-    .await;
     match result {
         Ok(()) => {
             context.metrics.parked(parked.class.as_str());
@@ -447,6 +456,28 @@ async fn park(context: &Context, message: &Message, parked: &Parked<'_>) -> Verd
             );
             Verdict::Parked
         }
-        Err(error) => Verdict::Again(error.into()),
+        Err(error) => Verdict::Again(error),
     }
+}
+
+async fn park_once<H: Handler>(
+    context: &Context,
+    message: &Message,
+    parked: &Parked<'_>,
+    waited_for: Option<(&H, &Received)>,
+) -> anyhow::Result<()> {
+    let mut tx = context.pool.begin().await?;
+    let original = Original {
+        subject: message.subject.as_str(),
+        headers: message.headers.as_ref(),
+        data: &message.payload,
+    };
+    dead_letter::park(&mut tx, context.service, &original, parked).await?;
+    if let Some((handler, received)) = waited_for {
+        let told = AssertUnwindSafe(handler.given_up(&mut tx, received, parked.reason))
+            .catch_unwind()
+            .await;
+        told.unwrap_or_else(|panic| Err(panicked(&*panic)))?;
+    }
+    Ok(tx.commit().await?)
 }

@@ -15,7 +15,7 @@ use axum::routing::get;
 
 use crate::service::Context;
 
-/// A loop that has been silent for longer is stuck. Longer than any handler may take.
+/// A loop that has been silent for longer is stuck: whatever takes long says that it is at work.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// A broker that has not answered a fetch for longer is away.
 const FETCH_AGE_MAX: Duration = Duration::from_secs(30);

@@ -4,6 +4,7 @@
 //! rules can be checked against the code.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+/// How often long work says that it is alive.
+pub(crate) const BEAT: Duration = Duration::from_secs(10);
 
 /// Events handled, by subject and outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -156,6 +160,18 @@ impl Metrics {
             .insert(name, Instant::now());
     }
 
+    /// Works while saying so: reading a large table may take longer than a loop may be silent. Work that blocks its thread
+    /// is not seen as alive.
+    pub async fn beating<F: Future>(&self, name: &'static str, work: F) -> F::Output {
+        let mut work = std::pin::pin!(work);
+        loop {
+            self.beat(name);
+            if let Ok(output) = tokio::time::timeout(BEAT, work.as_mut()).await {
+                return output;
+            }
+        }
+    }
+
     /// Loops that have not said so for longer than `age`.
     pub(crate) fn silent(&self, age: Duration) -> Vec<&'static str> {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,6 +212,19 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn long_work_is_no_silence_and_its_end_is_not_waited_for() {
+        let metrics = Metrics::new("toy");
+        metrics.beat("slots");
+        let watch = metrics.clone();
+        let work = async {
+            tokio::time::sleep(BEAT * 30).await;
+            // As it is at the end of five minutes: the last beat is young.
+            watch.silent(Duration::from_secs(1))
+        };
+        assert!(metrics.beating("slots", work).await.is_empty());
+    }
 
     #[test]
     fn a_loop_is_silent_once_its_last_beat_is_older_than_allowed() {

@@ -7,11 +7,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +25,8 @@ use crate::settings::{Alias, COMMON_ALIASES, COMMON_DEFAULTS, Problems, Reader, 
 use crate::telemetry::{self, TelemetrySettings};
 use crate::{health, relay};
 
+/// Most slots a replica works on at once.
+const SLOTS_AT_ONCE_MAX: u32 = 4;
 /// Exit code for settings that are wrong (EX_USAGE of sysexits).
 pub const EXIT_SETTINGS: u8 = 64;
 
@@ -78,8 +82,19 @@ pub struct Context {
     pub clock: Clock,
     /// Counters.
     pub metrics: Metrics,
+    /// Slots worked on at once: each holds a transaction for as long as it takes.
+    pub slot_permits: Arc<Semaphore>,
     /// Cancelled when the service is to stop.
     pub stop: CancellationToken,
+}
+
+impl Context {
+    /// Half of the pool at most, so that the relay, the handlers and the health page always get a connection; and no more
+    /// than there are connections to read sources with.
+    pub fn slot_permits(pool: &PgPool) -> Arc<Semaphore> {
+        let half = pool.options().get_max_connections() / 2;
+        Arc::new(Semaphore::new(half.clamp(1, SLOTS_AT_ONCE_MAX) as usize))
+    }
 }
 
 /// Long-lived tasks, each with a name; the first to end ends all.
@@ -225,6 +240,7 @@ async fn start<S: Service>(common: Common, config: S::Config, stop: Cancellation
         nats: common.nats,
         clock: common.clock,
         metrics: Metrics::new(definition.name),
+        slot_permits: Context::slot_permits(&pool),
         stop: stop.clone(),
     };
     let mut tasks = Tasks::new(stop);

@@ -167,6 +167,7 @@ where
         if context.stop.is_cancelled() {
             break;
         }
+        let _permit = context.slot_permits.acquire().await?;
         let mut tx = context.pool.begin().await?;
         let claimed = sqlx::query("insert into slot (job, slot) values ($1, $2) on conflict do nothing")
             .bind(&job.name)
@@ -174,7 +175,7 @@ where
             .execute(&mut *tx)
             .await?;
         if claimed.rows_affected() == 1 {
-            let tx = work(tx, *slot).await?;
+            let tx = context.metrics.beating("slots", work(tx, *slot)).await?;
             tx.commit().await?;
         }
         context.metrics.beat("slots");

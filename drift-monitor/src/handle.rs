@@ -12,7 +12,6 @@ use chassis::{Cause, Context, HandleError, Handler, Tasks, Tx};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use schemas::events::{DriftChecked, ModelPromoted, Verdict};
 use schemas::{CheckId, Event, ModelName, Received};
-use sqlx::PgPool;
 use tracing::Instrument as _;
 use transactions::ModelDefinition;
 
@@ -32,7 +31,6 @@ pub async fn start(config: Config, context: Context, tasks: &mut Tasks) {
     let (schedule, catch_up) = (config.schedule.clone(), config.catch_up);
     let monitor = Arc::new(Monitor {
         service: context.service,
-        pool: context.pool.clone(),
         clock: context.clock,
         models: models
             .iter()
@@ -87,7 +85,6 @@ pub async fn start(config: Config, context: Context, tasks: &mut Tasks) {
 
 struct Monitor {
     service: &'static str,
-    pool: PgPool,
     clock: Clock,
     models: BTreeMap<ModelName, ModelDefinition>,
     metrics: MonitorMetrics,
@@ -105,7 +102,7 @@ impl Handler for Monitor {
             Event::DriftCheckRequested(asked) => {
                 if let Some(now) = self
                     .clock
-                    .now(&self.pool)
+                    .now(&mut **tx)
                     .await?
                     .filter(|now| asked.as_of > *now + CLOCK_SKEW)
                 {
@@ -138,7 +135,8 @@ impl Handler for Monitor {
 }
 
 impl Monitor {
-    /// A new champion: its training window becomes the reference. A source that is away is waited for.
+    /// A new champion: its training window becomes the reference. Who is champion is recorded whatever the source says;
+    /// a reference that cannot be built now is built by the first check that can.
     async fn promoted(
         &self,
         tx: &mut Tx,
@@ -154,13 +152,8 @@ impl Monitor {
                 promoted.fence
             )));
         };
-        match self.watch.build_reference(tx, definition, &champion).await? {
-            Ok(()) => {}
-            Err(error) if error.is_transient() => return Err(HandleError::Transient(error.into())),
-            // Checks try again and say `unknown` until it can be built.
-            Err(error) => {
-                tracing::error!(model.name = %model, "no reference for {}: {error}", promoted.version);
-            }
+        if let Err(error) = self.watch.build_reference(tx, definition, &champion).await? {
+            tracing::error!(model.name = %model, "no reference for {} yet: {error}", promoted.version);
         }
         Ok(())
     }
@@ -190,7 +183,7 @@ impl Monitor {
         let timer = |task| TaskTimer::start(DAG_DRIFT, task, as_of, check_id.to_string());
 
         let task = timer("run_drift_monitoring");
-        let now = self.clock.now(&self.pool).await?.unwrap_or(as_of);
+        let now = self.clock.now(&mut **tx).await?.unwrap_or(as_of);
         let window = self.watch.data_window(as_of)?;
         let looked = self.watch.look(tx, definition, as_of, now).await?;
         let end = looked.blind.clone().map_or(TaskEnd::Success, TaskEnd::Failed);
@@ -200,8 +193,7 @@ impl Monitor {
         let limits = &self.watch.config().limits;
         let judgement = judge(limits, &looked.findings.measured, &looked.findings.not_measured);
         let previous = store::previous(tx, model, as_of).await?;
-        let previous_verdict = previous.as_ref().map(|previous| previous.verdict);
-        let checked = report::checked(check_id, as_of, window, &looked, &judgement, previous_verdict);
+        let checked = report::checked(check_id, as_of, window, &looked, &judgement, previous.as_ref());
         let (measured, missed) = (checked.metrics.len() as u64, checked.not_measured.len() as u64);
         task.finish(&mut **tx, &TaskEnd::Success, measured, missed)
             .await?;

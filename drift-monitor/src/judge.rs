@@ -265,6 +265,45 @@ pub struct Previous {
     pub since: Option<DateTime<Utc>>,
     /// Length of that run.
     pub consecutive: u32,
+    /// Why it could not look, when it could not.
+    pub unknown: Option<Unknown>,
+}
+
+/// Why a check could not look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// First check of the run that could not look for these reasons.
+    pub since: DateTime<Utc>,
+    /// Kinds and reasons that kept it from a verdict, sorted.
+    pub reasons: Vec<(DriftKind, String)>,
+}
+
+/// What keeps a check from a verdict, sorted.
+pub fn blocking(not_measured: &[NotMeasured]) -> Vec<(DriftKind, String)> {
+    let blocking = not_measured.iter().filter(|missing| missing.blocks_verdict);
+    let mut reasons: Vec<_> = blocking
+        .map(|missing| (missing.kind, missing.reason.clone()))
+        .collect();
+    reasons.sort();
+    reasons
+}
+
+/// Since when checks cannot look for these reasons with this champion. Other reasons, or another champion, are another
+/// run: people are to hear of them.
+pub fn unknown_since(
+    previous: Option<&Previous>,
+    champion: Option<&str>,
+    not_measured: &[NotMeasured],
+    as_of: DateTime<Utc>,
+) -> DateTime<Utc> {
+    match previous {
+        Some(Previous {
+            champion: before,
+            unknown: Some(unknown),
+            ..
+        }) if before.as_deref() == champion && unknown.reasons == blocking(not_measured) => unknown.since,
+        _ => as_of,
+    }
 }
 
 /// Where this check stands in an unbroken run of drifted checks of one champion: its first instant and its length.
@@ -275,6 +314,7 @@ pub fn run_of(previous: Option<&Previous>, champion: &str, as_of: DateTime<Utc>)
             champion: Some(before),
             since: Some(since),
             consecutive,
+            ..
         }) if before == champion => (*since, consecutive.saturating_add(1)),
         _ => (as_of, 1),
     }
@@ -483,6 +523,7 @@ mod tests {
             champion: Some(champion.into()),
             since: Some(at(1)),
             consecutive: 4,
+            unknown: None,
         };
         assert_eq!(run_of(None, "v1", at(9)), (at(9), 1));
         assert_eq!(run_of(Some(&drifted("v1")), "v1", at(9)), (at(1), 5));
@@ -494,5 +535,43 @@ mod tests {
             ..drifted("v1")
         };
         assert_eq!(run_of(Some(&stable), "v1", at(9)), (at(9), 1));
+    }
+
+    #[test]
+    fn other_reasons_or_another_champion_are_another_run_of_unknown_checks() {
+        let at = |hour| DateTime::UNIX_EPOCH + chrono::TimeDelta::hours(hour);
+        let missing = |reason: &str, blocks_verdict| NotMeasured {
+            kind: DriftKind::Data,
+            reason: reason.to_owned(),
+            detail: "whatever the numbers are".to_owned(),
+            blocks_verdict,
+        };
+        let away = [missing("source_unreachable", true)];
+        let before = Previous {
+            verdict: Verdict::Unknown,
+            champion: Some("v1".into()),
+            since: None,
+            consecutive: 0,
+            unknown: Some(Unknown {
+                since: at(1),
+                reasons: blocking(&away),
+            }),
+        };
+        let since =
+            |previous, champion, missing: &[NotMeasured]| unknown_since(previous, champion, missing, at(9));
+        assert_eq!(since(Some(&before), Some("v1"), &away), at(1));
+        let more = [away[0].clone(), missing("labels_not_ripe", false)];
+        assert_eq!(
+            since(Some(&before), Some("v1"), &more),
+            at(1),
+            "what does not block is no reason"
+        );
+        assert_eq!(
+            since(Some(&before), Some("v1"), &[missing("no_rows", true)]),
+            at(9)
+        );
+        assert_eq!(since(Some(&before), Some("v2"), &away), at(9));
+        assert_eq!(since(Some(&before), None, &away), at(9));
+        assert_eq!(since(None, Some("v1"), &away), at(9));
     }
 }

@@ -115,6 +115,8 @@ impl Watch {
                     as_of,
                     label_delay: label_delay(definition),
                     has_scores: definition.score.is_some(),
+                    latest_rows: counts.latest.rows(),
+                    latest_scored: counts.latest.scored(),
                     rows: counts.concept.as_ref().map(|(span, outcome)| (*span, outcome)),
                 };
                 measure::concept(limits, &champion, &realised, &mut findings);
@@ -195,7 +197,7 @@ impl Watch {
         // Labels of rows before this instant can be expected; later ones are young, not missing.
         let ripe = hour_of(as_of - label_delay(definition));
         let target_start = ripe - self.config.windows.target;
-        // Rows before the promotion were scored by someone else.
+        // Rows before it came into force were scored by someone else.
         let concept_start = (ripe - self.config.windows.concept).max(next_hour(champion.promoted_as_of));
         let start = target_start.min(concept_start).min(window.start());
         let threshold = champion.operating_threshold;
@@ -213,6 +215,7 @@ impl Watch {
         };
         let counts = Counts {
             profile,
+            latest: sum(window.start().max(next_hour(champion.promoted_as_of)), as_of)?,
             target: sum(target_start, ripe)?,
             labelled: sum(window.start(), as_of)?.labelled(),
             concept,
@@ -275,6 +278,8 @@ impl Watch {
 /// The windows as counts.
 struct Counts {
     profile: Profile,
+    /// Rows in the window of data drift that the champion scored.
+    latest: Outcome,
     target: Outcome,
     /// Rows in the window of data drift whose label is known.
     labelled: u64,

@@ -186,6 +186,10 @@ pub struct Realised<'a> {
     pub label_delay: TimeDelta,
     /// Whether the model has a column with scores.
     pub has_scores: bool,
+    /// The newest rows since the promotion, whether their label is known or not, count.
+    pub latest_rows: u64,
+    /// Those of them that have a score, count.
+    pub latest_scored: u64,
     /// Rows that the champion scored and whose labels can be expected; none right after a promotion.
     pub rows: Option<(Window, &'a Outcome)>,
 }
@@ -204,6 +208,13 @@ pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, fi
     if !realised.has_scores {
         let detail = "the model has no `score` column, so nobody knows what it predicted".to_owned();
         findings.miss(DriftKind::Concept, "no_score_column", detail, false);
+        return;
+    }
+    // Labels take days, scores do not: a feed that stopped must not hide behind what came before.
+    let latest = realised.latest_rows;
+    if latest >= limits.rows_min && realised.latest_scored == 0 {
+        let detail = format!("none of the newest {latest} rows has a score of the serving model");
+        findings.miss(DriftKind::Concept, "no_scores", detail, true);
         return;
     }
     let Some((span, outcome)) = realised.rows.filter(|(_, outcome)| outcome.rows() > 0) else {
@@ -376,6 +387,8 @@ mod tests {
             as_of: at(hour),
             label_delay: TimeDelta::hours(24),
             has_scores: true,
+            latest_rows: 0,
+            latest_scored: 0,
             rows: outcome.map(|outcome| (Window::new(at(0), at(hour)).unwrap(), outcome)),
         }
     }
@@ -493,6 +506,14 @@ mod tests {
             (realised(73, Some(&unlabelled)), "labels_overdue", true),
             (realised(72, Some(&unscored)), "no_scores", false),
             (realised(73, Some(&unscored)), "no_scores", true),
+            (
+                Realised {
+                    latest_rows: 5_000,
+                    ..realised(20, None)
+                },
+                "no_scores",
+                true,
+            ),
             (
                 Realised {
                     has_scores: false,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use schemas::events::{DriftChecked, DriftDetected, DriftKind, DriftSeverity, FeatureDrift, Verdict};
 use schemas::{CheckId, Finite, Window};
 
-use crate::judge::Judgement;
+use crate::judge::{Judgement, Previous, unknown_since};
 use crate::look::Looked;
 
 /// Where a drifted check stands in an unbroken run of them.
@@ -23,7 +23,7 @@ pub fn checked(
     window: Window,
     looked: &Looked,
     judgement: &Judgement,
-    previous_verdict: Option<Verdict>,
+    previous: Option<&Previous>,
 ) -> DriftChecked {
     let champion = looked.champion.as_ref();
     DriftChecked {
@@ -35,7 +35,11 @@ pub fn checked(
         rows: looked.rows,
         labelled_rows: looked.labelled,
         verdict: judgement.verdict,
-        previous_verdict,
+        previous_verdict: previous.map(|previous| previous.verdict),
+        unknown_since: (judgement.verdict == Verdict::Unknown).then(|| {
+            let champion = champion.map(|champion| champion.version.as_str());
+            unknown_since(previous, champion, &looked.findings.not_measured, as_of)
+        }),
         drifted: judgement.drifted.clone(),
         not_measured: looked.findings.not_measured.clone(),
         metrics: judgement.metrics.clone(),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::judge::Previous;
+use crate::judge::{Previous, Unknown, blocking};
 use crate::reference::Reference;
 use crate::report::Run;
 use crate::window::Counted;
@@ -66,7 +66,7 @@ pub async fn insert_champion(tx: &mut Tx, model: &ModelName, promoted: &ModelPro
     .bind(model.as_str())
     .bind(promoted.fence.cast_signed())
     .bind(promoted.version.as_str())
-    .bind(promoted.as_of)
+    .bind(promoted.effective_from)
     .bind(promoted.training_window.start())
     .bind(promoted.training_window.end())
     .bind(promoted.operating_threshold.get())
@@ -302,17 +302,27 @@ pub async fn previous(
     tx: &mut Tx,
     model: &ModelName,
     as_of: DateTime<Utc>,
-) -> sqlx::Result<Option<Previous>> {
-    type Row = (String, Option<String>, Option<DateTime<Utc>>, i32);
+) -> anyhow::Result<Option<Previous>> {
+    type Row = (String, Option<String>, Option<DateTime<Utc>>, i32, Option<Value>);
     let row: Option<Row> = sqlx::query_as(
-        "select verdict, champion, since, consecutive from check_run where model = $1 and as_of < $2 \
-         order by as_of desc limit 1",
+        "select verdict, champion, since, consecutive, case when verdict = 'unknown' then report end \
+         from check_run where model = $1 and as_of < $2 order by as_of desc limit 1",
     )
     .bind(model.as_str())
     .bind(as_of)
     .fetch_optional(&mut **tx)
     .await?;
-    Ok(row.map(|(verdict, champion, since, consecutive)| Previous {
+    let Some((verdict, champion, since, consecutive, report)) = row else {
+        return Ok(None);
+    };
+    let unknown = match report.map(serde_json::from_value::<DriftChecked>).transpose()? {
+        Some(report) => report.unknown_since.map(|since| Unknown {
+            since,
+            reasons: blocking(&report.not_measured),
+        }),
+        None => None,
+    };
+    Ok(Some(Previous {
         verdict: match verdict.as_str() {
             "stable" => Verdict::Stable,
             "drifted" => Verdict::Drifted,
@@ -321,6 +331,7 @@ pub async fn previous(
         champion,
         since,
         consecutive: consecutive.unsigned_abs(),
+        unknown,
     }))
 }
 

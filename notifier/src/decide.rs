@@ -10,9 +10,9 @@
 //! | `model.promoted` | always | LOW; a roll-back HIGH |
 
 use schemas::events::{
-    ConceptDrift, DriftChecked, DriftDetected, DriftKind, DriftSeverity, ModelPromoted, ModelValidated,
-    Priority, PromotionKind, PromotionRefusal, PromotionRefused, RetrainRequested, RuleResult, TargetDrift,
-    TrainingFailed, ValidationVerdict, Verdict,
+    ConceptDrift, DeclineReason, DriftChecked, DriftDetected, DriftKind, DriftSeverity, ModelPromoted,
+    ModelValidated, Priority, PromotionKind, PromotionRefusal, PromotionRefused, RetrainDeclined,
+    RetrainRequested, RuleResult, TargetDrift, TrainingFailed, ValidationVerdict, Verdict,
 };
 use schemas::{Attributes, Event, ModelName, Window};
 
@@ -37,8 +37,6 @@ pub enum Decision {
 pub enum Silence {
     /// The check could look; drift has its own event.
     CheckCouldLook,
-    /// The verdict was unknown before, and people know.
-    StillUnknown,
     /// The candidate passed; its promotion is told.
     CandidatePassed,
     /// Not an event for people.
@@ -50,7 +48,6 @@ impl Silence {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CheckCouldLook => "the check could look; drift has its own event",
-            Self::StillUnknown => "the verdict was unknown before",
             Self::CandidatePassed => "the candidate passed; its promotion is told",
             Self::NotForPeople => "not an event for people",
         }
@@ -62,13 +59,15 @@ pub fn decide(event: &Event, attributes: &Attributes) -> Decision {
     let tell = |draft: Draft| Decision::Tell(Box::new(draft.finish(attributes)));
     match event {
         Event::DriftDetected(body) => tell(drift_detected(body, &attributes.model)),
-        Event::DriftChecked(body) => match (body.verdict, body.previous_verdict) {
-            (Verdict::Unknown, Some(Verdict::Unknown)) => Decision::Silent(Silence::StillUnknown),
-            (Verdict::Unknown, Some(Verdict::Stable | Verdict::Drifted) | None) => {
-                tell(became_unknown(body, &attributes.model))
-            }
-            (Verdict::Stable | Verdict::Drifted, _) => Decision::Silent(Silence::CheckCouldLook),
+        // Every check of the run has the same occasion, so the run is told once; were the first mail to fail, the next
+        // check tells it.
+        Event::DriftChecked(body) => match body.verdict {
+            Verdict::Unknown => tell(became_unknown(body, &attributes.model)),
+            Verdict::Stable | Verdict::Drifted => Decision::Silent(Silence::CheckCouldLook),
         },
+        Event::RetrainDeclined(body) if body.reason == DeclineReason::BreakerOpen => {
+            tell(breaker_open(body, &attributes.model))
+        }
         Event::RetrainRequested(body) => tell(retrain_requested(body, &attributes.model)),
         Event::TrainingFailed(body) => tell(training_failed(body, &attributes.model)),
         Event::ModelValidated(body) => match body.verdict {
@@ -277,11 +276,14 @@ fn became_unknown(body: &DriftChecked, model: &ModelName) -> Draft {
         facts,
         moved: Vec::new(),
         next: vec![
-            say("You are told again only after a check that could look."),
+            say("You are told again when the reason changes, or after a check that could look."),
             run_check(model, body.as_of),
         ],
         link: None,
-        occasion: format!("unknown/{model}/{}", body.check_id),
+        occasion: format!(
+            "unknown/{model}/{}",
+            instant(body.unknown_since.unwrap_or(body.as_of))
+        ),
     }
 }
 
@@ -326,6 +328,34 @@ fn retrain_requested(body: &RetrainRequested, model: &ModelName) -> Draft {
         )],
         link: None,
         occasion: format!("retrain/{}", body.decision_id),
+    }
+}
+
+fn breaker_open(body: &RetrainDeclined, model: &ModelName) -> Draft {
+    let shown = name(model.as_str());
+    Draft {
+        severity: Severity::High,
+        title: format!("trainings do not cure {shown}"),
+        what: format!(
+            "The model {shown} still drifts after several urgent trainings. No further one is begun by itself for now: a person should look."
+        ),
+        as_of: body.as_of,
+        facts: vec![
+            Fact::new("Reason", &body.detail),
+            Fact::new("Asked for by", body.trigger.as_str().replace('_', " ")),
+        ],
+        moved: Vec::new(),
+        next: vec![
+            say("Look at what the last candidates failed on and at the newest drift. To train all the same:"),
+            Step::Run(format!(
+                "vigie retrain {} --force --reason {}",
+                shell_word(&visible(model)),
+                shell_word("looked at the breaker")
+            )),
+        ],
+        link: None,
+        // Once a day, however often drift asks.
+        occasion: format!("breaker-open/{model}/{}", body.as_of.format("%Y-%m-%d")),
     }
 }
 

@@ -12,6 +12,7 @@ pub const KINDS: &[EventKind] = &[
     EventKind::DriftChecked,
     EventKind::DriftDetected,
     EventKind::RetrainRequested,
+    EventKind::RetrainDeclined,
     EventKind::TrainingFailed,
     EventKind::ModelValidated,
     EventKind::ModelPromoted,

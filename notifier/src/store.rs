@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::alert::Alert;
 use crate::recipient::Recipient;
 
-/// Adds the alert for each recipient who was not told of this event or occasion yet; says for how many.
+/// Adds the alert for each recipient who was not told of this event or occasion yet; says for how many. An occasion that
+/// could not be told before is told now: a mail server that was down for an hour must not silence what goes on for days.
 ///
 /// # Errors
 /// Database errors.
@@ -26,6 +27,14 @@ pub async fn enqueue(
     for recipient in recipients {
         let channel = recipient.channel().as_str();
         let stored = recipient.stored();
+        sqlx::query(
+            "delete from alert where occasion = $1 and channel = $2 and recipient = $3 and state = 'failed'",
+        )
+        .bind(&alert.occasion)
+        .bind(channel)
+        .bind(&stored)
+        .execute(&mut **tx)
+        .await?;
         let inserted = sqlx::query(
             "insert into alert (alert_id, event_id, event_type, model, correlation_id, occasion, channel, recipient, \
              severity, subject, content, trace_parent, trace_state, thread_id) \

@@ -14,7 +14,7 @@ use schemas::events::{
 };
 use schemas::{DecisionId, Event, EventId, ModelName, ModelVersion, Received, Window};
 use sqlx::PgPool;
-use transactions::{ModelDefinition, SourceSettings, TransactionSource};
+use transactions::{ModelDefinition, SourceError, SourceSettings, TransactionSource};
 
 use crate::config::Config;
 use crate::decide::{Decision, Drift, Policy, Running, Trigger, Verdict, decide};
@@ -452,7 +452,10 @@ impl Decider {
         .await;
         match counted {
             Ok(rows) => Ok(Some(rows)),
-            Err(error) if error.is_transient() => Err(error.into()),
+            // Too slow now is too slow in a minute, and a drift must not wait for it: the rules go without the number.
+            Err(error) if error.is_transient() && !matches!(error, SourceError::TooSlow { .. }) => {
+                Err(error.into())
+            }
             Err(error) => {
                 tracing::warn!(model.name = %model, "new transactions of model `{model}` cannot be counted: {error}");
                 Ok(None)

@@ -51,7 +51,7 @@ impl EventKind {
     pub const fn readers(self) -> &'static [&'static str] {
         match self {
             Self::DriftCheckRequested => &[DRIFT_MONITOR],
-            Self::DriftChecked => &[NOTIFIER],
+            Self::DriftChecked | Self::RetrainDeclined => &[NOTIFIER],
             Self::DriftDetected | Self::TrainingFailed | Self::PromotionRefused => {
                 &[RETRAIN_DECIDER, NOTIFIER]
             }
@@ -60,7 +60,7 @@ impl EventKind {
             Self::ModelTrained => &[VALIDATOR, RETRAIN_DECIDER],
             Self::ModelValidated => &[TRAINER_BRIDGE, RETRAIN_DECIDER, NOTIFIER],
             Self::ModelPromoted => &[DRIFT_MONITOR, RETRAIN_DECIDER, NOTIFIER],
-            Self::RetrainDeclined | Self::AlertSent | Self::AlertFailed => &[],
+            Self::AlertSent | Self::AlertFailed => &[],
         }
     }
 

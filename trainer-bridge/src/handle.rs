@@ -3,11 +3,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chassis::Tx;
 use chassis::consume::{HandleError, Handler};
+use chassis::outbox::{self, Draft};
+use chassis::{Cause, Tx};
 use chrono::TimeDelta;
-use schemas::events::{ModelValidated, RetrainRequested, ValidationVerdict};
-use schemas::{Event, EventKind, JobId, ModelName, Received};
+use schemas::events::{
+    ModelValidated, PromotionRefusal, PromotionRefused, RetrainRequested, TrainingFailed, TrainingFailure,
+    ValidationVerdict,
+};
+use schemas::{DecisionId, Event, EventKind, JobId, ModelName, Received};
 
 use crate::job::{BackendKind, Order, Plan, SplitLengths};
 use crate::store;
@@ -18,6 +22,8 @@ pub const KINDS: &[EventKind] = &[EventKind::RetrainRequested, EventKind::ModelV
 /// Turns requests and validations into jobs and promotions.
 #[derive(Debug)]
 pub struct BridgeHandler {
+    /// The service's name, under which it speaks.
+    pub service: &'static str,
     /// Where new jobs run.
     pub backend: BackendKind,
     /// How long labels take to ripen, by model; models that are not here are unknown.
@@ -44,6 +50,46 @@ impl Handler for BridgeHandler {
             ))),
         }
     }
+
+    /// A request that no job will follow has failed, and a candidate that is not promoted was refused: the decider's
+    /// trigger ends, and people are told.
+    async fn given_up(&self, tx: &mut Tx, received: &Received, reason: &str) -> anyhow::Result<()> {
+        let draft = match &received.event {
+            Event::RetrainRequested(request) => {
+                let body = TrainingFailed {
+                    job_id: job_of(request.decision_id),
+                    decision_id: request.decision_id,
+                    as_of: request.as_of,
+                    backend: self.backend.as_str().to_owned(),
+                    attempts: 1,
+                    failure: TrainingFailure::Refused,
+                    detail: reason.to_owned(),
+                    run_id: None,
+                    run_url: None,
+                };
+                Draft::new(&received.attributes.model, Cause::event(received), body)
+            }
+            Event::ModelValidated(validated) if validated.verdict == ValidationVerdict::Passed => {
+                let body = PromotionRefused {
+                    version: validated.version.clone(),
+                    champion: None,
+                    decision_id: validated.decision_id,
+                    as_of: validated.as_of,
+                    reason: PromotionRefusal::Other,
+                    detail: reason.to_owned(),
+                };
+                Draft::new(&received.attributes.model, Cause::event(received), body)
+            }
+            _ => return Ok(()),
+        };
+        outbox::append(tx, self.service, draft).await?;
+        Ok(())
+    }
+}
+
+/// Derived from the decision: asked twice, it is the same job.
+fn job_of(decision: DecisionId) -> JobId {
+    JobId::derived(decision.uuid(), "training job")
 }
 
 impl BridgeHandler {
@@ -62,8 +108,7 @@ impl BridgeHandler {
             HandleError::permanent("the spans of a training cannot be laid out before `as_of`")
         })?;
         let order = Order {
-            // Derived from the decision: asked twice, it is the same job.
-            job_id: JobId::derived(request.decision_id.uuid(), "training job"),
+            job_id: job_of(request.decision_id),
             model: model.clone(),
             decision_id: request.decision_id,
             as_of: request.as_of,

@@ -256,6 +256,7 @@ async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>) -> any
         return Ok(());
     }
     store::version::enthrone(&mut tx, version).await?;
+    let now = context.clock.now(&mut *tx).await?;
     let validated = &intent.validated;
     let (Some(validated_recall), Some(validated_precision)) =
         (metric(intent, "recall"), metric(intent, "precision"))
@@ -267,6 +268,8 @@ async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>) -> any
         previous: champion.map(|champion| champion.version),
         decision_id: version.decision_id.into(),
         as_of: version.as_of,
+        // Rows before it were scored by the champion that was.
+        effective_from: now.unwrap_or(version.as_of).max(version.as_of),
         kind: PromotionKind::Promotion,
         fence: intent.fence.unsigned_abs(),
         artifact: validated.artifact.clone(),

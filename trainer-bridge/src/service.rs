@@ -79,6 +79,7 @@ fn handler(settings: &BridgeSettings) -> BridgeHandler {
     let delay =
         |definition: &ModelDefinition| TimeDelta::from_std(definition.label_delay).unwrap_or(TimeDelta::MAX);
     BridgeHandler {
+        service: TrainerBridge::DEFINITION.name,
         backend: settings.backend,
         label_delays: settings
             .models

@@ -101,6 +101,25 @@ impl Handler for Judge {
         self.metrics.validations.get_or_create(&labels).inc();
         Ok(())
     }
+
+    /// A candidate that nobody will judge has failed: the trainer retires it and the decider's trigger ends.
+    async fn given_up(&self, tx: &mut Tx, received: &Received, reason: &str) -> anyhow::Result<()> {
+        let Event::ModelTrained(trained) = &received.event else {
+            return Ok(());
+        };
+        let model = &received.attributes.model;
+        let judgement = Judgement {
+            verdict: ValidationVerdict::Failed,
+            failures: vec![format!("could not be judged: {reason}")],
+            gates: Vec::new(),
+        };
+        let failed = report(trained, judgement, None);
+        if store::insert(tx, model, &failed).await? {
+            let draft = Draft::new(model, Cause::event(received), failed);
+            outbox::append(tx, self.service, draft).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Judge {

@@ -119,6 +119,31 @@ async fn an_event_that_waits_does_not_hold_up_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_parked_event_hears_of_it_in_the_same_transaction() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let consumer = Running::consumer(&toy, Scripted::new(|_: &Received, _| Act::Permanent));
+    let mut sent = Vec::new();
+    for name in ["waited-for", "unspeakable"] {
+        let (mut attributes, body) = sample();
+        attributes.model = name.parse().unwrap();
+        send(&toy.bus, headers_of(&attributes), body).await;
+        sent.push(attributes.id);
+    }
+    eventually("both are parked", async || {
+        (dead_letters(&toy.pool).await.len() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(
+        effects_of(&toy.pool, sent[0]).await,
+        ["given up: this can never work"]
+    );
+    // What cannot be told is parked all the same, and nothing of it stays half done.
+    assert_eq!(effects_of(&toy.pool, sent[1]).await, Vec::<String>::new());
+    consumer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_can_never_work_is_parked_with_its_reason_and_the_flow_goes_on() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;

@@ -97,6 +97,7 @@ impl Bench {
         Context {
             service,
             schema,
+            slot_permits: Context::slot_permits(&pool),
             pool,
             bus,
             nats,
@@ -223,6 +224,20 @@ impl<F: Fn(&Received, u32) -> Act + Send + Sync + 'static> Handler for Scripted<
             Act::Panic => panic!("the handler's own defect (meant by the test)"),
             Act::Hang => std::future::pending().await,
         }
+    }
+
+    /// The outcome of `waited-for` is told; telling that of `unspeakable` fails.
+    async fn given_up(&self, tx: &mut Tx, received: &Received, reason: &str) -> anyhow::Result<()> {
+        let id = received.attributes.id;
+        match received.attributes.model.as_str() {
+            "waited-for" => effect(tx, id, &format!("given up: {reason}")).await?,
+            "unspeakable" => {
+                effect(tx, id, "half said").await?;
+                anyhow::bail!("it cannot be told");
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 

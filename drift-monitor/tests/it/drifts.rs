@@ -1,6 +1,6 @@
 //! What moved is found, with its kind and severity; what did not move stays quiet.
 
-use schemas::events::{DriftKind, DriftSeverity, Verdict};
+use schemas::events::{DriftKind, DriftSeverity, ModelPromoted, Verdict};
 use schemas::{Event, EventKind};
 
 use crate::scene::{Scene, at, promoted, span};
@@ -274,6 +274,32 @@ async fn rows_that_another_champion_scored_do_not_count() {
     );
     assert_eq!(checked.checked().verdict, Verdict::Stable, "{checked:?}");
     assert!(checked.metric("recall_drop", None).abs() < 0.1);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn rows_between_decision_and_promotion_belong_to_the_predecessor() {
+    let scene = Scene::new().await;
+    let replica = scene.start().await;
+    scene.set_clock(400).await;
+    scene.promote(promoted("v1", 1, 0)).await;
+    // Decided at hour 50 because recall fell, in force a hundred hours later.
+    scene
+        .change(0, 150, "score = case when is_fraud then 0.1 else score end")
+        .await;
+    let late = ModelPromoted {
+        as_of: at(50),
+        effective_from: at(150),
+        ..promoted("v2", 2, 150)
+    };
+    scene.promote(late).await;
+    let before = scene.check(149).await;
+    assert_eq!(
+        before.checked().champion.as_ref().map(ToString::to_string),
+        Some("v1".to_owned())
+    );
+    let checked = scene.check(RIPE).await;
+    assert_eq!(checked.checked().verdict, Verdict::Stable, "{checked:?}");
     replica.stop().await;
 }
 

@@ -214,6 +214,7 @@ pub fn promoted(name: &str, fence: u64, hour: i64) -> ModelPromoted {
         previous: None,
         decision_id: DecisionId::of_key(name),
         as_of: at(hour),
+        effective_from: at(hour),
         kind: PromotionKind::Promotion,
         fence,
         artifact: Artifact {

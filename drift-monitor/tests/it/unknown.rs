@@ -99,7 +99,7 @@ async fn a_missing_column_is_named_and_the_check_is_made_again_when_asked() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_away_is_unknown_and_a_promotion_waits_for_it() {
+async fn a_source_that_is_away_is_unknown_and_a_promotion_is_recorded_all_the_same() {
     let folder = std::env::temp_dir().join(format!("vigie-no-such-folder-{}", std::process::id()));
     let source = format!(
         "source = \"parquet\"\npath = {:?}\nfeatures = [\"amount\"]",
@@ -108,27 +108,28 @@ async fn a_source_that_is_away_is_unknown_and_a_promotion_waits_for_it() {
     let scene = Scene::new().await.with_model(&source);
     let replica = scene.start().await;
     scene.set_clock(400).await;
-    scene.publish("promoted/1", promoted("v1", 1, 0)).await;
-    // Its reference cannot be built yet, so it is not taken for handled.
+    // Its reference cannot be built yet; who is champion is known from now on.
+    scene.promote(promoted("v1", 1, 0)).await;
     let checked = scene.check_at(at(100), "away").await;
-    assert_eq!(checked.reasons(), vec![("no_champion".to_owned(), true); 3]);
-    assert_eq!(
-        scene.count("select count(*) from drift_monitor.inbox").await,
-        1,
-        "only the check"
-    );
-    // As if it had been handled while the file was there.
-    scene
-        .run(
-            "insert into drift_monitor.champion values ('fraud-cards', 1, 'v1', '2026-03-02', '2026-02-01', '2026-02-20', \
-             0.5, 0.88, 0.9, 300)",
-        )
-        .await;
-    let checked = scene.check_at(at(101), "still away").await;
     assert_eq!(checked.checked().verdict, Verdict::Unknown);
+    assert_eq!(
+        checked
+            .checked()
+            .champion
+            .as_ref()
+            .map(schemas::ModelVersion::as_str),
+        Some("v1")
+    );
     assert_eq!(
         checked.reasons(),
         vec![("source_unreachable".to_owned(), true); 3]
+    );
+    assert_eq!(checked.checked().unknown_since, Some(at(100)));
+    let later = scene.check_at(at(101), "still away").await;
+    assert_eq!(
+        later.checked().unknown_since,
+        Some(at(100)),
+        "one run of unknown checks"
     );
     replica.stop().await;
 }
@@ -143,6 +144,12 @@ async fn scores_and_labels_that_stop_arriving_are_noticed() {
     let unscored = scene.check(300).await;
     assert_eq!(unscored.checked().verdict, Verdict::Unknown);
     assert_eq!(unscored.reasons(), [("no_scores".to_owned(), true)]);
+    // A feed that stopped a day ago, while older rows keep recall measurable.
+    scene.change(0, 400, "score = 0.1").await;
+    scene.change(326, 400, "score = null").await;
+    let stopped = scene.check(351).await;
+    assert_eq!(stopped.checked().verdict, Verdict::Unknown);
+    assert_eq!(stopped.reasons(), [("no_scores".to_owned(), true)]);
     scene.change(0, 400, "score = 0.1, labelled_at = null").await;
     // Hours whose labels were all known are kept: what was known is not forgotten.
     scene.run("truncate drift_monitor.hour_outcome").await;

@@ -3,8 +3,8 @@
 use notifier::alert::{Alert, FACTS_MAX, MOVEMENTS_MAX, Severity};
 use notifier::decide::{Decision, Silence, decide};
 use schemas::events::{
-    AlertSent, Channel, DriftCheckRequested, DriftKind, DriftSeverity, Priority, PromotionKind,
-    PromotionRefusal, ValidationVerdict, Verdict,
+    AlertSent, Channel, DeclineReason, DriftCheckRequested, DriftKind, DriftSeverity, Priority,
+    PromotionKind, PromotionRefusal, ValidationVerdict, Verdict,
 };
 use schemas::{Event, Finite, Share};
 
@@ -71,6 +71,11 @@ fn each_event_is_told_with_its_severity() {
             "[LOW] Fraud Detection Alert: retraining of fraud-cards requested",
         ),
         (
+            samples::retrain_declined(DeclineReason::BreakerOpen).into(),
+            High,
+            "[HIGH] Fraud Detection Alert: trainings do not cure fraud-cards",
+        ),
+        (
             samples::training_failed().into(),
             High,
             "[HIGH] Fraud Detection Alert: training of fraud-cards failed",
@@ -122,8 +127,8 @@ fn silence_has_a_reason() {
             Silence::CheckCouldLook,
         ),
         (
-            samples::drift_checked(Verdict::Unknown, Some(Verdict::Unknown)).into(),
-            Silence::StillUnknown,
+            samples::retrain_declined(DeclineReason::Cooldown).into(),
+            Silence::NotForPeople,
         ),
         (
             samples::model_validated(ValidationVerdict::Passed).into(),

@@ -275,6 +275,40 @@ async fn failures_end_in_a_record_and_an_event_and_hold_no_secret() {
 }
 
 #[tokio::test]
+async fn an_episode_that_could_not_be_told_is_told_by_its_next_event() {
+    let slack = Slack::start().await.unwrap();
+    slack.script([Answer::NoService]);
+    let scene = Scene::new(&slack_settings(&slack.webhook_url())).await;
+    let running = scene.start().await;
+    let pool = &running.pool;
+    say(
+        pool,
+        "fraud-cards",
+        samples::drift_detected(DriftSeverity::Immediate),
+    )
+    .await;
+    assert_eq!(settled(pool, 1).await[0].state, "failed");
+    // An hour later the same episode goes on.
+    let again = say(
+        pool,
+        "fraud-cards",
+        samples::drift_detected(DriftSeverity::Immediate),
+    )
+    .await;
+    received(pool, again, 1).await;
+    assert_eq!(settled(pool, 1).await[0].state, "sent");
+    let quiet = say(
+        pool,
+        "fraud-cards",
+        samples::drift_detected(DriftSeverity::Immediate),
+    )
+    .await;
+    received(pool, quiet, 1).await;
+    assert_eq!(slack.posts().len(), 2, "told once, after one failure");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn slack_shows_every_alert() {
     let slack = Slack::start().await.unwrap();
     let scene = Scene::new(&slack_settings(&slack.webhook_url())).await;

@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use schemas::events::{
-    Artifact, ConceptDrift, Confusion, DriftChecked, DriftDetected, DriftKind, DriftSeverity, FeatureDrift,
-    Interval, MetricEstimate, ModelPromoted, ModelValidated, NotMeasured, Priority, PromotionKind,
-    PromotionRefusal, PromotionRefused, RetrainRequested, RuleOutcome, RuleResult, TargetDrift,
-    TrainingFailed, TrainingFailure, TriggerKind, ValidationGate, ValidationVerdict, Verdict,
+    Artifact, ConceptDrift, Confusion, DeclineReason, DriftChecked, DriftDetected, DriftKind, DriftSeverity,
+    FeatureDrift, Interval, MetricEstimate, ModelPromoted, ModelValidated, NotMeasured, Priority,
+    PromotionKind, PromotionRefusal, PromotionRefused, RetrainDeclined, RetrainRequested, RuleOutcome,
+    RuleResult, TargetDrift, TrainingFailed, TrainingFailure, TriggerKind, ValidationGate, ValidationVerdict,
+    Verdict,
 };
 use schemas::{
     Attributes, CheckId, DecisionId, Event, EventId, Finite, JobId, ModelName, ModelVersion, Sha256Digest,
@@ -112,6 +113,7 @@ pub fn drift_checked(verdict: Verdict, previous: Option<Verdict>) -> DriftChecke
         labelled_rows: 0,
         verdict,
         previous_verdict: previous,
+        unknown_since: (verdict == Verdict::Unknown).then(|| at("2018-07-20T02:00:00Z")),
         drifted: vec![],
         not_measured: vec![
             NotMeasured {
@@ -242,6 +244,7 @@ pub fn model_promoted(kind: PromotionKind) -> ModelPromoted {
         previous: Some(version("fraud-cards-20180501T020000Z")),
         decision_id: DecisionId::from(Uuid::from_u128(13)),
         as_of: at("2018-07-20T02:00:00Z"),
+        effective_from: at("2018-07-20T02:04:00Z"),
         kind,
         fence: 3,
         artifact: artifact(),
@@ -263,5 +266,17 @@ pub fn promotion_refused(reason: PromotionRefusal) -> PromotionRefused {
         as_of: at("2018-07-20T02:00:00Z"),
         reason,
         detail: "the artefact has sha256 `0a4d`, expected was `dd56`".to_owned(),
+    }
+}
+
+pub fn retrain_declined(reason: DeclineReason) -> RetrainDeclined {
+    RetrainDeclined {
+        decision_id: DecisionId::from(Uuid::from_u128(15)),
+        as_of: at("2018-07-20T16:00:00Z"),
+        trigger: TriggerKind::Drift,
+        reason,
+        detail: "2 immediate trainings within 1 d did not cure the model; a person should look".to_owned(),
+        rules: Vec::new(),
+        counterfactuals: Vec::new(),
     }
 }

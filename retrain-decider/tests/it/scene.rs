@@ -218,6 +218,7 @@ pub fn promoted(decision_id: DecisionId, hour: i64, name: &str, fence: u64) -> M
         previous: None,
         decision_id,
         as_of: at(hour),
+        effective_from: at(hour),
         kind: PromotionKind::Promotion,
         fence,
         artifact: artifact(),

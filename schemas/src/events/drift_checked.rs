@@ -27,6 +27,9 @@ pub struct DriftChecked {
     pub verdict: Verdict,
     /// The verdict of the previous check of this model, if there was one.
     pub previous_verdict: Option<Verdict>,
+    /// When the verdict is `unknown`: the first check of the unbroken run that could not look for the same reasons, with the
+    /// same champion.
+    pub unknown_since: Option<DateTime<Utc>>,
     /// Kinds that exceeded their threshold beyond what the sample size explains.
     pub drifted: Vec<DriftKind>,
     /// Kinds that could not be measured, and why; never silently read as "no drift".

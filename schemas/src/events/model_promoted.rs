@@ -16,8 +16,11 @@ pub struct ModelPromoted {
     pub previous: Option<ModelVersion>,
     /// The decision it serves.
     pub decision_id: DecisionId,
-    /// The decision's instant, UTC; checks as of this instant or later use the new champion.
+    /// The decision's instant, UTC.
     pub as_of: DateTime<Utc>,
+    /// When it came into force, UTC; never before `as_of`. Checks as of this instant or later compare with it, and rows
+    /// before it were scored by its predecessor.
+    pub effective_from: DateTime<Utc>,
     /// Promotion or roll-back.
     pub kind: PromotionKind,
     /// Strictly increasing per model; a promotion with a smaller fence is refused.

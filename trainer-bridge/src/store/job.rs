@@ -154,7 +154,8 @@ fn failure_of(word: &str) -> TrainingFailure {
 }
 
 /// Takes the jobs that are due, at most `limit`, for at most `lease`. A job that another process works on is left to
-/// it until its lease ends.
+/// it until its lease ends. Jobs of one model go one after the other, whatever the decider's timers say: each ends by its
+/// own deadline, so none waits for ever.
 ///
 /// # Errors
 /// Database errors.
@@ -166,6 +167,8 @@ pub async fn claim(pool: &PgPool, owner: Uuid, lease: Duration, limit: usize) ->
          where job_id in (select job_id from training_job \
            where state <> 'reported' and next_poll_at <= clock_timestamp() \
            and (owner = $1 or lease_until is null or lease_until <= clock_timestamp()) \
+           and not exists (select from training_job earlier where earlier.model = training_job.model \
+             and earlier.fence < training_job.fence and earlier.state <> 'reported') \
            order by next_poll_at limit $3 for update skip locked) \
          returning *, clock_timestamp() as now",
     )

@@ -1,7 +1,7 @@
 //! Trainings in this process: the whole way to a champion, and what a crash leaves behind.
 
-use schemas::EventKind;
 use schemas::events::{TrainingFailure, ValidationVerdict};
+use schemas::{EventKind, ModelName};
 use scoring::{Column, Rows};
 
 use crate::scene::{QUICK, Scene, TRACE, day, validated};
@@ -190,6 +190,37 @@ async fn two_replicas_train_a_job_once() {
     );
     one.stop().await;
     two.stop().await;
+}
+
+#[tokio::test]
+async fn trainings_of_one_model_go_one_after_the_other() {
+    let scene = Scene::new(QUICK).await;
+    let replica = scene.start().await;
+    for decision in ["one", "two", "three"] {
+        scene.request(decision, day(30)).await;
+    }
+    scene.trained(3).await;
+    let overlaps = "select count(*) from trainer_bridge.training_job a join trainer_bridge.training_job b \
+                    on b.fence > a.fence and b.started_at < a.reported_at";
+    assert_eq!(scene.count(overlaps).await, 0);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_parked_is_a_training_that_failed() {
+    let scene = Scene::new(QUICK).await;
+    let replica = scene.start().await;
+    let stranger = ModelName::new("stranger").unwrap();
+    let body = crate::scene::requested("strange", day(30));
+    let decision = body.decision_id;
+    scene.bench.publish("strange", &stranger, body).await;
+    let failed = scene.failed(1).await;
+    assert_eq!(
+        (failed.decision_id, failed.failure),
+        (decision, TrainingFailure::Refused)
+    );
+    assert!(failed.detail.contains("not in the settings"), "{}", failed.detail);
+    replica.stop().await;
 }
 
 #[tokio::test]

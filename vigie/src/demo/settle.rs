@@ -1,8 +1,8 @@
 //! When is everything that an instant set off done?
 //!
 //! Handlers commit a receipt and the events that follow in one transaction, so one consistent look at all
-//! outboxes, receipts and running trainings tells: nothing is under way when every event is published and
-//! every reader that must see it has its receipt.
+//! outboxes, receipts, running trainings and waiting alerts tells: nothing is under way when every event is published,
+//! every reader that must see it has its receipt, and whoever is to be told was told.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -58,6 +58,7 @@ impl Settle {
             }
         }
         parts.push("select 'a training runs' as what, count(*) as n from retrain_decider.model_state where training_decision is not null".to_owned());
+        parts.push("select 'an alert is not told' as what, count(*) as n from notifier.alert where state in ('pending', 'sending')".to_owned());
         parts.push("select 'the drift check of the instant is not done' as what, case when exists (select 1 from drift_monitor.slot where slot >= $1) then 0 else 1 end as n".to_owned());
         parts.push("select 'the daily decision is not done' as what, case when $2::timestamptz is null or exists (select 1 from retrain_decider.slot where slot >= $2) then 0 else 1 end as n".to_owned());
         Self {
