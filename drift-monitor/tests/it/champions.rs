@@ -44,6 +44,7 @@ async fn a_new_champion_brings_a_new_reference_for_its_time_only() {
     scene
         .promote(ModelPromoted {
             as_of: at(200),
+            effective_from: at(200),
             ..back
         })
         .await;
