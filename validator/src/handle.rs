@@ -114,10 +114,13 @@ impl Handler for Judge {
             gates: Vec::new(),
         };
         let failed = report(trained, judgement, None);
-        if store::insert(tx, model, &failed).await? {
-            let draft = Draft::new(model, Cause::event(received), failed);
-            outbox::append(tx, self.service, draft).await?;
-        }
+        // Said and not recorded: an event about a model that is unknown here must not take the place of a validation.
+        outbox::append(
+            tx,
+            self.service,
+            Draft::new(model, Cause::event(received), failed),
+        )
+        .await?;
         Ok(())
     }
 }
