@@ -136,8 +136,15 @@ async fn work<H: Handler>(
 ) -> anyhow::Result<()> {
     let durable = context.service;
     let mut consumer: Option<Consumer<pull::Config>> = None;
+    let connects = context.bus.connects();
+    let mut connection = 0;
     while !context.stop.is_cancelled() {
         context.metrics.beat("consume");
+        // A broker that came back may have lost the consumer, or its stream's tail: both are looked at again.
+        let now = *connects.borrow();
+        if now != connection {
+            (consumer, connection) = (None, now);
+        }
         let result = async {
             if consumer.is_none() {
                 // Re-provisions what somebody deleted; the inbox absorbs the flood of old events.

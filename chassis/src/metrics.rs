@@ -59,6 +59,14 @@ pub struct Metrics {
     pub outbox_oldest_age: Gauge<f64, AtomicU64>,
     /// Parked messages that nobody has dealt with.
     pub dead_letters: Gauge,
+    /// Published events without the receipts of all their readers.
+    pub outbox_unconfirmed: Gauge,
+    /// Restarts of the broker that were noticed.
+    pub epoch_changes: Counter,
+    /// Acknowledged events that the broker no longer had.
+    pub lost: Counter,
+    /// Events that the sweep offered again.
+    pub reoffered: Counter,
 }
 
 impl Metrics {
@@ -109,6 +117,28 @@ impl Metrics {
             "Dead letters that nobody has dealt with",
             dead_letters.clone(),
         );
+        let (outbox_unconfirmed, epoch_changes) = (Gauge::default(), Counter::default());
+        let (lost, reoffered) = (Counter::default(), Counter::default());
+        registry.register(
+            "vigie_outbox_unconfirmed",
+            "Published events without the receipts of all their readers",
+            outbox_unconfirmed.clone(),
+        );
+        registry.register(
+            "vigie_broker_epoch_changes",
+            "Restarts of the broker that were noticed",
+            epoch_changes.clone(),
+        );
+        registry.register(
+            "vigie_broker_lost_events",
+            "Acknowledged events that the broker no longer had",
+            lost.clone(),
+        );
+        registry.register(
+            "vigie_events_reoffered",
+            "Events without a receipt that were offered again",
+            reoffered.clone(),
+        );
         Self {
             registry: Arc::new(Mutex::new(registry)),
             beats: Arc::default(),
@@ -118,6 +148,10 @@ impl Metrics {
             seconds,
             dead,
             outbox_unpublished,
+            outbox_unconfirmed,
+            epoch_changes,
+            lost,
+            reoffered,
             outbox_oldest_age,
             dead_letters,
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, consumer::Consumer};
 use schemas::EventKind;
 
@@ -217,10 +217,22 @@ pub async fn consumer(
         filter_subjects: subjects,
         ..pull::Config::default()
     };
-    let consumer: Consumer<pull::Config> = stream
-        .create_consumer(asked.clone())
-        .await
-        .with_context(|| format!("create consumer {durable}"))?;
+    let mut consumer = create_consumer(&stream, &asked, durable).await?;
+    let last = stream.cached_info().state.last_sequence;
+    let delivered = consumer.cached_info().delivered.stream_sequence;
+    if delivered > last {
+        // Its state outlived the tail of the stream: it would skip, in silence, whatever gets the numbers it has seen.
+        // From the beginning once more; the inbox absorbs what was handled.
+        tracing::error!(
+            "the broker lost acknowledged data: consumer {durable} was delivered message {delivered}, stream {STREAM} ends at \
+             {last}; the consumer is made again"
+        );
+        stream
+            .delete_consumer(durable)
+            .await
+            .with_context(|| format!("delete consumer {durable}"))?;
+        consumer = create_consumer(&stream, &asked, durable).await?;
+    }
     let kept = &consumer.cached_info().config;
     let mut kept_subjects = kept.filter_subjects.clone();
     if kept_subjects.is_empty() && !kept.filter_subject.is_empty() {
@@ -238,4 +250,15 @@ pub async fn consumer(
         );
     }
     Ok(consumer)
+}
+
+async fn create_consumer(
+    stream: &Stream,
+    asked: &pull::Config,
+    durable: &str,
+) -> anyhow::Result<Consumer<pull::Config>> {
+    stream
+        .create_consumer(asked.clone())
+        .await
+        .with_context(|| format!("create consumer {durable}"))
 }

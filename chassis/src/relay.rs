@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::backoff::publish_delay;
 use crate::bus::{Bus, STREAM, STREAM_DEAD};
+use crate::epoch;
 use crate::metrics::Metrics;
 
 const BATCH: i64 = 64;
@@ -36,7 +37,7 @@ struct Row {
 }
 
 enum Outcome {
-    Published { stream_seq: u64 },
+    Published { stream_seq: u64, fresh: bool },
     Again { reason: String },
     Never { reason: String },
 }
@@ -53,6 +54,10 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut listener = None;
+    let connects = bus.connects();
+    // The connection that the broker was compared on; none yet.
+    let mut compared = None;
+    let mut anew = false;
     loop {
         metrics.beat("relay");
         if !bus.is_connected() {
@@ -62,10 +67,21 @@ pub async fn run(
                 () = stop.cancelled() => return Ok(()),
             }
         }
-        match publish_batch(&pool, &bus, &metrics).await {
-            // A full batch: there may be more.
-            Ok(published) if published == BATCH as usize => {}
-            Ok(_) => {
+        let connection = *connects.borrow();
+        let batch = async {
+            if compared != Some(connection) {
+                epoch::check(&pool, &bus, &metrics, anew).await?;
+            }
+            publish_batch(&pool, &bus, &metrics).await
+        };
+        match batch.await {
+            Ok(batch) => {
+                // A stream that begins anew while the connection stays up forgets as a broker that was restarted does.
+                compared = (!batch.behind).then_some(connection);
+                anew = batch.behind;
+                if batch.rows == BATCH as usize || batch.behind {
+                    continue;
+                }
                 if stop.is_cancelled() {
                     return Ok(());
                 }
@@ -110,11 +126,20 @@ async fn wait(pool: &PgPool, schema: &str, listener: &mut Option<PgListener>, st
     }
 }
 
-/// Publishes one batch; returns how many rows were looked at.
+/// A batch that was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// Rows that were looked at, count.
+    pub rows: usize,
+    /// The stream gave a new event a number that is not behind all numbers it gave before: it begins anew.
+    pub behind: bool,
+}
+
+/// Publishes one batch.
 ///
 /// # Errors
 /// Database errors; everything the broker says is written to the rows instead.
-pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Result<usize> {
+pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Result<Batch> {
     let mut tx = pool.begin().await.context("begin")?;
     sqlx::query("set local idle_in_transaction_session_timeout = '15s'")
         .execute(&mut *tx)
@@ -130,8 +155,14 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
     .context("claim outbox rows")?;
     if rows.is_empty() {
         tx.commit().await?;
-        return Ok(0);
+        return Ok(Batch::default());
     }
+    let (highest,): (i64,) = sqlx::query_as(
+        "select coalesce(max(stream_seq), 0) from outbox where published_at is not null and subject not like 'dead.%'",
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let mut behind = false;
     // One deadline for the whole batch: timeouts one after the other would outlive the transaction's patience.
     let deadline = Instant::now() + ACK_TIMEOUT;
     let mut pending = Vec::with_capacity(rows.len());
@@ -140,7 +171,9 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
     }
     for (row, publish) in rows.iter().zip(pending) {
         match finish_publish(publish, deadline).await {
-            Outcome::Published { stream_seq } => {
+            Outcome::Published { stream_seq, fresh } => {
+                let event = !row.subject.starts_with("dead.");
+                behind |= event && fresh && stream_seq.cast_signed() <= highest;
                 metrics.published.inc();
                 sqlx::query(
                     "update outbox set published_at = clock_timestamp(), stream_seq = $2, attempt = 0 where event_id = $1",
@@ -173,7 +206,10 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
         }
     }
     tx.commit().await.context("mark published rows")?;
-    Ok(rows.len())
+    Ok(Batch {
+        rows: rows.len(),
+        behind,
+    })
 }
 
 type Started = Result<async_nats::jetstream::context::PublishAckFuture, Outcome>;
@@ -200,6 +236,7 @@ async fn finish_publish(started: Started, deadline: Instant) -> Outcome {
     match tokio::time::timeout_at(deadline, ack).await {
         Ok(Ok(ack)) if ack.stream == STREAM || ack.stream == STREAM_DEAD => Outcome::Published {
             stream_seq: ack.sequence,
+            fresh: !ack.duplicate,
         },
         Ok(Ok(ack)) => Outcome::Never {
             reason: format!("stored in stream `{}`, not in {STREAM}", ack.stream),

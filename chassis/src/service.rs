@@ -23,7 +23,7 @@ use crate::db::{self, DatabaseSettings};
 use crate::metrics::Metrics;
 use crate::settings::{Alias, COMMON_ALIASES, COMMON_DEFAULTS, Problems, Reader, Settings, Sources, render};
 use crate::telemetry::{self, TelemetrySettings};
-use crate::{health, relay};
+use crate::{health, relay, sweep};
 
 /// Most slots a replica works on at once.
 const SLOTS_AT_ONCE_MAX: u32 = 4;
@@ -255,6 +255,7 @@ async fn start<S: Service>(common: Common, config: S::Config, stop: Cancellation
             context.stop.clone(),
         ),
     );
+    tasks.spawn("sweep", sweep::run(context.clone()));
     if let Some(address) = common.address {
         tasks.spawn("health", health::serve(context.clone(), address));
     }

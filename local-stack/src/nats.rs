@@ -127,6 +127,54 @@ impl NatsServer {
         self.launch(&mut self.state())
     }
 
+    /// Copies what the (stopped) server has stored, to go back to it later as after a loss of power.
+    ///
+    /// # Errors
+    /// When the server runs, or the copy fails.
+    pub fn keep_disk(&self) -> anyhow::Result<PathBuf> {
+        let state = self.state();
+        ensure!(
+            state.server.is_none(),
+            "nats-server runs; stop it before its disk is copied"
+        );
+        let copy = self.files.folder.join("jetstream-kept");
+        if copy.exists() {
+            std::fs::remove_dir_all(&copy)?;
+        }
+        copy_folder(&self.files.store, &copy)?;
+        Ok(copy)
+    }
+
+    /// Goes back to a copy: whatever was stored since is lost.
+    ///
+    /// # Errors
+    /// When the server runs, or the copy cannot be read.
+    pub fn roll_back_disk(&self, copy: &Path) -> anyhow::Result<()> {
+        self.lose_disk()?;
+        std::fs::remove_dir_all(&self.files.store)?;
+        copy_folder(copy, &self.files.store)
+    }
+
+    /// Goes back to the messages of a copy and keeps what readers have had since, as a file system may after a loss of power.
+    ///
+    /// # Errors
+    /// When the server runs, or no stream's messages are found.
+    pub fn roll_back_messages(&self, copy: &Path) -> anyhow::Result<()> {
+        let state = self.state();
+        ensure!(
+            state.server.is_none(),
+            "nats-server runs; kill it before its disk changes"
+        );
+        let folders = message_folders(copy)?;
+        ensure!(!folders.is_empty(), "`{}` holds no stream", copy.display());
+        for folder in folders {
+            let target = self.files.store.join(folder.strip_prefix(copy)?);
+            std::fs::remove_dir_all(&target)?;
+            copy_folder(&folder, &target)?;
+        }
+        Ok(())
+    }
+
     /// Throws away everything the (stopped) server has stored, as a lost disk would.
     ///
     /// # Errors
@@ -231,4 +279,41 @@ fn read_ports(file: &Path) -> anyhow::Result<Option<(u16, u16)>> {
         (Some(client), Some(monitor)) => Ok(Some((client, monitor))),
         _ => anyhow::bail!("`{}` does not name both ports: {text}", file.display()),
     }
+}
+
+/// With owners and modes: the server may run as another user.
+fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let status = std::process::Command::new("cp")
+        .arg("-a")
+        .arg("--")
+        .arg(from)
+        .arg(to)
+        .status();
+    let status = status.context("start `cp`")?;
+    ensure!(
+        status.success(),
+        "copy `{}` to `{}`: {status}",
+        from.display(),
+        to.display()
+    );
+    Ok(())
+}
+
+/// The folders `msgs` of all streams below a store.
+fn message_folders(below: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(below)? {
+        let path = entry?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        let in_stream =
+            path.file_name().is_some_and(|name| name == "msgs") && path.with_file_name("obs").exists();
+        if in_stream {
+            found.push(path);
+        } else {
+            found.extend(message_folders(&path)?);
+        }
+    }
+    Ok(found)
 }

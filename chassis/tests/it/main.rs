@@ -4,6 +4,7 @@ mod support;
 
 mod child;
 mod consumer;
+mod epoch;
 mod health;
 mod hostile;
 mod outbox;
@@ -14,5 +15,6 @@ mod settings_checks;
 mod settings_layers;
 mod settings_secrets;
 mod slots;
+mod sweep;
 mod task_metrics;
 mod tracing_context;

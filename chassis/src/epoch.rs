@@ -1,0 +1,119 @@
+//! The broker-epoch rule: what a broker that came back may have forgotten is offered again.
+//!
+//! PostgreSQL is the system of record and the broker is transport: a publish ack says that the broker had the event, not
+//! that it keeps it. After each (re)connect the relay compares the broker with what it was told before. A server that was
+//! restarted may have lost what was not yet on its disk; a stream that is shorter than it was certainly has. Both are
+//! offered again under the same message id: what was not lost is a duplicate to the broker or to the reader's inbox.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::jetstream::context::GetStreamErrorKind;
+use sqlx::PgPool;
+
+use crate::bus::{Bus, STREAM, STREAM_DEAD};
+use crate::db::Tx;
+use crate::metrics::Metrics;
+
+/// How far back a restarted broker may have lost acknowledged events: twice the longest default interval between two of
+/// its writes to disk (2 min), and at least this.
+const LOST_SPAN: Duration = Duration::from_secs(300);
+
+/// What the comparison found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Epoch {
+    /// The server is another one, or was restarted.
+    pub changed: bool,
+    /// Acknowledged events that the streams no longer hold, count.
+    pub lost: u64,
+    /// Events that are offered again, count.
+    pub reoffered: u64,
+}
+
+/// Compares the broker with what it acknowledged, and offers again what it may have lost. `anew` says that a stream is known
+/// to have begun again: numbers prove nothing then, so it counts as another broker.
+///
+/// # Errors
+/// When the broker or the database cannot be asked, or a stream is missing: then nothing is changed, and the relay asks
+/// again before it publishes anything.
+pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics, anew: bool) -> anyhow::Result<Epoch> {
+    let server_id = bus.client().server_info().server_id;
+    let ends = [
+        (STREAM, last_sequence(bus, STREAM).await?),
+        (STREAM_DEAD, last_sequence(bus, STREAM_DEAD).await?),
+    ];
+    let mut tx = pool.begin().await?;
+    let mut epoch = Epoch {
+        changed: changed(&mut tx, &server_id, ends[0].1).await? || anew,
+        ..Epoch::default()
+    };
+    if epoch.changed {
+        let again = sqlx::query(
+            "update outbox set published_at = null, next_at = clock_timestamp() \
+             where published_at > clock_timestamp() - make_interval(secs => $1)",
+        )
+        .bind(LOST_SPAN.as_secs_f64())
+        .execute(&mut *tx)
+        .await?;
+        epoch.reoffered += again.rows_affected();
+    }
+    for (stream, last) in ends {
+        let lost = sqlx::query(
+            "update outbox set published_at = null, stream_seq = null, next_at = clock_timestamp() \
+             where stream_seq > $1 and (subject like 'dead.%') = $2",
+        )
+        .bind(last.cast_signed())
+        .bind(stream == STREAM_DEAD)
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        if lost > 0 {
+            tracing::error!(
+                "the broker lost acknowledged data: stream {stream} ends at {last}, {lost} events of this service were \
+                 stored behind that; they are offered again"
+            );
+        }
+        epoch.lost += lost;
+    }
+    epoch.reoffered += epoch.lost;
+    sqlx::query("update broker_epoch set server_id = $1, max_stream_seq = $2")
+        .bind(&server_id)
+        .bind(ends[0].1.cast_signed())
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await.context("keep the broker's epoch")?;
+    if epoch.changed {
+        metrics.epoch_changes.inc();
+        tracing::info!(
+            "the broker was restarted or is another one; {} events are offered again",
+            epoch.reoffered
+        );
+    }
+    metrics.lost.inc_by(epoch.lost);
+    Ok(epoch)
+}
+
+/// Whether the server is not the one of the last comparison; the first one ever is none.
+async fn changed(tx: &mut Tx, server_id: &str, last: u64) -> sqlx::Result<bool> {
+    sqlx::query(
+        "insert into broker_epoch (id, server_id, max_stream_seq) values (1, $1, $2) on conflict do nothing",
+    )
+    .bind(server_id)
+    .bind(last.cast_signed())
+    .execute(&mut **tx)
+    .await?;
+    let (known,): (String,) = sqlx::query_as("select server_id from broker_epoch for update")
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(known != server_id)
+}
+
+async fn last_sequence(bus: &Bus, stream: &str) -> anyhow::Result<u64> {
+    match bus.jetstream().get_stream(stream).await {
+        Ok(found) => Ok(found.cached_info().state.last_sequence),
+        Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.code() == 404) => {
+            anyhow::bail!("stream {stream} is missing; it is made again by whoever reads from it")
+        }
+        Err(error) => Err(error).with_context(|| format!("look at stream {stream}")),
+    }
+}

@@ -1,0 +1,148 @@
+//! A broker that forgets what it acknowledged is told again.
+
+use chassis::bus::STREAM;
+use local_stack::{Stack, StackOptions};
+
+use crate::relay::{all_published, append, stored};
+use crate::support::{Bench, Running, count, eventually, handled, obliging};
+
+/// A stack of its own, because its broker loses its disk.
+async fn stack(database: &str) -> (Stack, String) {
+    chassis::install_crypto();
+    let stack = Stack::start(StackOptions::for_tests()).await.unwrap();
+    let url = stack.create_database(database).await.unwrap();
+    (stack, url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_loss_of_power_took_from_the_broker_is_published_again_and_takes_effect_once() {
+    let (stack, database) = stack("epoch_rollback").await;
+    let bench = Bench::new().await;
+    let toy = bench.replica_of("toy", "toy", &stack.nats_url(), &database).await;
+    let relay = Running::relay(&toy);
+    let consumer = Running::consumer(&toy, obliging());
+    let mut events = vec![append(&toy, "before").await];
+    all_published(&toy.pool, 1).await;
+    handled(&toy.pool, events[0]).await;
+    let copy = tokio::task::block_in_place(|| {
+        stack.nats().stop().unwrap();
+        let copy = stack.nats().keep_disk().unwrap();
+        stack.nats().restart().unwrap();
+        copy
+    });
+    for row in 0..10 {
+        events.push(append(&toy, &format!("lost {row}")).await);
+    }
+    all_published(&toy.pool, 11).await;
+    tokio::task::block_in_place(|| {
+        stack.nats().kill().unwrap();
+        stack.nats().roll_back_disk(&copy).unwrap();
+        stack.nats().restart().unwrap();
+    });
+    eventually("everything is in the stream again", async || {
+        (stored(&toy).await.len() == 11).then_some(())
+    })
+    .await;
+    for event in &events {
+        assert_eq!(handled(&toy.pool, *event).await.len(), 1);
+    }
+    assert_eq!(count(&toy.pool, "select count(*) from effect").await, 11);
+    consumer.stop().await;
+    relay.stop().await;
+    toy.pool.close().await;
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_without_its_disk_is_given_everything_that_is_not_confirmed() {
+    let (stack, database) = stack("epoch_wipe").await;
+    let bench = Bench::new().await;
+    let toy = bench.replica_of("toy", "toy", &stack.nats_url(), &database).await;
+    let relay = Running::relay(&toy);
+    let consumer = Running::consumer(&toy, obliging());
+    for row in 0..5 {
+        append(&toy, &format!("row {row}")).await;
+    }
+    all_published(&toy.pool, 5).await;
+    tokio::task::block_in_place(|| {
+        stack.nats().kill().unwrap();
+        stack.nats().lose_disk().unwrap();
+        stack.nats().restart().unwrap();
+    });
+    eventually("everything is in the new stream", async || {
+        let there = toy.bus.jetstream().get_stream(STREAM).await.is_ok();
+        (there && stored(&toy).await.len() == 5).then_some(())
+    })
+    .await;
+    append(&toy, "after").await;
+    all_published(&toy.pool, 6).await;
+    eventually("each has its effect", async || {
+        (count(&toy.pool, "select count(*) from effect").await == 6).then_some(())
+    })
+    .await;
+    consumer.stop().await;
+    relay.stop().await;
+    toy.pool.close().await;
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_lost_its_tail_and_kept_its_readers_skips_nothing() {
+    let (stack, database) = stack("epoch_skew").await;
+    let bench = Bench::new().await;
+    let toy = bench.replica_of("toy", "toy", &stack.nats_url(), &database).await;
+    let relay = Running::relay(&toy);
+    let consumer = Running::consumer(&toy, obliging());
+    append(&toy, "before").await;
+    all_published(&toy.pool, 1).await;
+    let copy = tokio::task::block_in_place(|| {
+        stack.nats().stop().unwrap();
+        let copy = stack.nats().keep_disk().unwrap();
+        stack.nats().restart().unwrap();
+        copy
+    });
+    for row in 0..20 {
+        append(&toy, &format!("lost {row}")).await;
+    }
+    eventually("the reader has had all of them", async || {
+        (count(&toy.pool, "select count(*) from effect").await == 21).then_some(())
+    })
+    .await;
+    tokio::task::block_in_place(|| {
+        // In order, so that what the reader has had is on the disk.
+        stack.nats().stop().unwrap();
+        stack.nats().roll_back_messages(&copy).unwrap();
+        stack.nats().restart().unwrap();
+    });
+    // New events get the numbers that the reader has had before.
+    for row in 0..20 {
+        append(&toy, &format!("new {row}")).await;
+    }
+    eventually("each of the new ones has its effect", async || {
+        (count(&toy.pool, "select count(*) from effect").await == 41).then_some(())
+    })
+    .await;
+    consumer.stop().await;
+    relay.stop().await;
+    toy.pool.close().await;
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_begins_anew_under_a_living_connection_is_noticed() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let relay = Running::relay(&toy);
+    for row in 0..5 {
+        append(&toy, &format!("row {row}")).await;
+    }
+    all_published(&toy.pool, 5).await;
+    toy.bus.jetstream().delete_stream(STREAM).await.unwrap();
+    chassis::provision::streams(&toy.bus, &toy.nats).await.unwrap();
+    append(&toy, "after").await;
+    eventually("all are in the new stream", async || {
+        (stored(&toy).await.len() == 6).then_some(())
+    })
+    .await;
+    relay.stop().await;
+}
