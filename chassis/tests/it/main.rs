@@ -4,6 +4,7 @@ mod support;
 
 mod child;
 mod consumer;
+mod database;
 mod health;
 mod hostile;
 mod outbox;
