@@ -16,7 +16,7 @@ use chassis::{Problems, Reader, Settings, Sources};
 
 use crate::cli::{Cli, Command, ConfigCommand, EventsCommand, Output};
 use crate::output::{self, ReaderGone, Usage};
-use crate::simulator::{InvalidDrift, InvalidOptions};
+use crate::simulator::{InvalidDrift, InvalidOptions, SimulateError};
 
 /// Runs a command and turns its outcome into an exit code.
 pub async fn dispatch(cli: Cli) -> ExitCode {
@@ -67,7 +67,8 @@ fn refuse(output: Output, about_settings: bool, problems: &Problems) -> ExitCode
 
 /// Whether an error is about what was typed.
 fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.is::<Usage>() || error.is::<InvalidOptions>() || error.is::<InvalidDrift>()
+    let target = matches!(error.downcast_ref(), Some(SimulateError::Target { .. }));
+    target || error.is::<Usage>() || error.is::<InvalidOptions>() || error.is::<InvalidDrift>()
 }
 
 /// Installs telemetry for commands that run services.

@@ -7,7 +7,10 @@ use crate::{told, vigie};
 #[test]
 fn wrong_arguments_end_with_64_and_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&[&str], &str); 10] = [
+    std::fs::create_dir(folder.path().join("folder.parquet")).unwrap();
+    let cases: [(&[&str], &str); 12] = [
+        (&["simulate", "--out", "folder.parquet"], "is a folder"),
+        (&["demo", "--days", "0"], "`days` is 0"),
         (&["simulate", "--out", "x.parquet", "--days", "0"], "`days` is 0"),
         (
             &["simulate", "--out", "x.parquet", "--drift", "amount:factor=2"],
@@ -39,7 +42,11 @@ fn wrong_arguments_end_with_64_and_a_sentence() {
         assert_eq!((code, out.as_str()), (64, ""), "{arguments:?}: {err}");
         assert!(err.contains(sentence), "{arguments:?}: {err}");
     }
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "nothing was written"
+    );
 }
 
 #[test]
