@@ -77,7 +77,9 @@ impl HandleError {
     pub fn unknown_model(model: &schemas::ModelName) -> Self {
         Self::Permanent {
             class: Class::UnknownModel,
-            reason: format!("model `{model}` is not in the settings; add a `[models]` entry and redrive"),
+            reason: format!(
+                "model `{model}` is not in the settings; the message is kept whole in the table dead_letter"
+            ),
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Executor, PgPool};
+use sqlx::{AssertSqlSafe, Connection as _, Executor, PgConnection, PgPool};
 
 use crate::settings::{Reader, Secret};
 
@@ -72,7 +72,7 @@ const PUBLISHED: [&str; 5] = [
 /// Connects, checks the server's version and puts the service's schema first on the search path.
 ///
 /// # Errors
-/// When the server cannot be reached or is older than PostgreSQL 15.
+/// When the server cannot be reached (at once when it refuses) or is older than PostgreSQL 15.
 pub async fn connect(settings: &DatabaseSettings, service: &str, schema: &str) -> anyhow::Result<PgPool> {
     let options = PgConnectOptions::from_str(settings.url.expose())
         .context("read `database.url`")?
@@ -81,18 +81,39 @@ pub async fn connect(settings: &DatabaseSettings, service: &str, schema: &str) -
             ("search_path", format!("{schema},public")),
             ("timezone", "UTC".to_owned()),
         ]);
+    let at = || format!("connect to PostgreSQL at {}", shown_url(settings.url.expose()));
+    knock(&options, settings.acquire_timeout).await.with_context(at)?;
     let pool = PgPoolOptions::new()
         .max_connections(settings.connections_max)
         .acquire_timeout(settings.acquire_timeout)
         .connect_with(options)
         .await
-        .with_context(|| format!("connect to PostgreSQL at {}", shown_url(settings.url.expose())))?;
+        .with_context(at)?;
     let (number,): (String,) = sqlx::query_as("show server_version_num").fetch_one(&pool).await?;
     let major = number.parse::<i32>().unwrap_or(0) / 10_000;
     if major < POSTGRES_MAJOR_MIN {
         bail!("PostgreSQL {major} is too old; Vigie needs {POSTGRES_MAJOR_MIN} or newer");
     }
     Ok(pool)
+}
+
+/// Opens one plain connection and closes it: a pool would try until its timeout and then not say why.
+async fn knock(options: &PgConnectOptions, within: Duration) -> anyhow::Result<()> {
+    match tokio::time::timeout(within, PgConnection::connect_with(options)).await {
+        Ok(Ok(connection)) => {
+            if let Err(error) = connection.close().await {
+                tracing::debug!("the first connection was not closed: {error}");
+            }
+            Ok(())
+        }
+        // Such as a server that is just starting: the pool waits for it.
+        Ok(Err(sqlx::Error::Database(error))) if error.is_transient_in_connect_phase() => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(anyhow!(
+            "no answer within {} s (setting `database.acquire_timeout`)",
+            within.as_secs()
+        )),
+    }
 }
 
 /// Listens on a connection of its own: a listener never gives its connection back, so the pool must not lend it one.

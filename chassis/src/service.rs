@@ -4,6 +4,7 @@
 //! settings become tasks). [`run`] is its whole `main`; [`launch`] runs it inside another process.
 
 use std::future::Future;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -219,11 +220,28 @@ pub fn check<S: Service>(sources: &Sources) -> Result<(), Problems> {
 /// # Errors
 /// Wrong settings, servers that cannot be reached at the start, or the first task that failed.
 pub async fn launch<S: Service>(sources: &Sources, stop: CancellationToken) -> anyhow::Result<()> {
-    let (common, config) = configure::<S>(&load::<S>(sources)?)?;
-    start::<S>(common, config, stop).await
+    launch_then::<S>(sources, stop, || ()).await
 }
 
-async fn start<S: Service>(common: Common, config: S::Config, stop: CancellationToken) -> anyhow::Result<()> {
+/// Like [`launch`]; calls `up` once, when everything is started.
+///
+/// # Errors
+/// As [`launch`]; before `up` was called when the start failed.
+pub async fn launch_then<S: Service>(
+    sources: &Sources,
+    stop: CancellationToken,
+    up: impl FnOnce() + Send,
+) -> anyhow::Result<()> {
+    let (common, config) = configure::<S>(&load::<S>(sources)?)?;
+    start::<S>(common, config, stop, up).await
+}
+
+async fn start<S: Service>(
+    common: Common,
+    config: S::Config,
+    stop: CancellationToken,
+    up: impl FnOnce() + Send,
+) -> anyhow::Result<()> {
     let definition = S::DEFINITION;
     let pool = db::connect(&common.database, definition.name, definition.schema).await?;
     db::migrate(&pool, definition.schema, definition.migrator).await?;
@@ -260,6 +278,7 @@ async fn start<S: Service>(common: Common, config: S::Config, stop: Cancellation
         tasks.spawn("health", health::serve(context.clone(), address));
     }
     tracing::info!("{} is up", definition.name);
+    up();
     let result = tasks.run(common.drain).await;
     if let Err(error) = context.bus.client().drain().await {
         tracing::debug!("NATS was not drained: {error}");
@@ -320,6 +339,16 @@ fn help(definition: &Definition) -> String {
     )
 }
 
+/// Writes to standard output; a reader that has seen enough is no mistake.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("cannot write to standard output: {error}");
+    }
+}
+
 /// Says what is wrong with the settings; the exit code is 64.
 pub fn refuse_to_start(problems: &Problems) -> ExitCode {
     eprint!("{problems}");
@@ -339,11 +368,11 @@ pub async fn run<S: Service>() -> ExitCode {
     };
     match arguments.action {
         Action::Help => {
-            println!("{}", help(&definition));
+            say(&format!("{}\n", help(&definition)));
             return ExitCode::SUCCESS;
         }
         Action::Version => {
-            println!("{} {}", definition.name, env!("CARGO_PKG_VERSION"));
+            say(&format!("{} {}\n", definition.name, env!("CARGO_PKG_VERSION")));
             return ExitCode::SUCCESS;
         }
         Action::Run | Action::PrintConfig | Action::CheckConfig => {}
@@ -353,7 +382,7 @@ pub async fn run<S: Service>() -> ExitCode {
         Err(problems) => return refuse_to_start(&problems),
     };
     if matches!(arguments.action, Action::PrintConfig) {
-        print!("{}", render(&settings));
+        say(&render(&settings));
     }
     let (common, config) = match configure::<S>(&settings) {
         Ok(configured) => configured,
@@ -371,7 +400,7 @@ pub async fn run<S: Service>() -> ExitCode {
     };
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
-    let result = start::<S>(common, config, stop).await;
+    let result = start::<S>(common, config, stop, || ()).await;
     if let Err(error) = &result {
         tracing::error!("{} stops: {error:#}", definition.name);
     }

@@ -20,7 +20,7 @@ use crate::simulator::SimulateOptions;
         vigie dev --sample                  a private broker, database and all services, until Ctrl-C\n  \
         vigie config check                  are my settings right?\n  \
         vigie check fraud-cards             is my model drifting right now?\n\n\
-        Exit codes: 0 fine, 1 error, 2 drift found or decision declined, 3 could not look, 64 settings are wrong.\n\
+        Exit codes: 0 fine, 1 error, 2 drift found or decision declined, 3 could not look, 64 settings or arguments are wrong.\n\
         Results go to standard output, progress and logs to standard error."
 )]
 pub struct Cli {
@@ -99,7 +99,10 @@ pub struct DemoArgs {
 #[command(
     after_help = "Reads [models] and rules from vigie.toml. Database and broker are the private ones, models are trained and\n\
     registered here, and alerts are files: nothing leaves this machine, whatever file and environment say.\n\
-    With --sample, four weeks of simulated payments that end now and a model `fraud-cards` over them are there to play with."
+    With --sample, four weeks of simulated payments that end now and a model `fraud-cards` over them are there to play with;\n\
+    each start adds those that are missing since.\n\n\
+    Other commands find these servers with the settings that it writes, e.g.\n  \
+    vigie --config .vigie/dev/vigie.toml check fraud-cards"
 )]
 pub struct DevArgs {
     /// Folder of the private servers; kept, so that the next start finds everything again.
@@ -113,7 +116,7 @@ pub struct DevArgs {
 /// Arguments of `vigie check`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Exit codes: 0 stable, 2 drifted, 3 unknown (could not look), 1 error.\n\n\
+    after_help = "Exit codes: 0 stable, 2 drifted, 3 unknown (could not look), 1 error, 64 settings or arguments are wrong.\n\n\
     Examples:\n  \
     vigie check fraud-cards\n  \
     vigie check fraud-cards --as-of 2026-03-01T00:00:00Z --output json"
@@ -122,7 +125,7 @@ pub struct CheckArgs {
     /// The model, as named in the settings.
     pub model: ModelName,
     /// Look as of this instant (RFC 3339, UTC): only rows before it and labels known at it count. Default: now.
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     pub as_of: Option<DateTime<Utc>>,
     /// Why, for the record.
     #[arg(long, default_value = "")]
@@ -135,7 +138,7 @@ pub struct CheckArgs {
 /// Arguments of `vigie retrain`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Exit codes: 0 a training was requested, 2 the decider declined, 1 error.\n\n\
+    after_help = "Exit codes: 0 a training was requested, 2 the decider declined, 1 error, 64 settings or arguments are wrong.\n\n\
     Examples:\n  \
     vigie retrain fraud-cards --reason \"new terminals in the south\"\n  \
     vigie retrain fraud-cards --reason \"incident 4711\" --force"
@@ -150,7 +153,7 @@ pub struct RetrainArgs {
     #[arg(long)]
     pub force: bool,
     /// Decide as of this instant (RFC 3339, UTC). Default: now.
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     pub as_of: Option<DateTime<Utc>>,
     /// How long to wait for the answer, seconds.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -184,7 +187,7 @@ pub struct TailArgs {
     #[arg(long, default_value = ">", value_name = "PATTERN")]
     pub subject: String,
     /// Begin with events stored since this instant (RFC 3339, UTC); default: only new ones.
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     pub since: Option<DateTime<Utc>>,
     /// Only events of this model.
     #[arg(long)]
@@ -229,4 +232,26 @@ pub struct SimulateArgs {
     /// Plant a drift, see below; may be repeated.
     #[arg(long = "drift", value_name = "KIND:KEY=VALUE,…")]
     pub drifts: Vec<String>,
+}
+
+fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+    text.parse()
+        .map_err(|error| format!("{error}; expected an instant such as 2026-03-01T00:00:00Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_that_cannot_be_read_shows_how_one_is_written() {
+        for text in ["yesterday", "2026-03-01", "2026-03-01T00:00"] {
+            let error = Cli::try_parse_from(["vigie", "check", "m", "--as-of", text]).unwrap_err();
+            assert!(
+                error.to_string().contains("2026-03-01T00:00:00Z"),
+                "{text}: {error}"
+            );
+        }
+        assert!(Cli::try_parse_from(["vigie", "check", "m", "--as-of", "2026-03-01T00:00:00Z"]).is_ok());
+    }
 }

@@ -10,6 +10,7 @@ use drift_monitor::DriftMonitor;
 use notifier::Notifier;
 use retrain_decider::RetrainDecider;
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use trainer_bridge::TrainerBridge;
@@ -58,11 +59,33 @@ pub fn check_settings(sources: &Sources) -> Result<(), Problems> {
 /// # Errors
 /// The first service that failed, by name.
 pub async fn run_all(sources: Sources, stop: CancellationToken) -> anyhow::Result<()> {
+    run_all_then(sources, stop, || ()).await
+}
+
+/// Like [`run_all`]; calls `up` once, when all of them are started.
+///
+/// # Errors
+/// The first service that failed, by name.
+pub async fn run_all_then(
+    sources: Sources,
+    stop: CancellationToken,
+    up: impl FnOnce() + Send,
+) -> anyhow::Result<()> {
+    let (sender, mut started) = mpsc::unbounded_channel();
     let mut set: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
     macro_rules! spawn {
         ($service:ty, $name:literal) => {{
-            let (sources, stop) = (sources.clone(), stop.clone());
-            set.spawn(async move { ($name, chassis::launch::<$service>(&sources, stop).await) });
+            let (sources, stop, sender) = (sources.clone(), stop.clone(), sender.clone());
+            set.spawn(async move {
+                // Nobody listens any more when another service has failed.
+                let up = move || {
+                    let _heard = sender.send(());
+                };
+                (
+                    $name,
+                    chassis::service::launch_then::<$service>(&sources, stop, up).await,
+                )
+            });
         }};
     }
     spawn!(DriftMonitor, "drift-monitor");
@@ -70,8 +93,25 @@ pub async fn run_all(sources: Sources, stop: CancellationToken) -> anyhow::Resul
     spawn!(TrainerBridge, "trainer-bridge");
     spawn!(Validator, "validator");
     spawn!(Notifier, "notifier");
+    drop(sender);
+    let (mut up, mut count) = (Some(up), 0);
     let mut first_failure = Ok(());
-    while let Some(ended) = set.join_next().await {
+    loop {
+        let ended = tokio::select! {
+            Some(()) = started.recv() => {
+                count += 1;
+                if count == SERVICES.len()
+                    && let Some(up) = up.take()
+                {
+                    up();
+                }
+                continue;
+            }
+            ended = set.join_next() => ended,
+        };
+        let Some(ended) = ended else {
+            return first_failure;
+        };
         let (name, result) = ended.context("a service panicked")?;
         if let Err(error) = result {
             stop.cancel();
@@ -80,7 +120,6 @@ pub async fn run_all(sources: Sources, stop: CancellationToken) -> anyhow::Resul
             }
         }
     }
-    first_failure
 }
 
 /// Services as processes of their own; killed when dropped.

@@ -33,6 +33,7 @@ pub async fn run() -> ExitCode {
             };
             return match error.print() {
                 Ok(()) => ExitCode::from(code),
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(code),
                 Err(_) => ExitCode::FAILURE,
             };
         }

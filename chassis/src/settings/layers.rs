@@ -1,6 +1,8 @@
 //! Where values come from, and which one wins.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::PathBuf;
 
 use config::{Config, ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
@@ -20,6 +22,26 @@ pub struct Alias {
 const ENVIRONMENT_PREFIX: &str = "VIGIE__";
 /// Sections whose second level is named by the user, e.g. `models.fraud-cards`.
 const OPEN_SECTIONS: [&str; 1] = ["models"];
+/// Every section that some service reads. All services share one file: each knows the others' sections by name, so that
+/// a name that nobody knows is a slip of the pen.
+pub const SECTIONS: [&str; 16] = [
+    "artifacts",
+    "clock",
+    "database",
+    "databricks",
+    "drift",
+    "http",
+    "mlflow",
+    "models",
+    "nats",
+    "notify",
+    "policy",
+    "shutdown",
+    "telemetry",
+    "training",
+    "transactions",
+    "validation",
+];
 
 /// Where to look for settings.
 #[derive(Debug, Clone, Default)]
@@ -44,23 +66,72 @@ impl Sources {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let file = file.or_else(|| environment.get("VIGIE_CONFIG").map(PathBuf::from));
-        let mut dotenv = BTreeMap::new();
-        match dotenvy::from_path_iter(".env") {
-            Ok(entries) => {
-                for entry in entries {
-                    let (name, value) = entry.map_err(|error| unreadable(".env", &error.to_string()))?;
-                    dotenv.insert(name, value);
-                }
-            }
-            Err(error) if error.not_found() => {}
-            Err(error) => return Err(unreadable(".env", &error.to_string())),
-        }
+        let dotenv = match std::fs::read_to_string(".env") {
+            Ok(text) => Self::read_dotenv(".env", &text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(unreadable(".env", &error.to_string(), ENTRY)),
+        };
         Ok(Self {
             file,
             overrides: Vec::new(),
             dotenv,
             environment,
         })
+    }
+
+    /// The file that is read: the one named, else `vigie.toml` in the working directory if it exists.
+    pub fn file_in_use(&self) -> Option<PathBuf> {
+        self.file
+            .clone()
+            .or_else(|| Some(PathBuf::from("vigie.toml")).filter(|path| path.exists()))
+    }
+
+    /// The values of a file of `KEY=VALUE` lines, shown as `label`.
+    ///
+    /// # Errors
+    /// [`Problems`] that says where the first line is that cannot be read; never what is in it.
+    pub fn read_dotenv(label: &str, text: &str) -> Result<BTreeMap<String, String>, Problems> {
+        let lines_read = Cell::new(0);
+        let reader = LineByLine {
+            rest: text.as_bytes(),
+            lines_read: &lines_read,
+        };
+        dotenvy::from_read_iter(reader)
+            .collect::<Result<_, _>>()
+            .map_err(|error| match error {
+                // What could not be read may be a secret: only its place is told.
+                dotenvy::Error::LineParse(part, at) => {
+                    let line = lines_read
+                        .get()
+                        .saturating_sub(part.trim_end().matches('\n').count());
+                    let part = part.lines().next().unwrap_or_default();
+                    let whole = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+                    let begin = whole.find(part).unwrap_or_default();
+                    let column = whole.get(..begin + at.min(part.len())).unwrap_or_default();
+                    unreadable(label, &place(line, column.chars().count() + 1), ENTRY)
+                }
+                other => unreadable(label, &other.to_string(), ENTRY),
+            })
+    }
+}
+
+/// Hands out one line at a time, so that the number of lines read is known.
+struct LineByLine<'a> {
+    rest: &'a [u8],
+    lines_read: &'a Cell<usize>,
+}
+
+impl Read for LineByLine<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let line = self.rest.split_inclusive(|byte| *byte == b'\n').next();
+        let length = line.map_or(0, <[u8]>::len).min(buffer.len());
+        let (now, later) = self.rest.split_at(length);
+        buffer[..length].copy_from_slice(now);
+        self.rest = later;
+        if now.ends_with(b"\n") || (length > 0 && later.is_empty()) {
+            self.lines_read.set(self.lines_read.get() + 1);
+        }
+        Ok(length)
     }
 }
 
@@ -87,64 +158,83 @@ impl Settings {
         }
         let default_config = builder
             .build_cloned()
-            .map_err(|error| unreadable("compiled-in defaults", &error.to_string()))?;
+            .map_err(|error| unreadable("compiled-in defaults", &error.to_string(), DOCUMENT))?;
         let known = leaf_keys(&root_of(default_config));
         let mut problems = Vec::new();
-
-        let path = match &sources.file {
-            Some(path) if !path.exists() => {
-                return Err(unreadable(&path.display().to_string(), "the file does not exist"));
+        let mut origins = BTreeMap::new();
+        let mut noted = |layer: Named| {
+            for (key, value) in &layer.values {
+                let section = key.split('.').next().unwrap_or_default();
+                origins
+                    .entry(section.to_owned())
+                    .or_insert_with(|| origin_of(value));
             }
-            Some(path) => Some(path.clone()),
-            None => Some(PathBuf::from("vigie.toml")).filter(|path| path.exists()),
+            layer
         };
-        if let Some(path) = path {
+
+        if let Some(path) = sources.file_in_use() {
             let shown = path.display().to_string();
-            let text =
-                std::fs::read_to_string(&path).map_err(|error| unreadable(&shown, &error.to_string()))?;
-            builder = builder.add_source(Named::from_toml(&shown, &text)?);
+            if !path.exists() {
+                return Err(unreadable(&shown, "the file does not exist", DOCUMENT));
+            }
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| unreadable(&shown, &error.to_string(), DOCUMENT))?;
+            builder = builder.add_source(noted(Named::from_toml(&shown, &text)?));
         }
         for (label, text) in &sources.overrides {
-            builder = builder.add_source(Named::from_toml(label, text)?);
+            builder = builder.add_source(noted(Named::from_toml(label, text)?));
         }
-        builder = builder.add_source(Named::from_variables(
+        builder = builder.add_source(noted(Named::from_variables(
             ".env variable",
             &sources.dotenv,
             aliases,
             &known,
             &mut problems,
-        ));
-        builder = builder.add_source(Named::from_variables(
+        )));
+        builder = builder.add_source(noted(Named::from_variables(
             "environment variable",
             &sources.environment,
             aliases,
             &known,
             &mut problems,
-        ));
+        )));
         let merged = builder
             .build()
-            .map_err(|error| unreadable("settings", &error.to_string()))?;
+            .map_err(|error| unreadable("settings", &error.to_string(), DOCUMENT))?;
         let mut settings = Self {
             root: root_of(merged),
             known,
             problems,
         };
-        settings.check_known();
+        settings.check_known(&origins);
         Ok(settings)
     }
 
-    /// Reports keys that no default names, within the sections this binary knows.
-    fn check_known(&mut self) {
-        let sections: BTreeSet<&str> = self
+    /// Reports sections that no service knows, and keys that no default names within the sections of this binary.
+    /// `origins` says where each section came first: merged, an empty one has forgotten it.
+    fn check_known(&mut self, origins: &BTreeMap<String, String>) {
+        let own: BTreeSet<&str> = self
             .known
             .iter()
             .filter_map(|key| key.split('.').next())
             .collect();
+        let sections: BTreeSet<String> = SECTIONS
+            .iter()
+            .chain(&own)
+            .map(|name| (*name).to_owned())
+            .collect();
         let mut found = Vec::new();
+        let mut names: Vec<(&String, &Value)> = self.root.iter().collect();
+        names.sort_by_key(|(name, _)| *name);
+        for (name, value) in names {
+            if !sections.contains(name) {
+                found.push(unknown_section(name, value, origins.get(name), &sections));
+            }
+        }
         for key in leaf_keys(&self.root) {
             let section = key.split('.').next().unwrap_or_default();
             let open = OPEN_SECTIONS.contains(&section);
-            if open || !sections.contains(section) || self.known.contains(&key) {
+            if open || !own.contains(section) || self.known.contains(&key) {
                 continue;
             }
             let nearest = nearest(&key, &self.known);
@@ -159,20 +249,6 @@ impl Settings {
             });
         }
         self.problems.append(&mut found);
-    }
-
-    /// Sections present that no default of this binary names.
-    pub fn foreign_sections(&self) -> Vec<String> {
-        let sections: BTreeSet<&str> = self
-            .known
-            .iter()
-            .filter_map(|key| key.split('.').next())
-            .collect();
-        self.root
-            .keys()
-            .filter(|name| !sections.contains(name.as_str()) && !OPEN_SECTIONS.contains(&name.as_str()))
-            .cloned()
-            .collect()
     }
 
     /// The value of a key whose names hold no dots.
@@ -225,17 +301,55 @@ fn leaf_keys(root: &Map<String, Value>) -> BTreeSet<String> {
     keys
 }
 
-fn unreadable(source: &str, why: &str) -> Problems {
+/// What a settings file is to be.
+const DOCUMENT: &str = "readable TOML";
+/// What a line of `.env` is to be.
+const ENTRY: &str = "KEY=VALUE, with quotes around a value that holds spaces";
+
+fn unreadable(source: &str, why: &str, expected: &str) -> Problems {
     Problems(vec![Problem {
-        key: "settings".to_owned(),
+        key: String::new(),
         value: Some(why.to_owned()),
-        expected: "a readable TOML document".to_owned(),
+        expected: expected.to_owned(),
         source: source.to_owned(),
     }])
 }
 
+/// Where in a text, both from 1.
+fn place(line: usize, column: usize) -> String {
+    format!("line {line}, column {column}, cannot be read")
+}
+
+fn unknown_section(
+    name: &str,
+    value: &Value,
+    origin: Option<&String>,
+    sections: &BTreeSet<String>,
+) -> Problem {
+    let hint = match nearest(name, sections) {
+        Some(near) => format!(" such as `[{near}]`"),
+        None => format!(
+            ": {}",
+            sections
+                .iter()
+                .map(|name| format!("`[{name}]`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    };
+    Problem {
+        key: name.to_owned(),
+        value: Some(match &value.kind {
+            ValueKind::Table(_) => "a section".to_owned(),
+            _ => "a setting outside of any section".to_owned(),
+        }),
+        expected: format!("a known section{hint}"),
+        source: origin.map_or_else(|| "settings".to_owned(), Clone::clone),
+    }
+}
+
 /// The known key that differs least, if it is close enough to be a slip of the pen.
-pub(super) fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
+pub fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
     known
         .into_iter()
         .map(|candidate| (edit_distance(key, candidate), candidate.as_str()))
@@ -295,9 +409,14 @@ impl Named {
             };
             Value::new(Some(label), kind)
         }
-        let table: toml::Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| unreadable(label, error.to_string().trim()))?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            // The error quotes the line, which may hold a secret: only its place is told.
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let before = before.unwrap_or_default();
+            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            let line = before.matches('\n').count() + 1;
+            unreadable(label, &place(line, column), DOCUMENT)
+        })?;
         let label = label.to_owned();
         let values = table
             .into_iter()

@@ -10,9 +10,9 @@ mod problem;
 mod reader;
 mod secret;
 
-pub use layers::{Alias, Settings, Sources};
+pub use layers::{Alias, SECTIONS, Settings, Sources, nearest};
 pub(crate) use print::mask_userinfo;
-pub use print::render;
+pub use print::{render, render_json};
 pub use problem::{Problem, Problems};
 pub use reader::{Reader, Section};
 pub use secret::Secret;

@@ -100,6 +100,39 @@ pub fn render(settings: &Settings) -> String {
     text
 }
 
+/// The settings in force, for programs: each setting is an object of `value` and `source`, inside its section.
+pub fn render_json(settings: &Settings) -> serde_json::Value {
+    let sections = settings.root.iter();
+    sections
+        .map(|(name, value)| (name.clone(), entry_json(name, value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn entry_json(key: &str, value: &Value) -> serde_json::Value {
+    match &value.kind {
+        ValueKind::Table(table) => table
+            .iter()
+            .map(|(name, value)| (name.clone(), entry_json(&format!("{key}.{name}"), value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        _ => serde_json::json!({ "value": value_json(key, value), "source": origin_of(value) }),
+    }
+}
+
+fn value_json(key: &str, value: &Value) -> serde_json::Value {
+    match &value.kind {
+        ValueKind::Array(items) => items.iter().map(|item| value_json(key, item)).collect(),
+        _ if is_secret(key) => shown(key, value).into(),
+        ValueKind::Boolean(flag) => (*flag).into(),
+        ValueKind::I64(number) => (*number).into(),
+        ValueKind::U64(number) => (*number).into(),
+        ValueKind::Float(number) => (*number).into(),
+        ValueKind::Nil => serde_json::Value::Null,
+        _ => shown(key, value).into(),
+    }
+}
+
 fn render_table(text: &mut String, path: &str, value: &Value) {
     let ValueKind::Table(table) = &value.kind else {
         return;

@@ -3,7 +3,7 @@
 /// One mistake: the key, what was found where, and what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// E.g. `policy.cooldown`.
+    /// E.g. `policy.cooldown`; empty when the source as a whole cannot be read.
     pub key: String,
     /// The value found, masked when secret; none when it is missing.
     pub value: Option<String>,
@@ -16,6 +16,9 @@ pub struct Problem {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.value {
+            Some(value) if self.key.is_empty() => {
+                write!(f, "{}: {value}; expected {}", self.source, self.expected)
+            }
             Some(value) => {
                 write!(
                     f,

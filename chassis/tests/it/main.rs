@@ -4,6 +4,7 @@ mod support;
 
 mod child;
 mod consumer;
+mod database;
 mod epoch;
 mod health;
 mod hostile;

@@ -193,10 +193,40 @@ fn a_file_that_is_missing_or_no_toml_is_said_at_once() {
 
 #[test]
 fn sections_of_other_services_are_none_of_our_business() {
-    let (_folder, sources) = file("[somebody_else]\nanything = 1\n[drift]\ndata_threshold = 0.9\n");
-    let settings = load(&sources);
-    assert_eq!(settings.foreign_sections(), ["somebody_else"]);
-    assert!(Reader::new(&settings).finish().is_ok());
+    let (_folder, sources) = file("[policy]\nanything = 1\n[drift]\ndata_threshold = 0.9\n");
+    assert!(Reader::new(&load(&sources)).finish().is_ok());
+}
+
+#[test]
+fn a_section_that_nobody_knows_is_told_with_the_other_mistakes() {
+    let (_folder, mut sources) = file("log = \"info\"\n[drft]\n[drift]\ndata_treshold = 0.9\n");
+    sources
+        .environment
+        .insert("VIGIE__POLCY__COOLDOWN".to_owned(), "7d".to_owned());
+    let problems = Reader::new(&load(&sources)).finish().unwrap_err();
+    let told: Vec<(&str, bool)> = problems
+        .0
+        .iter()
+        .map(|problem| (problem.key.as_str(), problem.source.ends_with("vigie.toml")))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("drft", true),
+            ("log", true),
+            ("polcy", false),
+            ("drift.data_treshold", true)
+        ]
+    );
+    let shown = problems.to_string();
+    for part in [
+        "such as `[drift]`",
+        "such as `[policy]`",
+        "environment variable VIGIE__POLCY__COOLDOWN",
+        "such as `drift.data_threshold`",
+    ] {
+        assert!(shown.contains(part), "`{part}` is missing in: {shown}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! No secret is ever shown: not in what is in force, not in a mistake, not in a log line.
 
 use chassis::db::shown_url;
-use chassis::settings::render;
+use chassis::settings::{render, render_json};
 use chassis::{Reader, Secret, Settings, Sources};
 
 const DEFAULTS: &str = r#"
@@ -74,6 +74,67 @@ fn secrets_are_masked_in_what_is_shown_and_in_mistakes() {
         let problems = reader.finish().unwrap_err().to_string();
         assert!(!problems.contains(CANARY), "{key} = {value} is told: {problems}");
     }
+}
+
+#[test]
+fn a_line_that_cannot_be_read_is_told_by_its_place_and_never_shown() {
+    let lines = [
+        (format!("# a comment\nDATABRICKS_TOKEN={CANARY} second\n"), 2, 33),
+        (format!("A=1\nB=\"two\nlines\"\n\n{CANARY}\n"), 5, 8),
+        (format!("A=1\nTOKEN=\"{CANARY}\nB=2\n"), 2, 22),
+        (format!("export A=1\nTOKEN='{CANARY}"), 2, 22),
+    ];
+    for (text, line, column) in lines {
+        let told = Sources::read_dotenv(".env", &text).unwrap_err().to_string();
+        assert!(!told.contains(CANARY), "{text:?} is told: {told}");
+        let place = format!(".env: line {line}, column {column}, ");
+        assert!(
+            told.contains(&place) && told.contains("expected KEY=VALUE"),
+            "{text:?}, {place}: {told}"
+        );
+    }
+    let good = Sources::read_dotenv(".env", "A=1\n\n# comment\nB=\"two words\"\n").unwrap();
+    assert_eq!(
+        good.iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect::<Vec<_>>(),
+        [("A", "1"), ("B", "two words")]
+    );
+
+    for (text, place) in [
+        (format!("[store]\ntoken = \"{CANARY}\n"), "line 2, column "),
+        (format!("[store]\n\ntoken = {CANARY}\n"), "line 3, column 9,"),
+        (
+            format!("[store]\ntoken = \"{CANARY}\"\ntoken = \"{CANARY}\"\n"),
+            "line 3, column 1,",
+        ),
+    ] {
+        let sources = Sources {
+            overrides: vec![("vigie.toml".to_owned(), text.clone())],
+            ..Sources::default()
+        };
+        let told = Settings::load(&[DEFAULTS], &[], &sources)
+            .unwrap_err()
+            .to_string();
+        assert!(!told.contains(CANARY), "{text:?} is told: {told}");
+        assert!(
+            told.contains(&format!("vigie.toml: {place}")) && told.contains("expected readable TOML"),
+            "{text:?}: {told}"
+        );
+    }
+}
+
+#[test]
+fn secrets_are_masked_for_programs_too() {
+    let settings = settings("token", CANARY);
+    let shown = render_json(&settings);
+    assert!(!shown.to_string().contains(CANARY), "{shown}");
+    assert_eq!(shown["store"]["token"]["value"], "********");
+    assert_eq!(
+        shown["store"]["token"]["source"],
+        "environment variable VIGIE__STORE__TOKEN"
+    );
+    assert_eq!(shown["store"]["recipients"]["value"], serde_json::json!([]));
 }
 
 #[test]

@@ -11,11 +11,12 @@ use schemas::events::{DriftCheckRequested, DriftChecked, Verdict};
 use schemas::{Event, EventKind, ModelName};
 
 use crate::cli::{CheckArgs, Output};
-use crate::operator::{Operator, who};
+use crate::operator::{self, Operator, who};
 use crate::output;
 
 /// Asks drift-monitor for a check and shows the answer.
 pub async fn run(output: Output, args: CheckArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
+    operator::check_wish(sources, &args.model, args.as_of, Utc::now())?;
     let operator = Operator::connect(sources).await?;
     let body = DriftCheckRequested {
         as_of: args.as_of.unwrap_or_else(Utc::now),
@@ -54,11 +55,21 @@ fn describe(model: &ModelName, checked: &DriftChecked) -> String {
         "model {model} as of {}: {verdict}",
         checked.as_of.format("%Y-%m-%d %H:%M UTC")
     );
-    let _ = writeln!(
-        text,
-        "champion {champion}; window {} with {} rows, {} labelled",
-        checked.window, checked.rows, checked.labelled_rows
-    );
+    let _ = write!(text, "champion {champion}; window {}", checked.window);
+    // A check that found nothing to compare with, or could not read, has counted nothing: 0 would say something else.
+    let counted = checked.rows > 0
+        || checked
+            .not_measured
+            .iter()
+            .any(|missing| missing.reason == "no_rows");
+    if counted {
+        let _ = write!(
+            text,
+            " with {} rows, {} labelled",
+            checked.rows, checked.labelled_rows
+        );
+    }
+    text.push('\n');
     for missing in &checked.not_measured {
         let _ = writeln!(
             text,

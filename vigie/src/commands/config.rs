@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use chassis::settings::{COMMON_ALIASES, COMMON_DEFAULTS, render};
-use chassis::{Alias, Service as _, Settings, Sources};
+use chassis::settings::{COMMON_ALIASES, COMMON_DEFAULTS, render, render_json};
+use chassis::{Alias, Problems, Service as _, Settings, Sources};
 use drift_monitor::DriftMonitor;
 use notifier::Notifier;
 use retrain_decider::RetrainDecider;
@@ -16,16 +16,6 @@ use crate::{host, output};
 /// Checks the settings of all services.
 pub fn check(output: Output, sources: &Sources) -> anyhow::Result<ExitCode> {
     host::check_settings(sources)?;
-    let foreign = load(sources)?.foreign_sections();
-    anyhow::ensure!(
-        foreign.is_empty(),
-        "sections that no service knows: {}",
-        foreign
-            .iter()
-            .map(|name| format!("[{name}]"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    );
     let answer = serde_json::json!({ "ok": true, "services": host::SERVICES });
     output::print(output, &answer, |_| {
         format!("settings are fine for {}", host::SERVICES.join(", "))
@@ -34,9 +24,23 @@ pub fn check(output: Output, sources: &Sources) -> anyhow::Result<ExitCode> {
 }
 
 /// Shows the settings in force.
-pub fn show(sources: &Sources) -> anyhow::Result<ExitCode> {
-    print!("{}", render(&load(sources)?));
+pub fn show(output: Output, sources: &Sources) -> anyhow::Result<ExitCode> {
+    let settings = load(sources)?;
+    output::print(output, &render_json(&settings), |_| render(&settings))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Mistakes for programs.
+pub fn mistakes(problems: &Problems) -> serde_json::Value {
+    let list = problems.0.iter().map(|problem| {
+        serde_json::json!({
+            "key": problem.key,
+            "value": problem.value,
+            "expected": problem.expected,
+            "source": problem.source,
+        })
+    });
+    serde_json::json!({ "ok": false, "mistakes": list.collect::<Vec<_>>() })
 }
 
 fn load(sources: &Sources) -> anyhow::Result<Settings> {
@@ -54,4 +58,25 @@ fn load(sources: &Sources) -> anyhow::Result<Settings> {
         aliases.extend_from_slice(definition.aliases);
     }
     Ok(Settings::load(&defaults, &aliases, sources)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use chassis::settings::SECTIONS;
+
+    use super::*;
+
+    #[test]
+    fn every_section_of_every_service_is_known_to_all_and_no_other() {
+        let settings = load(&Sources {
+            overrides: vec![("models".to_owned(), "[models.m]\nsource = \"parquet\"".to_owned())],
+            ..Sources::default()
+        })
+        .unwrap();
+        let shown = render_json(&settings);
+        let read: BTreeSet<&str> = shown.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(read, BTreeSet::from(SECTIONS));
+    }
 }

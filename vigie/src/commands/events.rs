@@ -11,9 +11,11 @@ use schemas::{Event, EventKind, Received};
 use crate::cli::{Output, TailArgs};
 use crate::demo::narrate;
 use crate::operator::{Operator, decode};
+use crate::output::{self, Usage};
 
 /// Follows events, one line each.
 pub async fn tail(output: Output, args: TailArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
+    check_pattern(&args.subject)?;
     let operator = Operator::connect(sources).await?;
     let from = match args.since {
         None => DeliverPolicy::New,
@@ -43,7 +45,7 @@ pub async fn tail(output: Output, args: TailArgs, sources: &Sources) -> anyhow::
                 {
                     continue;
                 }
-                println!("{}", line(output, &received)?);
+                output::say(&line(output, &received)?)?;
             }
             Err(refusal) => eprintln!("{}: {refusal}", message.subject),
         }
@@ -82,4 +84,73 @@ fn line(output: Output, received: &Received) -> anyhow::Result<String> {
 
 fn describe(event: &Event) -> String {
     narrate::sentence(event)
+}
+
+/// A pattern that no event can match would wait for ever.
+fn check_pattern(pattern: &str) -> Result<(), Usage> {
+    let words: Vec<&str> = pattern.split('.').collect();
+    let well_formed = words.iter().enumerate().all(|(at, word)| {
+        let wildcard = word.contains(['*', '>']);
+        let last = at + 1 == words.len();
+        !word.is_empty()
+            && !word.contains(|c: char| c.is_whitespace() || c.is_control())
+            && (!wildcard || *word == "*" || (*word == ">" && last))
+    });
+    if !well_formed {
+        return Err(Usage(format!(
+            "`--subject` is `{pattern}`; expected words with dots between them, `*` for any one word, `>` for the rest, \
+             e.g. `drift.>`"
+        )));
+    }
+    let matches = |subject: &str| {
+        let mut subject = subject.split('.');
+        let each = words.iter().all(|word| match *word {
+            ">" => subject.by_ref().count() > 0,
+            "*" => subject.next().is_some(),
+            word => subject.next() == Some(word),
+        });
+        each && subject.next().is_none()
+    };
+    if EventKind::ALL.iter().any(|kind| matches(kind.subject())) {
+        return Ok(());
+    }
+    let known: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.subject()).collect();
+    Err(Usage(format!(
+        "`--subject` is `{pattern}`, which no event has; there are {}",
+        known.join(", ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_that_no_event_can_match_are_refused() {
+        for good in [
+            ">",
+            "drift.>",
+            "*.checked",
+            "drift.check.requested",
+            "drift.*.requested",
+        ] {
+            assert!(check_pattern(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "drift..checked",
+            "drift.",
+            "dri*",
+            "> .x",
+            ">.drift",
+            "drift checked",
+        ] {
+            let refused = check_pattern(bad).unwrap_err().to_string();
+            assert!(refused.contains("e.g. `drift.>`"), "{bad}: {refused}");
+        }
+        for strange in ["drift", "drift.cheked", "drift.checked.>", "orders.>"] {
+            let refused = check_pattern(strange).unwrap_err().to_string();
+            assert!(refused.contains("drift.checked"), "{strange}: {refused}");
+        }
+    }
 }

@@ -11,14 +11,16 @@ use schemas::events::{RetrainAsked, RuleOutcome, RuleResult};
 use schemas::{Event, EventKind};
 
 use crate::cli::{Output, RetrainArgs};
-use crate::operator::{Operator, who};
+use crate::operator::{self, Operator, who};
 use crate::output;
 
 /// Asks for a retraining and shows the decision.
 pub async fn run(output: Output, args: RetrainArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
     if args.reason.trim().is_empty() {
-        bail!("`--reason` must not be empty: it is what people read in the record and in the alert");
+        let why = "`--reason` must not be empty: it is what people read in the record and in the alert";
+        return Err(output::Usage(why.to_owned()).into());
     }
+    operator::check_wish(sources, &args.model, args.as_of, Utc::now())?;
     let operator = Operator::connect(sources).await?;
     let body = RetrainAsked {
         as_of: args.as_of.unwrap_or_else(Utc::now),

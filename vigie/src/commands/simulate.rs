@@ -1,11 +1,16 @@
 //! `vigie simulate`.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use crate::cli::{Output, SimulateArgs};
-use crate::output;
+use crate::output::{self, Usage};
 use crate::simulator::{self, SimulateOptions};
+
+/// Pause between lines of progress where they cannot overwrite each other.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// Writes simulated payments to a Parquet file.
 pub fn run(output: Output, args: &SimulateArgs) -> anyhow::Result<ExitCode> {
@@ -23,7 +28,9 @@ pub fn run(output: Output, args: &SimulateArgs) -> anyhow::Result<ExitCode> {
             .collect::<Result<_, _>>()?,
     };
     options.check()?;
+    check_name(&args.out)?;
     let terminal = std::io::stderr().is_terminal();
+    let mut told = Instant::now();
     let done = simulator::simulate(&options, &args.out, |progress| {
         if terminal {
             eprint!(
@@ -32,6 +39,12 @@ pub fn run(output: Output, args: &SimulateArgs) -> anyhow::Result<ExitCode> {
             );
             // Progress only; the result is what counts.
             let _shown = std::io::stderr().flush();
+        } else if told.elapsed() >= PROGRESS_EVERY {
+            told = Instant::now();
+            eprintln!(
+                "day {} of {}, {} payments",
+                progress.days, progress.days_total, progress.payments
+            );
         }
     })?;
     if terminal {
@@ -55,4 +68,18 @@ pub fn run(output: Output, args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         )
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The name says what is in a file; another one would mislead whoever reads it.
+fn check_name(path: &Path) -> Result<(), Usage> {
+    let parquet = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+    if parquet {
+        return Ok(());
+    }
+    Err(Usage(format!(
+        "`--out` is `{}`; expected a name that ends in `.parquet`, which is what is written",
+        path.display()
+    )))
 }

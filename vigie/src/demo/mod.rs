@@ -19,6 +19,7 @@ use anyhow::Context as _;
 use chassis::Sources;
 use chrono::{DateTime, Duration, DurationRound as _, Utc};
 use local_stack::{Stack, StackOptions};
+use schemas::events::ModelPromoted;
 use scoring::Model;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -327,16 +328,20 @@ impl Replay {
         {
             return Ok(());
         }
-        let path = promoted
-            .artifact
-            .uri
-            .strip_prefix("file://")
-            .context("the demo's models lie in files")?;
-        let bytes = std::fs::read(path).with_context(|| format!("read model {path}"))?;
-        let model = scoring::load(&bytes, &promoted.artifact.sha256)?;
-        self.champion = Some((promoted.version.to_string(), model));
+        self.champion = Some((promoted.version.to_string(), champion(&promoted)?));
         Ok(())
     }
+}
+
+/// The model that was promoted, from its file.
+fn champion(promoted: &ModelPromoted) -> anyhow::Result<Model> {
+    let path = promoted
+        .artifact
+        .uri
+        .strip_prefix("file://")
+        .context("models that are trained here lie in files")?;
+    let bytes = std::fs::read(path).with_context(|| format!("read model {path}"))?;
+    Ok(scoring::load(&bytes, &promoted.artifact.sha256)?)
 }
 
 /// The daily decision that is due at this instant (02:00), if one is.

@@ -46,6 +46,14 @@ pub enum SimulateError {
     /// Options out of range.
     #[error(transparent)]
     Options(#[from] InvalidOptions),
+    /// There is something that must not be replaced.
+    #[error("{path} is {found}; expected a file or a new name")]
+    Target {
+        /// What stands there.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
     /// The file system refused.
     #[error("cannot write {path}")]
     File {
@@ -65,7 +73,7 @@ pub enum SimulateError {
 }
 
 /// Simulates into a Parquet file, day by day; `progress` hears of each. A file that exists is replaced, and only when
-/// all is written.
+/// all is written; where a link leads, the file behind it. Nothing but a file is ever replaced.
 ///
 /// Columns: `transaction_id`, `tx_time` (UTC), `customer_id`, `terminal_id`, the features of [`COLUMNS`], `is_fraud`,
 /// `labelled_at` (UTC), `fraud_scenario` (0 to 4, see [`super::Scenario`]; reveals the label, never an input).
@@ -77,8 +85,11 @@ pub fn simulate(
     path: &Path,
     mut progress: impl FnMut(Progress),
 ) -> Result<Progress, SimulateError> {
-    let simulator = Simulator::new(options)?;
+    options.check()?;
+    let path = &target_of(path)?;
     let partial = beside(path);
+    make_way(&partial)?;
+    let simulator = Simulator::new(options)?;
     let result = write(simulator, &partial, &mut progress).and_then(|done| {
         fs::rename(&partial, path).map_err(|source| SimulateError::File {
             path: path.to_owned(),
@@ -91,6 +102,41 @@ pub fn simulate(
         let _ = fs::remove_file(&partial);
     }
     result
+}
+
+/// The file that is to be written, behind links.
+fn target_of(path: &Path) -> Result<PathBuf, SimulateError> {
+    let refused = |found| SimulateError::Target {
+        path: path.to_owned(),
+        found,
+    };
+    let file_error = |source| SimulateError::File {
+        path: path.to_owned(),
+        source,
+    };
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() => fs::canonicalize(path).map_err(file_error),
+        Ok(there) if there.is_dir() => Err(refused("a folder")),
+        Ok(_) => Err(refused("no regular file (a device, a pipe or a socket)")),
+        Err(_) if fs::symlink_metadata(path).is_ok() => Err(refused("a link that leads nowhere")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(path.to_owned()),
+        Err(error) => Err(file_error(error)),
+    }
+}
+
+/// Removes what an interrupted run left; anything else under this name stays.
+fn make_way(partial: &Path) -> Result<(), SimulateError> {
+    match fs::symlink_metadata(partial) {
+        Ok(there) if there.is_file() => fs::remove_file(partial).map_err(|source| SimulateError::File {
+            path: partial.to_owned(),
+            source,
+        }),
+        Ok(_) => Err(SimulateError::Target {
+            path: partial.to_owned(),
+            found: "in the way and no file",
+        }),
+        Err(_) => Ok(()),
+    }
 }
 
 /// A name in the same folder, so that renaming is one step.
@@ -115,7 +161,7 @@ fn write(
         path: path.to_owned(),
         source,
     };
-    let file = BufWriter::new(File::create(path).map_err(file_error)?);
+    let file = BufWriter::new(File::create_new(path).map_err(file_error)?);
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(GROUP_ROWS))

@@ -84,6 +84,37 @@ fn a_file_that_cannot_be_written_is_named_and_nothing_is_left_of_it() {
     assert!(error.to_string().contains("`days` is 0"), "{error}");
 }
 
+#[test]
+fn nothing_but_a_file_is_replaced_and_a_link_stays_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SimulateOptions { days: 1, ..small() };
+    let at = |name: &str| folder.path().join(name);
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(at(to), at(name)).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    link("socket", "to_socket");
+    link("nothing", "to_nothing");
+    for name in ["socket", "to_socket", "to_nothing"] {
+        let before = std::fs::symlink_metadata(at(name)).unwrap().file_type();
+        let error = simulate(&options, &at(name), |_| ()).unwrap_err();
+        assert!(
+            matches!(error, SimulateError::Target { .. }) && error.to_string().contains(name),
+            "{error}"
+        );
+        assert_eq!(std::fs::symlink_metadata(at(name)).unwrap().file_type(), before);
+    }
+    std::fs::write(at("file.parquet"), "an older file").unwrap();
+    link("file.parquet", "to_file");
+    simulate(&options, &at("to_file"), |_| ()).unwrap();
+    assert!(std::fs::symlink_metadata(at("to_file")).unwrap().is_symlink());
+    assert!(ReplayFile::open(&at("file.parquet"), replay_columns()).is_ok());
+    // What an interrupted run left is no obstacle; a link in its place is.
+    std::fs::write(at("new.parquet.partial"), "half a file").unwrap();
+    simulate(&options, &at("new.parquet"), |_| ()).unwrap();
+    link("file.parquet", "other.parquet.partial");
+    let error = simulate(&options, &at("other.parquet"), |_| ()).unwrap_err();
+    assert!(error.to_string().contains("other.parquet.partial"), "{error}");
+}
+
 /// A file as other people write them: milliseconds without a zone, labels as numbers.
 fn foreign_file(folder: &Path, millis: Vec<Option<i64>>, labels: Vec<Option<i8>>) -> std::path::PathBuf {
     let path = folder.join("foreign.parquet");
