@@ -78,7 +78,7 @@ impl HandleError {
         Self::Permanent {
             class: Class::UnknownModel,
             reason: format!(
-                "model `{model}` is not in the settings; the message is kept whole in the table dead_letter"
+                "model `{model}` is not in the settings; add it and offer the message again: `vigie dlq list`"
             ),
         }
     }

@@ -83,10 +83,12 @@ pub struct Original<'a> {
     pub data: &'a [u8],
 }
 
-/// Largest part of an undecodable body that is kept, in bytes.
-const KEPT_BYTES_MAX: usize = 262_144;
+/// Largest part of a body that is kept, in bytes; a body of this size may be cut.
+pub(crate) const KEPT_BYTES_MAX: usize = 262_144;
 /// Largest part of the headers that is kept, in bytes of names and values; the broker takes 64 KiB, and some are added.
 const KEPT_HEADER_BYTES_MAX: usize = 32_768;
+/// Header of a letter whose headers are not all kept.
+pub(crate) const INCOMPLETE: &str = "vigie-dead-headers";
 /// Longest reason that is kept, in characters.
 const REASON_MAX: usize = 1_000;
 
@@ -204,10 +206,7 @@ fn header_object(message: &Original<'_>) -> Value {
         bytes += name.len() + value.as_str().len();
         // A letter whose headers alone fill a message could never be announced.
         if bytes > KEPT_HEADER_BYTES_MAX {
-            fields.insert(
-                "vigie-dead-headers".to_owned(),
-                Value::String("incomplete".to_owned()),
-            );
+            fields.insert(INCOMPLETE.to_owned(), Value::String("incomplete".to_owned()));
             break;
         }
         // PostgreSQL's jsonb cannot hold NUL.

@@ -6,6 +6,8 @@
 //! * [`bus`], [`provision`] – the connection to NATS; streams and consumers, compared with what was asked.
 //! * [`outbox`], [`relay`] – a state change and its events are one transaction; the relay publishes.
 //! * [`inbox`], [`consume`] – a delivery becomes one transaction of effects, then an ack.
+//! * [`epoch`], [`sweep`] – what a broker forgot, and what has no receipt, is offered again; [`redrive`] – what a person does
+//!   about dead letters.
 //! * [`dead_letter`] – messages that no retry can help are parked with class and reason; `unreadable` finds those
 //!   that the client library drops.
 //! * [`slots`], [`clock`] – periodic work without a leader; time as an input.
@@ -24,6 +26,7 @@ pub mod inbox;
 pub mod metrics;
 pub mod outbox;
 pub mod provision;
+pub mod redrive;
 pub mod relay;
 pub mod service;
 pub mod settings;

@@ -34,6 +34,7 @@ struct Row {
     data: Vec<u8>,
     attempt: i32,
     offer: i32,
+    redriven: i32,
 }
 
 enum Outcome {
@@ -145,7 +146,7 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
         .execute(&mut *tx)
         .await?;
     let rows: Vec<Row> = sqlx::query_as(
-        "select event_id, subject, headers, data, attempt, offer from outbox \
+        "select event_id, subject, headers, data, attempt, offer, redriven from outbox \
          where published_at is null and failed_reason is null and next_at <= clock_timestamp() \
          order by next_at, seq limit $1 for update skip locked",
     )
@@ -286,11 +287,12 @@ fn headers_of(row: &Row) -> Result<HeaderMap, String> {
         headers.insert(name, value);
     }
     // The broker de-duplicates by this id alone; a deliberate re-offer needs a new one and the same ce-id.
-    let message_id = if row.offer == 0 {
-        row.event_id.to_string()
-    } else {
-        format!("{}#r{}", row.event_id, row.offer)
-    };
+    let mut message_id = row.event_id.to_string();
+    for (mark, times) in [('d', row.redriven), ('r', row.offer)] {
+        if times > 0 {
+            message_id = format!("{message_id}#{mark}{times}");
+        }
+    }
     headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id.as_str());
     let stream = if row.subject.starts_with("dead.") {
         STREAM_DEAD

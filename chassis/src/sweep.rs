@@ -289,7 +289,7 @@ async fn give_up(context: &Context, tx: &mut Tx, reader: &str, row: &Unconfirmed
 async fn forget(tx: &mut Tx, stream_age_max: Duration) -> sqlx::Result<()> {
     sqlx::query(
         "delete from outbox where event_id in (select event_id from outbox \
-         where coalesce(confirmed_at, case when subject like 'dead.%' then published_at end) \
+         where coalesce(confirmed_at, case when subject like 'dead.%' or redriven > 0 then published_at end) \
          < clock_timestamp() - make_interval(secs => $1) limit $2)",
     )
     .bind(KEEP.as_secs_f64())

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use schemas::ModelName;
+use uuid::Uuid;
 
 use crate::simulator::SimulateOptions;
 
@@ -61,6 +62,9 @@ pub enum Command {
     /// Look at events.
     #[command(subcommand)]
     Events(EventsCommand),
+    /// Look at dead letters – messages that no retry could help – and deal with them.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// Write simulated card payments to a Parquet file.
     Simulate(SimulateArgs),
 }
@@ -174,6 +178,48 @@ pub enum ConfigCommand {
 pub enum EventsCommand {
     /// Follow events as they happen, one line each.
     Tail(TailArgs),
+}
+
+/// `vigie dlq …`.
+#[derive(Debug, Subcommand)]
+pub enum DlqCommand {
+    /// List dead letters of all services, newest first.
+    List(DlqListArgs),
+    /// Show a dead letter whole: headers, body, reason.
+    Show {
+        /// The letter's id, or its event's.
+        id: Uuid,
+    },
+    /// Offer messages to their reader once more, after the cause is gone.
+    Redrive(DlqDecideArgs),
+    /// Put messages aside for good; they stay on record.
+    Discard(DlqDecideArgs),
+}
+
+/// Arguments of `vigie dlq list`.
+#[derive(Debug, Clone, Args)]
+pub struct DlqListArgs {
+    /// Also those that were dealt with.
+    #[arg(long)]
+    pub all: bool,
+    /// At most this many.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub limit: u64,
+}
+
+/// Arguments of `vigie dlq redrive` and `vigie dlq discard`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    vigie dlq list\n  \
+    vigie dlq redrive 5f1d8d0c-7f0e-5c9b-8a52-1b6f0c56e01a --reason 'the model is in the settings now'\n\n\
+    A redriven message has its effect once, however often it is redriven; one that is still wrong is parked again.")]
+pub struct DlqDecideArgs {
+    /// The letters' ids, as `vigie dlq list` shows them.
+    #[arg(required = true, num_args = 1..=100)]
+    pub ids: Vec<Uuid>,
+    /// Why; recorded with who you are.
+    #[arg(long)]
+    pub reason: String,
 }
 
 /// Arguments of `vigie events tail`.

@@ -24,7 +24,7 @@ use sqlx::migrate::Migrator;
 
 use crate::output::Usage;
 
-/// Name in events and consumers.
+/// Name of its connections.
 const NAME: &str = "operator";
 const SCHEMA: &str = "operator";
 /// Where `vigie dev` writes the settings that lead to its servers, unless told otherwise.
@@ -118,6 +118,11 @@ impl Operator {
         Ok(Self { pool, bus })
     }
 
+    /// The database, for what is looked up rather than asked for.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// Records and publishes a wish, and waits for the first event of `answers` that it caused.
     ///
     /// # Errors
@@ -171,7 +176,12 @@ impl Operator {
 
     async fn publish(&self, model: &ModelName, body: impl EventBody) -> anyhow::Result<EventId> {
         let mut tx = self.pool.begin().await?;
-        let appended = outbox::append(&mut tx, NAME, Draft::new(model, Cause::Spontaneous, body)).await?;
+        let appended = outbox::append(
+            &mut tx,
+            schemas::flow::VIGIE,
+            Draft::new(model, Cause::Spontaneous, body),
+        )
+        .await?;
         tx.commit().await?;
         let metrics = Metrics::new(NAME);
         for _ in 0..10 {
@@ -243,10 +253,9 @@ fn refusal_of(letter: &async_nats::Message, asked: EventId) -> Option<String> {
     }
     let consumer = text("vigie-dead-consumer").unwrap_or("a service");
     Some(format!(
-        "{consumer} could not handle event {asked} ({}): {}; it is kept whole in the table {}.dead_letter",
+        "{consumer} could not handle event {asked} ({}): {}; it is kept, see `vigie dlq show {asked}`",
         text("vigie-dead-class").unwrap_or("unknown class"),
         text("vigie-dead-reason").unwrap_or("no reason given"),
-        consumer.replace('-', "_")
     ))
 }
 

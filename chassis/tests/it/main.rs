@@ -10,6 +10,7 @@ mod health;
 mod hostile;
 mod outbox;
 mod provisioning;
+mod redrive;
 mod relay;
 mod service;
 mod settings_checks;

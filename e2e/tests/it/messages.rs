@@ -173,7 +173,7 @@ async fn bad_messages_are_parked_by_each_service_and_the_flow_goes_on() {
 }
 
 /// The body is what the published schema says.
-fn assert_documented(stem: &str, message: &async_nats::Message) {
+pub fn assert_documented(stem: &str, message: &async_nats::Message) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../schemas/json/{stem}.json"));
     let schema: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&path).expect("the schema")).expect("JSON");
@@ -185,6 +185,13 @@ fn assert_documented(stem: &str, message: &async_nats::Message) {
         .collect();
     assert!(errors.is_empty(), "{stem}: {errors:?}");
     let headers = message.headers.as_ref().expect("headers");
+    let received = vigie::operator::decode(message).expect("an event of ours");
+    let said_by = received.attributes.source.rsplit('/').next().unwrap_or_default();
+    let publishers = received.event.kind().publishers();
+    assert!(
+        publishers.contains(&said_by),
+        "{stem} from {said_by}, not {publishers:?}"
+    );
     for name in [
         "ce-id",
         "ce-type",

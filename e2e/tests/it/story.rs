@@ -1,13 +1,76 @@
 //! The story of the demo on a small slice of data: decay, drift, refusal, retraining, promotion.
 
-use vigie::demo::Undisturbed;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt as _;
+use vigie::demo::{Disturbance, Services};
+
+use crate::messages::assert_documented;
 use crate::scene::{options, replay};
+
+/// The subjects that anyone may build on, and their schemas.
+const CONTRACT: [(&str, &str); 3] = [
+    ("drift.detected", "drift.detected.v1"),
+    ("retrain.requested", "retrain.requested.v1"),
+    ("model.validated", "model.validated.v1"),
+];
+
+/// Listens as `nats sub` would: a plain client that knows nothing of Vigie, beside the demo.
+#[derive(Debug, Default)]
+struct Listener {
+    settings: PathBuf,
+    listens: bool,
+    heard: Arc<Mutex<Vec<async_nats::Message>>>,
+}
+
+impl Disturbance for Listener {
+    async fn before_hour(&mut self, _: DateTime<Utc>, _: &mut Services) -> anyhow::Result<()> {
+        if std::mem::replace(&mut self.listens, true) {
+            return Ok(());
+        }
+        let settings = std::fs::read_to_string(&self.settings)?;
+        let url = settings.split('"').find(|text| text.starts_with("nats://"));
+        let client = async_nats::connect(url.expect("the broker's address")).await?;
+        for (subject, _) in CONTRACT {
+            let mut messages = client.subscribe(subject).await?;
+            let heard = Arc::clone(&self.heard);
+            tokio::spawn(async move {
+                while let Some(message) = messages.next().await {
+                    heard.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+                }
+            });
+        }
+        client.flush().await?;
+        Ok(())
+    }
+
+    async fn during_hour(&mut self, _: DateTime<Utc>, _: &mut Services) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_decays_is_retrained_and_everything_is_on_record() {
     let folder = tempfile::tempdir().expect("a folder");
-    let report = replay(options(folder.path(), false), &mut Undisturbed).await;
+    let mut listener = Listener {
+        settings: folder.path().join("demo/vigie.toml"),
+        ..Listener::default()
+    };
+    let report = replay(options(folder.path(), false), &mut listener).await;
+
+    let heard = std::mem::take(&mut *listener.heard.lock().unwrap_or_else(PoisonError::into_inner));
+    for (subject, schema) in CONTRACT {
+        let of_subject: Vec<_> = heard
+            .iter()
+            .filter(|message| message.subject.as_str() == subject)
+            .collect();
+        assert!(!of_subject.is_empty(), "a plain client heard no {subject}");
+        for message in of_subject {
+            assert_documented(schema, message);
+        }
+    }
 
     let promoted: Vec<_> = report
         .models

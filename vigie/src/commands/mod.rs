@@ -4,6 +4,7 @@ mod check;
 mod config;
 mod demo;
 mod dev;
+mod dlq;
 mod events;
 mod retrain;
 mod simulate;
@@ -34,6 +35,7 @@ pub async fn dispatch(cli: Cli) -> ExitCode {
         Command::Config(ConfigCommand::Check) => config::check(output, &sources),
         Command::Config(ConfigCommand::Show) => config::show(output, &sources),
         Command::Events(EventsCommand::Tail(args)) => events::tail(output, args, &sources).await,
+        Command::Dlq(command) => dlq::run(output, command, &sources).await,
         Command::Simulate(args) => simulate::run(output, &args),
     };
     match result {

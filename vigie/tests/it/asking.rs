@@ -47,7 +47,7 @@ async fn a_wish_that_is_parked_is_answered_with_class_and_reason_at_once() {
         "drift-monitor",
         "unknown_model",
         "`nobody-knows`",
-        "drift_monitor.dead_letter",
+        "vigie dlq show",
     ] {
         assert!(answer.contains(part), "{part} is missing in: {answer}");
     }
