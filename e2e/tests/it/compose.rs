@@ -80,17 +80,19 @@ async fn the_dashboards_queries_fit_the_tables() {
     let pool = PgPool::connect(&env.database_url).await.expect("connect");
     let stop = CancellationToken::new();
     let services = tokio::spawn(vigie::host::run_all(settings(&env, folder.path()), stop.clone()));
-    for (service, schema, _) in READERS {
+    let client = async_nats::connect(&env.nats_url).await.expect("connect to NATS");
+    let jetstream = async_nats::jetstream::new(client);
+    for (service, ..) in READERS {
         let begun = Instant::now();
-        let ready = format!("select 1 from {schema}.inbox");
-        while sqlx::query(AssertSqlSafe(ready.clone()))
-            .execute(&pool)
-            .await
-            .is_err()
-        {
+        // A service asks for its consumer once its tables and views are there.
+        let is_up = async || {
+            let stream = jetstream.get_stream("VIGIE").await.ok()?;
+            stream.consumer_info(service).await.ok()
+        };
+        while is_up().await.is_none() {
             assert!(
                 begun.elapsed() < PATIENCE && !services.is_finished(),
-                "{service} made no tables"
+                "{service} does not come up"
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
