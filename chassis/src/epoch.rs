@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream::context::GetStreamErrorKind;
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use crate::bus::{Bus, STREAM, STREAM_DEAD};
@@ -38,6 +39,8 @@ pub struct Epoch {
 /// again before it publishes anything.
 pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics, anew: bool) -> anyhow::Result<Epoch> {
     let server_id = bus.client().server_info().server_id;
+    // What another replica publishes after this look lies behind the ends that are read now, and is not lost.
+    let (looked_at,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()").fetch_one(pool).await?;
     let ends = [
         (STREAM, last_sequence(bus, STREAM).await?),
         (STREAM_DEAD, last_sequence(bus, STREAM_DEAD).await?),
@@ -60,10 +63,11 @@ pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics, anew: bool) -> a
     for (stream, last) in ends {
         let lost = sqlx::query(
             "update outbox set published_at = null, stream_seq = null, next_at = clock_timestamp() \
-             where stream_seq > $1 and (subject like 'dead.%') = $2",
+             where stream_seq > $1 and (subject like 'dead.%') = $2 and (published_at is null or published_at < $3)",
         )
         .bind(last.cast_signed())
         .bind(stream == STREAM_DEAD)
+        .bind(looked_at)
         .execute(&mut *tx)
         .await?
         .rows_affected();

@@ -1,5 +1,7 @@
 //! A broker that forgets what it acknowledged is told again.
 
+use std::path::PathBuf;
+
 use chassis::bus::STREAM;
 use local_stack::{Stack, StackOptions};
 
@@ -14,6 +16,16 @@ async fn stack(database: &str) -> (Stack, String) {
     (stack, url)
 }
 
+/// A copy of what the broker has stored by now; it runs again afterwards.
+fn kept_disk(stack: &Stack) -> PathBuf {
+    tokio::task::block_in_place(|| {
+        stack.nats().stop().unwrap();
+        let copy = stack.nats().keep_disk().unwrap();
+        stack.nats().restart().unwrap();
+        copy
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_loss_of_power_took_from_the_broker_is_published_again_and_takes_effect_once() {
     let (stack, database) = stack("epoch_rollback").await;
@@ -24,12 +36,7 @@ async fn what_a_loss_of_power_took_from_the_broker_is_published_again_and_takes_
     let mut events = vec![append(&toy, "before").await];
     all_published(&toy.pool, 1).await;
     handled(&toy.pool, events[0]).await;
-    let copy = tokio::task::block_in_place(|| {
-        stack.nats().stop().unwrap();
-        let copy = stack.nats().keep_disk().unwrap();
-        stack.nats().restart().unwrap();
-        copy
-    });
+    let copy = kept_disk(&stack);
     for row in 0..10 {
         events.push(append(&toy, &format!("lost {row}")).await);
     }
@@ -95,12 +102,7 @@ async fn a_stream_that_lost_its_tail_and_kept_its_readers_skips_nothing() {
     let consumer = Running::consumer(&toy, obliging());
     append(&toy, "before").await;
     all_published(&toy.pool, 1).await;
-    let copy = tokio::task::block_in_place(|| {
-        stack.nats().stop().unwrap();
-        let copy = stack.nats().keep_disk().unwrap();
-        stack.nats().restart().unwrap();
-        copy
-    });
+    let copy = kept_disk(&stack);
     for row in 0..20 {
         append(&toy, &format!("lost {row}")).await;
     }

@@ -1,4 +1,4 @@
-//! `retrain.declined.v1`, published by retrain-decider; read by whoever audits.
+//! `retrain.declined.v1`, published by retrain-decider; read by notifier (an open breaker) and whoever audits.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
