@@ -16,6 +16,9 @@ pub const STREAM_ADVISORY: &str = "VIGIE_ADVISORY";
 /// Oldest supported server; older ones drop options silently.
 pub const SERVER_VERSION_MIN: (u64, u64) = (2, 12);
 
+/// How often the server is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
 /// How to reach NATS, and how large things may grow.
 #[derive(Debug, Clone)]
 pub struct NatsSettings {
@@ -33,6 +36,10 @@ pub struct NatsSettings {
     pub ack_wait: Duration,
     /// Messages a consumer may hold unanswered.
     pub ack_pending_max: i64,
+    /// Age at which every reader of an event should have confirmed it.
+    pub receipt_overdue: Duration,
+    /// How often receipts are compared with what was published.
+    pub sweep_every: Duration,
 }
 
 impl NatsSettings {
@@ -56,6 +63,11 @@ impl NatsSettings {
             ),
             ack_wait: section.duration("ack_wait", Duration::from_secs(5)..=Duration::from_secs(3600)),
             ack_pending_max: section.integer("ack_pending_max", 1..=1000).cast_signed(),
+            receipt_overdue: section.duration(
+                "receipt_overdue",
+                Duration::from_secs(5)..=Duration::from_secs(86_400),
+            ),
+            sweep_every: section.duration("sweep_every", Duration::from_secs(1)..=Duration::from_secs(3600)),
         }
     }
 }
@@ -80,12 +92,17 @@ impl Bus {
             .custom_inbox_prefix(format!("_INBOX_{service}"))
             .connection_timeout(Duration::from_secs(5))
             .request_timeout(Some(Duration::from_secs(10)))
+            // A connection that is half dead is found out by two pings without an answer.
+            .ping_interval(PING_EVERY)
             .event_callback(move |event| {
                 let count = count.clone();
                 async move {
                     match event {
-                        // Each connect is counted: the relay compares the broker's epoch before its next batch.
-                        async_nats::Event::Connected => count.send_modify(|count| *count += 1),
+                        // Each change is counted: the relay compares the broker's epoch before its next batch, and nobody waits
+                        // for an answer that a lost connection would have brought.
+                        async_nats::Event::Connected | async_nats::Event::Disconnected => {
+                            count.send_modify(|count| *count += 1);
+                        }
                         async_nats::Event::ServerError(error) => {
                             tracing::error!("NATS refused something this service did: {error}");
                         }
@@ -143,7 +160,7 @@ impl Bus {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// Counts connects; changes whenever the client has (re)connected.
+    /// Counts connects and losses of the connection: changes whenever it comes or goes.
     pub fn connects(&self) -> watch::Receiver<u64> {
         self.connected.clone()
     }

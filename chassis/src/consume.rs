@@ -14,6 +14,7 @@ use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::{FutureExt as _, StreamExt as _};
 use schemas::{EventKind, Received};
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::backoff::{DELIVERIES_MAX, redelivery_delay};
@@ -22,6 +23,7 @@ use crate::dead_letter::{self, Class, Original, Parked};
 use crate::inbox;
 use crate::metrics::BEAT;
 use crate::service::Context;
+use crate::trial;
 use crate::unreadable::{self, Readable};
 
 /// Turns one event into effects, inside the transaction that also records its receipt.
@@ -99,6 +101,8 @@ impl From<anyhow::Error> for HandleError {
 /// Most deliveries a service works on at once, per replica.
 const WORKERS_MAX: u32 = 4;
 const FETCH_EXPIRES: Duration = Duration::from_secs(5);
+/// Longest wait of a message whose handler met a server that was away.
+const OUTAGE_DELAY_MAX: Duration = Duration::from_secs(30);
 /// Immediate repetitions when transactions of ours collide.
 const COLLISION_RETRIES: u32 = 3;
 
@@ -138,12 +142,12 @@ async fn work<H: Handler>(
 ) -> anyhow::Result<()> {
     let durable = context.service;
     let mut consumer: Option<Consumer<pull::Config>> = None;
-    let connects = context.bus.connects();
+    let mut connects = context.bus.connects();
     let mut connection = 0;
     while !context.stop.is_cancelled() {
         context.metrics.beat("consume");
         // A broker that came back may have lost the consumer, or its stream's tail: both are looked at again.
-        let now = *connects.borrow();
+        let now = *connects.borrow_and_update();
         if now != connection {
             (consumer, connection) = (None, now);
         }
@@ -161,7 +165,7 @@ async fn work<H: Handler>(
                 .await
                 .context("reach PostgreSQL")?;
             let Some(active) = &consumer else { return Ok(()) };
-            fetch_and_process(&context, active, &*handler, &readable).await
+            fetch_and_process(&context, active, connects.clone(), &*handler, &readable).await
         }
         .await;
         if let Err(error) = result {
@@ -179,9 +183,13 @@ async fn work<H: Handler>(
 async fn fetch_and_process<H: Handler>(
     context: &Context,
     consumer: &Consumer<pull::Config>,
+    mut connection: watch::Receiver<u64>,
     handler: &H,
     known: &Readable,
 ) -> anyhow::Result<()> {
+    if connection.has_changed()? {
+        return Ok(());
+    }
     let mut batch = consumer
         .batch()
         .max_messages(1)
@@ -193,6 +201,8 @@ async fn fetch_and_process<H: Handler>(
         next = batch.next() => next,
         // A message that arrives after this is offered again; nothing is lost by not waiting.
         () = context.stop.cancelled() => return Ok(()),
+        // The answer went with the connection; what it would have brought is offered again.
+        _ = connection.changed() => return Ok(()),
     };
     match next {
         Some(Ok(message)) => {
@@ -202,6 +212,9 @@ async fn fetch_and_process<H: Handler>(
         }
         Some(Err(error)) => tracing::debug!("fetch: {error}"),
         None => {}
+    }
+    if connection.has_changed()? {
+        return Ok(());
     }
     // Nobody to fetch for, or a message that the client cannot read: the broker itself tells which.
     unreadable::park(context, consumer, known).await?;
@@ -268,9 +281,17 @@ async fn keep_alive(context: &Context, message: &Message) -> std::convert::Infal
 
 async fn answer(message: &Message, verdict: Verdict, deliveries: i64) {
     let outcome = match verdict {
-        Verdict::Done | Verdict::Duplicate | Verdict::Parked => message.double_ack().await,
+        Verdict::Done | Verdict::Duplicate | Verdict::Parked => {
+            let acked = message.double_ack().await;
+            trial::boundary("consume.acked");
+            acked
+        }
         Verdict::Again(error) => {
-            let delay = redelivery_delay(deliveries);
+            let mut delay = redelivery_delay(deliveries);
+            if is_outage(&error) {
+                // Not the message's fault: it need not wait for hours because a server was away for a minute.
+                delay = delay.min(OUTAGE_DELAY_MAX);
+            }
             tracing::warn!(
                 "{} is offered again in {} s: {error:#}",
                 message.subject,
@@ -405,8 +426,12 @@ async fn attempt<H: Handler>(context: &Context, received: &Received, handler: &H
             .await
             .map_err(classify)?;
     }
+    trial::boundary("consume.handled");
     match tx.commit().await {
-        Ok(()) => Ok(first),
+        Ok(()) => {
+            trial::boundary("consume.committed");
+            Ok(first)
+        }
         // The server answered: it rolled back.
         Err(error @ sqlx::Error::Database(_)) => Err(classify(error)),
         Err(error) => Err(Failure::CommitUnknown(error.into())),
@@ -428,6 +453,26 @@ fn classify(error: sqlx::Error) -> Failure {
     } else {
         Failure::Handle(HandleError::Transient(error))
     }
+}
+
+/// Whether the database was away, shutting down or out of connections: nothing that the message has caused.
+fn is_outage(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<sqlx::Error>())
+        .any(|error| match error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            // Connection exceptions, too many connections, and a server that goes down or comes up.
+            sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+                code.starts_with("08") || code.starts_with("57P") || code == "53300"
+            }),
+            _ => false,
+        })
 }
 
 /// Serialization failure or deadlock: two transactions of ours met; one of them simply tries again.
@@ -488,5 +533,8 @@ async fn park_once<H: Handler>(
             .await;
         told.unwrap_or_else(|panic| Err(panicked(&*panic)))?;
     }
-    Ok(tx.commit().await?)
+    trial::boundary("park.written");
+    tx.commit().await?;
+    trial::boundary("park.committed");
+    Ok(())
 }

@@ -15,6 +15,7 @@ use sqlx::PgPool;
 use crate::bus::{Bus, STREAM, STREAM_DEAD};
 use crate::db::Tx;
 use crate::metrics::Metrics;
+use crate::trial;
 
 /// How far back a restarted broker may have lost acknowledged events: twice the longest default interval between two of
 /// its writes to disk (2 min), and at least this.
@@ -85,7 +86,9 @@ pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics, anew: bool) -> a
         .bind(ends[0].1.cast_signed())
         .execute(&mut *tx)
         .await?;
+    trial::boundary("epoch.compared");
     tx.commit().await.context("keep the broker's epoch")?;
+    trial::boundary("epoch.kept");
     if epoch.changed {
         metrics.epoch_changes.inc();
         tracing::info!(

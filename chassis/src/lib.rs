@@ -13,6 +13,7 @@
 //! * [`slots`], [`clock`] – periodic work without a leader; time as an input.
 //! * [`tasks`] – rows of `airflow_task_metrics`, under the names people know.
 //! * [`telemetry`], [`metrics`], [`health`] – traces, counters, `/healthz`, `/readyz`, `/metrics`.
+//! * [`trial`] – deaths on request at the boundaries of effects, in debug builds only.
 
 pub mod backoff;
 pub mod bus;
@@ -34,6 +35,7 @@ pub mod slots;
 pub mod sweep;
 pub mod tasks;
 pub mod telemetry;
+pub mod trial;
 mod unreadable;
 
 pub use consume::{HandleError, Handler};

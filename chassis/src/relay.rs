@@ -21,6 +21,7 @@ use crate::backoff::publish_delay;
 use crate::bus::{Bus, STREAM, STREAM_DEAD};
 use crate::epoch;
 use crate::metrics::Metrics;
+use crate::trial::{self, Guard};
 
 const BATCH: i64 = 64;
 const POLL: Duration = Duration::from_millis(500);
@@ -70,7 +71,7 @@ pub async fn run(
         }
         let connection = *connects.borrow();
         let batch = async {
-            if compared != Some(connection) {
+            if compared != Some(connection) && !trial::without(Guard::Epoch) {
                 epoch::check(&pool, &bus, &metrics, anew).await?;
             }
             publish_batch(&pool, &bus, &metrics).await
@@ -79,7 +80,7 @@ pub async fn run(
             Ok(batch) => {
                 // A stream that begins anew while the connection stays up forgets as a broker that was restarted does.
                 compared = (!batch.behind).then_some(connection);
-                anew = batch.behind;
+                anew = batch.behind && !trial::without(Guard::Epoch);
                 if batch.rows == BATCH as usize || batch.behind {
                     continue;
                 }
@@ -163,6 +164,7 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
     )
     .fetch_one(&mut *tx)
     .await?;
+    trial::boundary("relay.claimed");
     let mut behind = false;
     // One deadline for the whole batch: timeouts one after the other would outlive the transaction's patience.
     let deadline = Instant::now() + ACK_TIMEOUT;
@@ -206,7 +208,9 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
             }
         }
     }
+    trial::boundary("relay.published");
     tx.commit().await.context("mark published rows")?;
+    trial::boundary("relay.marked");
     Ok(Batch {
         rows: rows.len(),
         behind,

@@ -176,7 +176,9 @@ where
             .await?;
         if claimed.rows_affected() == 1 {
             let tx = context.metrics.beating("slots", work(tx, *slot)).await?;
+            crate::trial::boundary("slot.worked");
             tx.commit().await?;
+            crate::trial::boundary("slot.done");
         }
         context.metrics.beat("slots");
     }

@@ -16,11 +16,8 @@ use uuid::Uuid;
 use crate::db::Tx;
 use crate::dead_letter::{self, Class, Original, Parked};
 use crate::service::Context;
+use crate::trial::{self, Guard};
 
-/// How often it looks.
-const EVERY: Duration = Duration::from_secs(30);
-/// Age at which a receipt should be there.
-const OVERDUE: Duration = Duration::from_secs(300);
 /// Offers without a receipt after which a person must look.
 const OFFERS_MAX: i32 = 10;
 /// Rows looked at per kind and round.
@@ -33,12 +30,6 @@ const KEEP: Duration = Duration::from_secs(7 * 86_400);
 pub struct Patience {
     /// Age at which a receipt should be there.
     pub overdue: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { overdue: OVERDUE }
-    }
 }
 
 /// What a round did.
@@ -57,15 +48,19 @@ pub struct Swept {
 /// # Errors
 /// Never for a broker or a database that is away: it waits and goes on.
 pub async fn run(context: Context) -> anyhow::Result<()> {
+    let patience = Patience {
+        overdue: context.nats.receipt_overdue,
+    };
     while !context.stop.is_cancelled() {
         context.metrics.beat("sweep");
         if context.bus.is_connected()
-            && let Err(error) = round(&context, Patience::default()).await
+            && !trial::without(Guard::Sweep)
+            && let Err(error) = round(&context, patience).await
         {
             tracing::warn!("the sweep waits: {error:#}");
         }
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(context.nats.sweep_every) => {}
             () = context.stop.cancelled() => {}
         }
     }
@@ -110,7 +105,9 @@ pub async fn round(context: &Context, patience: Patience) -> anyhow::Result<Swep
     }
     forget(&mut tx, context.nats.stream_age_max).await?;
     measure(context, &mut tx).await?;
+    trial::boundary("sweep.found");
     tx.commit().await.context("keep what the sweep found")?;
+    trial::boundary("sweep.kept");
     context.metrics.reoffered.inc_by(swept.reoffered);
     if swept.reoffered > 0 {
         tracing::warn!("{} events without a receipt are offered again", swept.reoffered);

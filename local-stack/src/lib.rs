@@ -3,6 +3,7 @@
 //! - [`tools`] finds the servers on this machine, or fetches pinned ones.
 //! - [`Stack`] starts both in a folder of their own, on free loopback ports, and stops them without a trace.
 //! - [`TestEnv`] gives each test its own empty database on one PostgreSQL per test process, and its own broker.
+//! - [`proxy`] is a line that can be made bad while connections are open.
 //! - [`peers`] are the other ends that tests need: MLflow, a mail server, Slack, Databricks.
 //!
 //! Nothing outlives its starter: [`Stack::stop`] and `Drop` stop both servers, and a watchdog does it
@@ -15,6 +16,7 @@ pub mod peers;
 mod postgres;
 mod process;
 mod progress;
+pub mod proxy;
 mod stack;
 mod test_env;
 pub mod tools;

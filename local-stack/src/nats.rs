@@ -145,6 +145,45 @@ impl NatsServer {
         Ok(copy)
     }
 
+    /// Copies what the running server has stored so far; it stands still meanwhile, as a disk at the moment of a loss of power.
+    ///
+    /// # Errors
+    /// When the server does not run, or the copy fails.
+    pub fn keep_disk_of_running(&self) -> anyhow::Result<PathBuf> {
+        self.freeze()?;
+        let copy = self.files.folder.join("jetstream-kept");
+        let copied = (|| {
+            if copy.exists() {
+                std::fs::remove_dir_all(&copy)?;
+            }
+            copy_folder(&self.files.store, &copy)
+        })();
+        self.thaw()?;
+        copied.map(|()| copy)
+    }
+
+    /// Stops the running process where it stands (SIGSTOP).
+    ///
+    /// # Errors
+    /// When the server does not run.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets a frozen server go on.
+    ///
+    /// # Errors
+    /// When the server does not run.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let state = self.state();
+        let server = state.server.as_ref().context("nats-server does not run")?;
+        server.signal(signal)
+    }
+
     /// Goes back to a copy: whatever was stored since is lost.
     ///
     /// # Errors

@@ -147,7 +147,7 @@ impl Server {
 
     /// To the whole group: servers have helpers. Only for a process that has not been waited for yet, whose id is
     /// still its own.
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         match rustix::process::kill_process_group(Pid::from_child(&self.child), signal) {
             // The group is there from the child's first moment until we wait for it.
             Ok(()) | Err(Errno::SRCH) => Ok(()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chassis::service::Context;
-use chassis::{Cause, outbox, telemetry};
+use chassis::{Cause, outbox, telemetry, trial};
 use rand::Rng as _;
 use schemas::events::{AlertFailed, AlertSent, Channel};
 use tracing::Instrument as _;
@@ -123,7 +123,9 @@ async fn deliver(context: &Context, delivery: &Delivery, claimed: &Claimed) -> a
             .await
             .map(drop);
     };
+    trial::boundary("alert.claimed");
     let outcome = attempt(delivery, claimed, alert, recipient).await;
+    trial::boundary("alert.sent");
     if !record(context, claimed, Some((alert, recipient)), &outcome).await? {
         tracing::warn!("alert {} was taken over by another process", claimed.alert_id);
         return Ok(());
@@ -237,7 +239,9 @@ async fn record_once(
         draft.discriminator = claimed.alert_id.to_string();
         outbox::append(&mut tx, context.service, draft).await?;
     }
+    trial::boundary("alert.recording");
     tx.commit().await?;
+    trial::boundary("alert.recorded");
     Ok(true)
 }
 

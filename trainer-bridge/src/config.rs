@@ -9,6 +9,7 @@ use transactions::{ModelDefinition, SourceSettings};
 use url::{Host, Url};
 
 use crate::backend::databricks::{Compute, What};
+use crate::decide::Retry;
 use crate::http::Credentials;
 use crate::job::{BackendKind, SplitLengths};
 use crate::training::{ForestParameters, LogisticParameters, Parameters, ThresholdRule};
@@ -71,6 +72,8 @@ pub struct BridgeSettings {
     pub register_within: Duration,
     /// How long a claim holds.
     pub lease: Duration,
+    /// Pauses after errors that may pass.
+    pub retry: Retry,
     /// Folder of artefacts.
     pub artifacts: PathBuf,
     /// The tracking server, if one is used.
@@ -143,6 +146,13 @@ impl BridgeSettings {
         let seconds = |section: &Section<'_>, name, from, to| {
             section.duration(name, Duration::from_secs(from)..=Duration::from_secs(to))
         };
+        let retry = Retry {
+            first: section.duration("retry_first", Duration::from_millis(100)..=Duration::from_mins(10)),
+            longest: section.duration("retry_longest", Duration::from_secs(1)..=Duration::from_hours(1)),
+        };
+        if retry.longest < retry.first {
+            section.problem("retry_longest", "a duration not shorter than `training.retry_first`");
+        }
         let span = |name, from, to| {
             let length = seconds(&section, name, from, to);
             TimeDelta::from_std(length).unwrap_or_else(|_| unreachable!("within the range just checked"))
@@ -160,6 +170,7 @@ impl BridgeSettings {
             attempts_max: count(&section, "attempts_max", 1, 10) as u32,
             register_within: seconds(&section, "register_within", 1, 30 * DAY),
             lease: seconds(&section, "lease", 1, 600),
+            retry,
             artifacts: reader
                 .section("artifacts")
                 .text("dir", "a folder, e.g. `/var/lib/vigie/artifacts`")

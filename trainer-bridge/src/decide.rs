@@ -28,6 +28,8 @@ pub struct Policy {
     pub cancel_grace: Duration,
     /// Shortest threshold and holdout span on a short history.
     pub slice_min: TimeDelta,
+    /// Pauses after transient errors.
+    pub retry: Retry,
 }
 
 /// What to do.
@@ -68,9 +70,14 @@ pub enum Move {
     TimeOut(Failure),
 }
 
-/// First and longest pause after transient errors.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LONGEST: Duration = Duration::from_mins(1);
+/// Pauses after transient errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// The first one; it doubles with each further error.
+    pub first: Duration,
+    /// The longest one.
+    pub longest: Duration,
+}
 
 /// An accepted job begins; `oldest` is when the model's first row happened.
 #[must_use]
@@ -95,7 +102,7 @@ pub fn begin(job: &Job, oldest: Result<Option<DateTime<Utc>>, LoadError>, policy
             )),
         },
         Ok(None) => insufficient("there are no rows".to_owned()),
-        Err(LoadError::Transient(detail)) => wait_after_error(job, detail, None),
+        Err(LoadError::Transient(detail)) => wait_after_error(job, detail, None, policy.retry),
         Err(LoadError::Permanent { kind, detail }) => Step::Move(Move::Fail(Failure { kind, detail })),
     }
 }
@@ -112,7 +119,7 @@ pub fn submitted(job: &Job, result: Result<RunRef, BackendError>, policy: &Polic
         // The run may exist although its answer was lost. Asking again within the grace finds it by its token; then it
         // is stopped like any other.
         Err(error) if job.is_overdue() => aborted(job, Err(error), policy),
-        Err(BackendError::Transient { detail, retry_after }) => wait_after_error(job, detail, retry_after),
+        Err(BackendError::Transient { detail, retry_after }) => wait_after_error(job, detail, retry_after, policy.retry),
     }
 }
 
@@ -147,7 +154,7 @@ pub fn observed(job: &Job, result: Result<Observation, BackendError>, policy: &P
             after: poll_delay(job, pace),
             error: None,
         },
-        Err(BackendError::Transient { detail, retry_after }) => wait_after_error(job, detail, retry_after),
+        Err(BackendError::Transient { detail, retry_after }) => wait_after_error(job, detail, retry_after, policy.retry),
     }
 }
 
@@ -162,7 +169,7 @@ pub fn aborted(job: &Job, result: Result<(), BackendError>, policy: &Policy) -> 
             let grace = TimeDelta::from_std(policy.cancel_grace).unwrap_or(TimeDelta::MAX);
             let patience = job.deadline.checked_add_signed(grace);
             if patience.is_some_and(|until| job.now < until) {
-                return wait_after_error(job, detail, retry_after);
+                return wait_after_error(job, detail, retry_after, policy.retry);
             }
             give_up(&detail)
         }
@@ -172,7 +179,7 @@ pub fn aborted(job: &Job, result: Result<(), BackendError>, policy: &Policy) -> 
 
 /// A candidate could not be registered.
 #[must_use]
-pub fn not_registered(job: &Job, error: RegistryError) -> Step {
+pub fn not_registered(job: &Job, error: RegistryError, policy: &Policy) -> Step {
     let fail = |detail: String| {
         Step::Move(Move::Fail(Failure {
             kind: TrainingFailure::RunFailed,
@@ -186,7 +193,7 @@ pub fn not_registered(job: &Job, error: RegistryError) -> Step {
         RegistryError::Transient { detail, .. } if job.is_overdue() => fail(format!(
             "the model was trained but could not be registered in time: {detail}"
         )),
-        RegistryError::Transient { detail, retry_after } => wait_after_error(job, detail, retry_after),
+        RegistryError::Transient { detail, retry_after } => wait_after_error(job, detail, retry_after, policy.retry),
     }
 }
 
@@ -213,23 +220,24 @@ fn poll_delay(job: &Job, pace: Pace) -> Duration {
 }
 
 /// Never sleeps past the deadline, however long a server asks us to wait.
-fn wait_after_error(job: &Job, detail: String, retry_after: Option<Duration>) -> Step {
-    let delay = retry_delay(job.retries, retry_after);
+fn wait_after_error(job: &Job, detail: String, retry_after: Option<Duration>, retry: Retry) -> Step {
+    let delay = retry_delay(retry, job.retries, retry_after);
     let left = (job.deadline - job.now).to_std().ok();
-    let after = left.map_or(delay.min(RETRY_LONGEST), |left| delay.min(left.max(RETRY_FIRST)));
+    let after = left.map_or(delay.min(retry.longest), |left| delay.min(left.max(retry.first)));
     Step::Wait {
         after,
         error: Some(detail),
     }
 }
 
-/// The pause after `retries` transient errors in a row: what the server asks for, else doubling from one second.
+/// The pause after `retries` transient errors in a row: what the server asks for, else doubling from the first.
 #[must_use]
-pub fn retry_delay(retries: u32, retry_after: Option<Duration>) -> Duration {
-    let own = RETRY_FIRST
+pub fn retry_delay(retry: Retry, retries: u32, retry_after: Option<Duration>) -> Duration {
+    let own = retry
+        .first
         .saturating_mul(2_u32.saturating_pow(retries.min(16)))
-        .min(RETRY_LONGEST);
-    retry_after.map_or(own, |asked| asked.max(RETRY_FIRST))
+        .min(retry.longest);
+    retry_after.map_or(own, |asked| asked.max(retry.first))
 }
 
 #[cfg(test)]

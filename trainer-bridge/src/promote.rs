@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use chassis::service::Context;
-use chassis::{Tx, outbox, telemetry};
+use chassis::{Tx, outbox, telemetry, trial};
 use schemas::events::{ModelPromoted, PromotionKind, PromotionRefusal, PromotionRefused};
 use schemas::{ModelVersion, Share};
 use tracing::Instrument as _;
@@ -57,6 +57,7 @@ async fn round(context: &Context, bridge: &Bridge) -> anyhow::Result<bool> {
         model.version = %intent.validated.version,
     );
     telemetry::continue_trace(&span, &intent.origin.trace);
+    trial::boundary("promote.claimed");
     let renewing = async {
         loop {
             tokio::time::sleep(bridge.lease / 3).await;
@@ -185,7 +186,7 @@ async fn resolve(context: &Context, bridge: &Bridge, intent: &Intent) -> anyhow:
             format!("it could not be carried out in time: {detail}"),
         ),
         Err(Hindrance::ForNow { detail, retry_after }) => {
-            let after = retry_delay(intent.retries, retry_after);
+            let after = retry_delay(bridge.policy.retry, intent.retries, retry_after);
             let model = &intent.model;
             tracing::warn!(model.name = %model, "promotion of model `{model}` waits {:.1} s: {detail}", after.as_secs_f64());
             store::promotion::pause(&context.pool, intent, after, &detail).await?;
@@ -228,7 +229,10 @@ async fn carry_out(bridge: &Bridge, promoting: &Promoting) -> Result<(), Hindran
             return Err(RegistryError::transient(format!("hashing was broken off: {error}")).into());
         }
     }
-    Ok(bridge.registry.promote(promoting).await?)
+    trial::boundary("promote.hashed");
+    bridge.registry.promote(promoting).await?;
+    trial::boundary("promote.told");
+    Ok(())
 }
 
 async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>) -> anyhow::Result<()> {
@@ -294,7 +298,9 @@ async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>) -> any
         error: None,
     };
     store::record_task(&mut tx, &order_of(version), &task).await?;
+    trial::boundary("promote.written");
     tx.commit().await.context("announce the promotion")?;
+    trial::boundary("promote.announced");
     tracing::info!(
         model.name = %intent.model,
         "promoted `{}`: champion of model `{}` with fence {}",
@@ -343,7 +349,9 @@ impl AtWork<'_> {
             error: Some(reason.to_owned()),
         };
         store::record_task(&mut tx, &order_of(version), &task).await?;
+        trial::boundary("refusal.written");
         tx.commit().await.context("refuse the promotion")?;
+        trial::boundary("refusal.announced");
         tracing::error!(
             model.name = %intent.model,
             "did not promote `{}` of model `{}`: {reason}",

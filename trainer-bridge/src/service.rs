@@ -136,6 +136,7 @@ fn bridge(settings: &BridgeSettings, context: &Context) -> anyhow::Result<Bridge
             attempts_max: settings.attempts_max,
             cancel_grace: CANCEL_GRACE,
             slice_min: settings.slice_min,
+            retry: settings.retry,
         },
         lease: settings.lease,
         register_within: settings.register_within,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chassis::service::Context;
-use chassis::{Cause, Tx, outbox, telemetry};
+use chassis::{Cause, Tx, outbox, telemetry, trial};
 use schemas::events::{ModelTrained, TrainingFailed, TrainingFailure, TrainingStarted};
 use schemas::{EventBody, Finite, ModelName};
 use tokio::task::JoinSet;
@@ -111,6 +111,7 @@ async fn work_on(context: Context, bridge: Arc<Bridge>, job: Job) {
         job.state = job.state.as_str(),
     );
     telemetry::continue_trace(&span, &job.origin.trace);
+    trial::boundary("job.claimed");
     let (pool, lease) = (context.pool.clone(), bridge.lease);
     let renewing = async {
         loop {
@@ -190,7 +191,9 @@ async fn submit(bridge: &Bridge, job: &Job) -> Result<crate::job::RunRef, Backen
     let time_left = (job.deadline - job.now)
         .to_std()
         .unwrap_or(Duration::from_secs(1));
-    backend.submit(&job.order, token, time_left).await
+    let run = backend.submit(&job.order, token, time_left).await;
+    trial::boundary("job.submitted");
+    run
 }
 
 async fn observe(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Result<()> {
@@ -265,7 +268,9 @@ async fn apply(
         draft.discriminator = format!("attempt {}", job.attempt);
         outbox::append(&mut tx, context.service, draft).await?;
     }
+    trial::boundary("job.moving");
     tx.commit().await?;
+    trial::boundary("job.moved");
     match &step {
         Move::Submit { attempt, .. } => {
             tracing::info!(model.name = %model, "submits training of model `{model}`, attempt {attempt}");
@@ -318,8 +323,11 @@ async fn register(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Resu
         return apply(context, bridge, job, Step::Move(Move::Fail(failure)), None).await;
     };
     match enrol(bridge, job, candidate).await {
-        Ok(registration) => announce_candidate(context, bridge, job, candidate, &registration).await,
-        Err(error) => apply(context, bridge, job, decide::not_registered(job, error), None).await,
+        Ok(registration) => {
+            trial::boundary("register.enrolled");
+            announce_candidate(context, bridge, job, candidate, &registration).await
+        }
+        Err(error) => apply(context, bridge, job, decide::not_registered(job, error, &bridge.policy), None).await,
     }
 }
 
@@ -405,7 +413,9 @@ async fn announce_candidate(
         error: None,
     };
     store::record_task(&mut tx, order, &train).await?;
+    trial::boundary("register.written");
     tx.commit().await?;
+    trial::boundary("register.announced");
     bridge.metrics.ended(job.backend.as_str(), "succeeded", seconds);
     tracing::info!(
         model.name = %order.model,
@@ -444,7 +454,9 @@ async fn announce_failure(context: &Context, bridge: &Bridge, job: &Job) -> anyh
         announcement(&job.order.model, &job.origin, body),
     )
     .await?;
+    trial::boundary("failure.written");
     tx.commit().await.context("announce the failure")?;
+    trial::boundary("failure.announced");
     bridge
         .metrics
         .ended(job.backend.as_str(), job.state.as_str(), seconds);

@@ -59,6 +59,8 @@ impl Bench {
             stream_age_max: Duration::from_secs(86_400),
             ack_wait: self.ack_wait,
             ack_pending_max: 32,
+            receipt_overdue: Duration::from_secs(300),
+            sweep_every: Duration::from_secs(30),
         }
     }
 

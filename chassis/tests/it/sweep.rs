@@ -8,6 +8,9 @@ use chassis::sweep::{Patience, Swept, round};
 use crate::relay::{all_published, append};
 use crate::support::{Bench, Running, count, dead_letters, handled, obliging};
 
+const PATIENT: Patience = Patience {
+    overdue: Duration::from_secs(300),
+};
 const AT_ONCE: Patience = Patience {
     overdue: Duration::ZERO,
 };
@@ -39,7 +42,7 @@ async fn an_event_without_a_receipt_is_offered_again_and_confirmed_once_it_has_o
     let (vigie, monitor) = parties(&bench).await;
     let event = append(&vigie, "forgotten").await;
     pretend_published(&vigie).await;
-    let patient = round(&vigie, Patience::default()).await.unwrap();
+    let patient = round(&vigie, PATIENT).await.unwrap();
     assert_eq!(patient, Swept::default(), "it may still be under way");
     let swept = round(&vigie, AT_ONCE).await.unwrap();
     assert_eq!((swept.reoffered, swept.confirmed), (1, 0));

@@ -113,6 +113,14 @@ impl Slack {
         self.ledger.lock().otherwise = answer;
     }
 
+    /// Forgets answers that no post has met; says how many.
+    pub fn heal(&self) -> usize {
+        let mut book = self.ledger.lock();
+        let left = book.script.len();
+        book.script.clear();
+        left
+    }
+
     /// Every post that arrived.
     pub fn posts(&self) -> Vec<Post> {
         self.ledger.lock().posts.clone()

@@ -3,6 +3,7 @@
 mod databricks;
 mod mlflow;
 mod owner;
+mod proxy;
 mod slack;
 mod smtp;
 mod stack;

@@ -9,6 +9,11 @@ use schemas::{DecisionId, EventId, JobId, Share, TraceContext};
 use super::*;
 use crate::job::{BackendKind, JobState, Order, Origin, SplitLengths, Stages};
 
+const RETRY: Retry = Retry {
+    first: Duration::from_secs(1),
+    longest: Duration::from_mins(1),
+};
+
 const PACE: Pace = Pace {
     poll_first: Duration::from_secs(10),
     poll_longest: Duration::from_mins(1),
@@ -23,6 +28,7 @@ fn policy() -> Policy {
     Policy {
         attempts_max: 2,
         cancel_grace: Duration::from_mins(10),
+        retry: RETRY,
         slice_min: TimeDelta::days(2),
     }
 }
@@ -240,7 +246,7 @@ fn looks_become_rarer_within_bounds_and_one_comes_right_after_the_deadline() {
 #[test]
 fn pauses_double_and_a_servers_wish_goes_first() {
     let seconds =
-        |retries, asked: Option<u64>| retry_delay(retries, asked.map(Duration::from_secs)).as_secs();
+        |retries, asked: Option<u64>| retry_delay(RETRY, retries, asked.map(Duration::from_secs)).as_secs();
     assert_eq!(
         [0, 1, 2, 5, 6, 60].map(|retries| seconds(retries, None)),
         [1, 2, 4, 32, 60, 60]

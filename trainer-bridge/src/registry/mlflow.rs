@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 
+use chassis::trial;
 use schemas::ModelName;
 use sha2::{Digest, Sha256};
 
@@ -86,9 +87,12 @@ impl Mlflow {
             Some(run) if run.info.status == "FINISHED" => return Ok(run),
             Some(run) => run,
             None => {
-                self.client
+                let run = self
+                    .client
                     .create_run(&experiment, what.version.as_str(), at, &tags_of(what))
-                    .await?
+                    .await?;
+                trial::boundary("mlflow.run_created");
+                run
             }
         };
         let candidate = what.candidate;
@@ -137,7 +141,9 @@ impl Mlflow {
                 model_description(&run, what).into_bytes(),
             )
             .await?;
+        trial::boundary("mlflow.artifact_put");
         self.client.finish_run(&run.info.run_id, at).await?;
+        trial::boundary("mlflow.run_finished");
         Ok(run)
     }
 
@@ -150,10 +156,12 @@ impl Mlflow {
         let source = format!("runs:/{}/{MODEL_FOLDER}", run.info.run_id);
         let mut tags = tags_of(what);
         tags.push((TAG_VALIDATION, "pending".to_owned()));
-        Ok(self
+        let version = self
             .client
             .create_version(name, &run.info.run_id, &source, &tags)
-            .await?)
+            .await?;
+        trial::boundary("mlflow.version_created");
+        Ok(version)
     }
 
     async fn enthrone(&self, promotion: &Promoting) -> Result<(), RegistryError> {
@@ -202,7 +210,9 @@ impl Mlflow {
         for (key, value) in &tags {
             self.client.tag_version(&name, number, key, value).await?;
         }
+        trial::boundary("mlflow.tagged");
         self.client.set_alias(&name, ALIAS, number).await?;
+        trial::boundary("mlflow.alias_set");
         match self.client.alias(&name, ALIAS).await? {
             Some(champion) if is_ours(&champion, number, promotion) => Ok(()),
             Some(champion) => Err(RegistryError::transient(format!(

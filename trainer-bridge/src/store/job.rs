@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::Tx;
+use chassis::trial::{self, Guard};
 use chrono::{DateTime, Utc};
 use schemas::events::{Priority, TrainingFailure};
 use schemas::{JobId, ModelName, Received};
@@ -294,7 +295,7 @@ pub async fn advance(tx: &mut Tx, job: &Job, step: &Move, register_within: Durat
          ended_at = case when $12 then coalesce(ended_at, clock_timestamp()) end, \
          deadline = case when $4 = 'succeeded' \
            then greatest(deadline, clock_timestamp() + make_interval(secs => $13)) else deadline end, plan = $14 \
-         where job_id = $1 and revision = $2 and state = $3",
+         where job_id = $1 and (revision = $2 and state = $3 or $15)",
     )
     .bind(job.order.job_id.uuid())
     .bind(job.revision)
@@ -310,6 +311,7 @@ pub async fn advance(tx: &mut Tx, job: &Job, step: &Move, register_within: Durat
     .bind(ended)
     .bind(register_within.as_secs_f64())
     .bind(Json(plan))
+    .bind(trial::without(Guard::State))
     .execute(&mut **tx)
     .await?;
     Ok(changed.rows_affected() == 1)
