@@ -1,7 +1,8 @@
-//! What developers run: `cargo xtask demo | test | lint | schemas | layering`.
+//! What developers run: `cargo xtask demo | test | faults | lint | schemas | layering`.
 //!
 //! * `demo` – builds the operator's command and runs its demo.
 //! * `test` – all set-up on a fresh machine, then every test.
+//! * `faults` – the trial of faults: breaks the system on purpose and audits what came of it.
 //! * `lint` – everything that is checked without running the system; each check is a `Step`.
 //! * `schemas` – writes or compares the JSON Schemas and the AsyncAPI document.
 //! * `layering` – who may import whom, and where SQL and clocks may be.
@@ -9,6 +10,7 @@
 mod changelog;
 mod demo;
 mod docs;
+mod faults;
 mod layering;
 mod lint;
 mod process;
@@ -50,6 +52,16 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Break the running system on purpose, and audit what came of it.
+    ///
+    /// Builds the services and runs the trial. `cargo xtask faults --minutes 60 --seed 7` breaks things at random for an
+    /// hour; `crash-points`, `controls`, `outage` and `load` are further trials. `--release` builds with optimisation, which
+    /// leaves out what crash points and controls need. `cargo xtask faults -- --help` shows all options.
+    Faults {
+        /// Passed to the trial.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Check everything that needs no running system, and say all that is wrong.
     ///
     /// Formatting, layering, generated files, changelog, documents (tests and files that they name exist),
@@ -69,6 +81,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { arguments } => demo::run_demo(&arguments),
         Command::Test { arguments } => test::run_tests(&arguments),
+        Command::Faults { arguments } => faults::run_faults(&arguments),
         Command::Lint => lint::run_steps(),
         Command::Schemas { check } => schema_files::run(check),
         Command::Layering => layering::run(),

@@ -1,0 +1,201 @@
+//! A backlog of many events, each offered several times in any order: how many effects, how fast, in how much memory.
+
+use std::time::{Duration, Instant};
+
+use async_nats::HeaderMap;
+use chassis::Cause;
+use futures_util::StreamExt as _;
+use rand::SeedableRng as _;
+use rand::seq::SliceRandom as _;
+use rand_chacha::ChaCha12Rng;
+use schemas::flow::{DRIFT_MONITOR, RETRAIN_DECIDER};
+use schemas::{Attributes, SOURCE_PREFIX, TraceContext};
+use sqlx::PgPool;
+
+use super::fleet::Replica;
+use super::producer::drift;
+use super::witness::WITNESS;
+use super::world::{World, WorldOptions};
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Events, count.
+    pub events: u64,
+    /// How often each is offered.
+    pub copies: u64,
+    /// Seed of the order.
+    pub seed: u64,
+    /// The world.
+    pub world: WorldOptions,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Messages offered.
+    pub offered: u64,
+    /// Events that were decided on.
+    pub decisions: i64,
+    /// Events that took effect at the witness, and effects.
+    pub witnessed: (i64, i64),
+    /// From the first look until the last decision.
+    pub drained: Duration,
+    /// The largest resident memory of each process, bytes.
+    pub memory: Vec<(String, u64)>,
+}
+
+impl Load {
+    /// Decisions a second.
+    pub fn rate(&self) -> f64 {
+        self.decisions as f64 / self.drained.as_secs_f64()
+    }
+}
+
+/// Runs the trial.
+///
+/// # Errors
+/// When the trial cannot go on, or the backlog does not drain.
+pub async fn run(options: LoadOptions) -> anyhow::Result<Load> {
+    let world = World::start(WorldOptions {
+        replicas: 1,
+        witness: true,
+        told: false,
+        ..options.world.clone()
+    })
+    .await?;
+    let readers: Vec<Replica> = world
+        .fleet
+        .replicas()
+        .into_iter()
+        .filter(|replica| replica.service != DRIFT_MONITOR)
+        .collect();
+    for reader in &readers {
+        world.fleet.hold(*reader).await?;
+    }
+    offer(&world, &options).await?;
+    eprintln!("faults: {} messages are offered; now they are read", options.events * options.copies);
+    let begun = Instant::now();
+    for reader in &readers {
+        world.fleet.release(*reader, Vec::new());
+    }
+    let mut memory: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
+    let expected = i64::try_from(options.events)?;
+    let mut progress = (Instant::now(), 0);
+    let mut told = Instant::now();
+    let drained = loop {
+        for replica in world.fleet.replicas() {
+            if let Some(bytes) = world.fleet.pid(replica).and_then(resident) {
+                let largest = memory.entry(replica.service.to_owned()).or_default();
+                *largest = bytes.max(*largest);
+            }
+        }
+        let (decisions, _) = counts(&world.pool).await?;
+        if decisions >= expected {
+            break begun.elapsed();
+        }
+        if decisions > progress.1 {
+            progress = (Instant::now(), decisions);
+        }
+        anyhow::ensure!(
+            progress.0.elapsed() < Duration::from_mins(3),
+            "no further decision for 3 minutes after {decisions} of {expected}\n{}",
+            world.tails()
+        );
+        if told.elapsed() > Duration::from_secs(15) {
+            told = Instant::now();
+            eprintln!("faults: {decisions} decisions after {} s", begun.elapsed().as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    // The witness, and the copies that are still to come.
+    settle_readers(&world).await?;
+    let (decisions, witnessed) = counts(&world.pool).await?;
+    let load = Load {
+        offered: options.events * options.copies,
+        decisions,
+        witnessed,
+        drained,
+        memory: memory.into_iter().collect(),
+    };
+    world.stop(false).await?;
+    Ok(load)
+}
+
+async fn counts(pool: &PgPool) -> anyhow::Result<(i64, (i64, i64))> {
+    let (decisions,): (i64,) = sqlx::query_as(
+        "select count(*) from retrain_decider.inbox i where exists \
+         (select from retrain_decider.trigger t where t.cause = i.event_id::text)",
+    )
+    .fetch_one(pool)
+    .await?;
+    let witnessed: (i64, i64) = sqlx::query_as("select count(distinct event_id), count(*) from witness.effect")
+        .fetch_one(pool)
+        .await?;
+    Ok((decisions, witnessed))
+}
+
+/// Waits until decider and witness have answered every message.
+async fn settle_readers(world: &World) -> anyhow::Result<()> {
+    let jetstream = async_nats::jetstream::new(async_nats::connect(world.stack.nats_url()).await?);
+    let begun = Instant::now();
+    for reader in [RETRAIN_DECIDER, WITNESS] {
+        loop {
+            let stream = jetstream.get_stream(schemas::flow::STREAM).await?;
+            let info = stream.consumer_info(reader).await?;
+            if info.num_pending == 0 && info.num_ack_pending == 0 {
+                break;
+            }
+            anyhow::ensure!(begun.elapsed() < Duration::from_mins(20), "{reader} does not come to an end");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Every event several times, in any order, under no message id.
+async fn offer(world: &World, options: &LoadOptions) -> anyhow::Result<()> {
+    let jetstream = async_nats::jetstream::new(async_nats::connect(world.stack.nats_url()).await?);
+    let mut order: Vec<u64> = (0..options.copies).flat_map(|_| 0..options.events).collect();
+    order.shuffle(&mut ChaCha12Rng::seed_from_u64(options.seed));
+    let sent = futures_util::stream::iter(order).map(|number| {
+        let (jetstream, models) = (&jetstream, &world.models);
+        async move {
+            let draft = drift(models, number)?;
+            let id = Cause::Key(format!("trial/{number}")).event_id(draft.event.kind(), "");
+            let attributes = Attributes {
+                id,
+                source: format!("{SOURCE_PREFIX}{DRIFT_MONITOR}"),
+                kind: draft.event.kind(),
+                time: chrono::Utc::now(),
+                model: draft.model.clone(),
+                correlation_id: id,
+                causation_id: None,
+                trace: TraceContext::default(),
+            };
+            let mut headers = HeaderMap::new();
+            for (name, value) in attributes.to_headers() {
+                headers.insert(name, value.as_str());
+            }
+            let subject = draft.event.kind().subject();
+            let published = jetstream
+                .publish_with_headers(subject, headers, draft.event.to_json()?.into())
+                .await?;
+            published.await?;
+            anyhow::Ok(())
+        }
+    });
+    let mut sent = std::pin::pin!(sent.buffer_unordered(64));
+    while let Some(result) = sent.next().await {
+        result?;
+    }
+    Ok(())
+}
+
+/// Resident memory of a process, bytes.
+fn resident(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}

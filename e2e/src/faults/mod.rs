@@ -1,0 +1,26 @@
+//! The trial of faults: the real services as processes, real NATS and PostgreSQL, everything between them broken on purpose,
+//! and an auditor who reads what was written down on every side.
+//!
+//! * [`world`] – servers, lines, peers and the [`fleet`] of services; what they are told stands in [`settings`].
+//! * [`producer`] – commits drift events as the monitor would, and writes down which commits were acknowledged.
+//! * [`notebook`] – plays what runs on Databricks.
+//! * [`nemesis`] – breaks things, drawn from a seed.
+//! * [`witness`] – counts how often an event takes effect, where nothing else keeps it single.
+//! * [`auditor`] – the invariants I1 to I11 on tables, stream and ledgers.
+//! * [`random`], [`crash_points`], [`controls`], [`outage`], [`load`] – the trials; [`report`] says what came of one.
+
+pub mod auditor;
+pub mod controls;
+pub mod crash_points;
+pub mod fleet;
+pub mod load;
+pub mod nemesis;
+pub mod notebook;
+pub mod outage;
+pub mod producer;
+pub mod random;
+pub mod report;
+pub mod settings;
+pub mod settle;
+pub mod witness;
+pub mod world;
