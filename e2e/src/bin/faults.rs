@@ -134,6 +134,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
                 pause: seconds(given.pause),
                 pace: seconds(given.pace),
                 tell: given.tell,
+                faults_min: 0,
                 world,
             };
             Ok(tell(&Box::pin(random::run(options)).await?, arguments.json))

@@ -25,7 +25,7 @@ use vigie::host::SERVICES;
 use super::fleet::log_of;
 use super::nemesis::{HOSTILE, messages};
 use super::producer::Ledger;
-use super::settle::types_with_readers;
+use super::settle::{Settled, types_with_readers};
 use super::world::{World, schema_of};
 
 /// An invariant that does not hold.
@@ -50,6 +50,8 @@ pub struct Counts {
     pub commits: usize,
     /// Decisions to retrain.
     pub decisions: i64,
+    /// How decisions to retrain ended, count of each.
+    pub ends: Vec<(String, i64)>,
     /// Runs that came to be on Databricks.
     pub runs: usize,
     /// Promotions.
@@ -93,20 +95,24 @@ impl Findings {
 ///
 /// # Errors
 /// When something cannot be read.
-pub async fn audit(world: &World, ledger: &Ledger) -> anyhow::Result<Findings> {
+pub async fn audit(world: &World, ledger: &Ledger, settled: &Settled) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
     let pool = &world.pool;
     commits(pool, ledger, &mut findings).await?;
-    receipts(pool, &mut findings).await?;
+    receipts(pool, settled, &mut findings).await?;
     decisions(world, &mut findings).await?;
     promotions(world, &mut findings).await?;
-    alerts(world, ledger, &mut findings).await?;
-    ends(pool, &mut findings).await?;
+    alerts(world, ledger, settled, &mut findings).await?;
+    ends(world, &mut findings).await?;
     causes(pool, &mut findings).await?;
     stream(world, &mut findings).await?;
     logs(world, &mut findings)?;
     slots(pool, &mut findings).await?;
     counts(pool, &mut findings).await?;
+    if let Err(left) = &settled.took {
+        findings.add("I6", format!("still under way: {left}"));
+        findings.add("I10", "not everything was published, confirmed and ended in time");
+    }
     Ok(findings)
 }
 
@@ -142,16 +148,17 @@ async fn commits(pool: &PgPool, ledger: &Ledger, findings: &mut Findings) -> any
     Ok(())
 }
 
-async fn receipts(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
+async fn receipts(pool: &PgPool, settled: &Settled, findings: &mut Findings) -> anyhow::Result<()> {
     for (event_type, readers) in types_with_readers() {
         for publisher in SERVICES {
             for reader in readers {
+                let at = settled.at.to_rfc3339();
                 let (from, to) = (schema_of(publisher), schema_of(reader));
                 let undelivered = texts(
                     pool,
                     format!(
-                        "select event_id::text from {from}.outbox o where event_type = '{event_type}' and not exists \
-                         (select from {to}.inbox i where i.consumer = '{reader}' and i.event_id = o.event_id)"
+                        "select event_id::text from {from}.outbox o where event_type = '{event_type}' \
+                         and created_at <= '{at}' and not exists (select from {to}.inbox i where i.consumer = '{reader}' and i.event_id = o.event_id)"
                     ),
                 )
                 .await?;
@@ -276,10 +283,18 @@ async fn promotions(world: &World, findings: &mut Findings) -> anyhow::Result<()
     Ok(())
 }
 
-async fn alerts(world: &World, ledger: &Ledger, findings: &mut Findings) -> anyhow::Result<()> {
+async fn alerts(
+    world: &World,
+    ledger: &Ledger,
+    settled: &Settled,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
     let rows: Vec<(String, Uuid, String, String, i32)> =
-        sqlx::query_as("select alert_id::text, event_id, channel, state, attempts from notifier.alert")
-            .fetch_all(&world.pool)
+        sqlx::query_as(
+            "select alert_id::text, event_id, channel, state, attempts from notifier.alert where created_at <= $1",
+        )
+        .bind(settled.at)
+        .fetch_all(&world.pool)
             .await?;
     let mails = world.smtp.delivered()?;
     let mut told: HashMap<String, usize> = HashMap::new();
@@ -320,10 +335,11 @@ async fn alerts(world: &World, ledger: &Ledger, findings: &mut Findings) -> anyh
     Ok(())
 }
 
-async fn ends(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
-    let left = super::settle::under_way(pool).await?;
-    if !left.is_nothing() {
-        findings.add("I6", format!("still under way: {left}"));
+async fn ends(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
+    let pool = &world.pool;
+    world.watch.look(pool).await?;
+    for change in world.watch.changed() {
+        findings.add("I6", change);
     }
     let late = scalar(
         pool,
@@ -462,6 +478,12 @@ async fn counts(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
         pool,
         "select count(*) from retrain_decider.trigger where status <> 'declined'".to_owned(),
     )
+    .await?;
+    counts.ends = sqlx::query_as(
+        "select status || coalesce(': ' || left(error_message, 100), ''), count(*) from retrain_decider.trigger \
+         where status <> 'declined' group by 1 order by 2 desc limit 12",
+    )
+    .fetch_all(pool)
     .await?;
     counts.promotions = scalar(
         pool,

@@ -165,14 +165,14 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
     let faulty = faulty.elapsed();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let ledger = producer.stop().await?;
-    let settled = settle(&world.pool, SETTLED_WITHIN).await?;
-    let findings = audit(&world, &ledger).await?;
+    let settled = settle(&world.pool, SETTLED_WITHIN).await;
+    let findings = audit(&world, &ledger, &settled).await?;
     let report = Report {
         trial: "crash points".to_owned(),
         seed: None,
         faulty,
         whole: begun.elapsed(),
-        settled: settled.ok(),
+        settled: settled.took.ok(),
         deaths: world.fleet.deaths(),
         recoveries: Vec::new(),
         faults: Vec::new(),

@@ -6,6 +6,7 @@
 //! * [`notebook`] – plays what runs on Databricks.
 //! * [`nemesis`] – breaks things, drawn from a seed.
 //! * [`witness`] – counts how often an event takes effect, where nothing else keeps it single.
+//! * [`watch`] – sees whether what has ended changes all the same.
 //! * [`auditor`] – the invariants I1 to I11 on tables, stream and ledgers.
 //! * [`random`], [`crash_points`], [`controls`], [`outage`], [`load`] – the trials; [`report`] says what came of one.
 
@@ -22,5 +23,6 @@ pub mod random;
 pub mod report;
 pub mod settings;
 pub mod settle;
+pub mod watch;
 pub mod witness;
 pub mod world;

@@ -78,8 +78,8 @@ pub async fn run(options: OutageOptions) -> anyhow::Result<Outage> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let ledger = producer.stop().await?;
-    let settled = settle(&world.pool, SETTLED_WITHIN).await?;
-    let findings = audit(&world, &ledger).await?;
+    let settled = settle(&world.pool, SETTLED_WITHIN).await;
+    let findings = audit(&world, &ledger, &settled).await?;
     let report = Report {
         trial: format!(
             "outage of {} s{}",
@@ -89,7 +89,7 @@ pub async fn run(options: OutageOptions) -> anyhow::Result<Outage> {
         seed: None,
         faulty: options.away,
         whole: begun.elapsed(),
-        settled: settled.ok(),
+        settled: settled.took.ok(),
         deaths: world.fleet.deaths(),
         recoveries: Vec::new(),
         faults: Vec::new(),

@@ -62,6 +62,7 @@ impl Report {
                 "p50": seconds(self.recovery(0.5)), "p99": seconds(self.recovery(0.99)), "max": seconds(self.recovery(1.0)),
             },
             "commits": counts.commits, "decisions": counts.decisions, "runs": counts.runs,
+            "decisions_ended": counts.ends.iter().map(|(how, count)| json!({ "how": how, "count": count })).collect::<Vec<_>>(),
             "promotions": counts.promotions, "alerts": counts.alerts, "told_twice": counts.told_twice,
             "duplicates": counts.duplicates, "dead_letters": counts.dead_letters,
             "offered_again": counts.offered_again,
@@ -94,6 +95,9 @@ impl std::fmt::Display for Report {
             "  {} acknowledged commits, {} decisions, {} external runs, {} promotions, {} alerts told ({} of them again)",
             counts.commits, counts.decisions, counts.runs, counts.promotions, counts.alerts, counts.told_twice
         )?;
+        for (how, count) in &counts.ends {
+            writeln!(f, "    {count} decisions {how}")?;
+        }
         writeln!(
             f,
             "  {} further deliveries, {} parked messages, {} events offered again by the sweep",

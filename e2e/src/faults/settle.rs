@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use schemas::EventKind;
 use sqlx::{AssertSqlSafe, PgPool};
 use vigie::host::SERVICES;
@@ -64,18 +65,28 @@ pub async fn under_way(pool: &PgPool) -> anyhow::Result<UnderWay> {
     Ok(UnderWay(left))
 }
 
-/// Waits until nothing is under way; the time that took, or what still was when `bound` had passed.
-///
-/// # Errors
-/// Never for a database that comes back within the bound.
-pub async fn settle(pool: &PgPool, bound: Duration) -> anyhow::Result<Result<Duration, UnderWay>> {
+/// How waiting ended.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// How long that took; or what still was under way when the bound had passed.
+    pub took: Result<Duration, UnderWay>,
+    /// When it was seen. Periodic work goes on after it; what an auditor looks at is what was there before.
+    pub at: DateTime<Utc>,
+}
+
+/// Waits until nothing is under way, at most `bound`. A database that is away for a moment is asked again.
+pub async fn settle(pool: &PgPool, bound: Duration) -> Settled {
     let begun = Instant::now();
     let mut last = UnderWay::default();
     while begun.elapsed() < bound {
         // A database that has just come back may refuse the first question.
+        let at = Utc::now();
         if let Ok(now) = under_way(pool).await {
             if now.is_nothing() {
-                return Ok(Ok(begun.elapsed()));
+                return Settled {
+                    took: Ok(begun.elapsed()),
+                    at,
+                };
             }
             last = now;
         }
@@ -84,7 +95,10 @@ pub async fn settle(pool: &PgPool, bound: Duration) -> anyhow::Result<Result<Dur
     if last.is_nothing() {
         last.0.push(("answers of the database".to_owned(), 0));
     }
-    Ok(Err(last))
+    Settled {
+        took: Err(last),
+        at: Utc::now(),
+    }
 }
 
 /// Events that some service must read, by type.

@@ -19,6 +19,7 @@ use vigie::host::{Processes, SERVICES};
 use super::fleet::{Fleet, Lives, Replica};
 use super::notebook::Notebook;
 use super::settings::{Addresses, Patience, file};
+use super::watch::Watch;
 use super::witness::WITNESS;
 
 /// How long the services may take to have their tables and consumers.
@@ -103,6 +104,8 @@ pub struct World {
     pub fleet: Fleet,
     /// Plays what runs on Databricks.
     pub notebook: Notebook,
+    /// Watches what has ended.
+    pub watch: Watch,
     /// Lines to servers and peers.
     pub lines: Lines,
     /// Peers with ledgers.
@@ -187,6 +190,7 @@ impl World {
         let world = Self {
             fleet,
             notebook,
+            watch: Watch::start(pool.clone()),
             lines,
             databricks,
             tracking,
@@ -278,6 +282,7 @@ impl World {
         let Self {
             fleet,
             notebook,
+            watch,
             lines,
             pool,
             folder,
@@ -285,7 +290,7 @@ impl World {
             ..
         } = self;
         fleet.stop().await;
-        drop((notebook, lines));
+        drop((notebook, watch, lines));
         pool.close().await;
         stack.stop().await?;
         if keep {
