@@ -355,7 +355,7 @@ async fn decide_fate<H: Handler>(
     }
     let mut collisions = 0;
     loop {
-        match attempt(context, &received, handler).await {
+        match attempt(context, &received, &message.payload, handler).await {
             Err(Failure::Collision(_)) if collisions < COLLISION_RETRIES => collisions += 1,
             Err(Failure::Collision(error) | Failure::Handle(HandleError::Transient(error))) => {
                 return Verdict::Again(error);
@@ -399,14 +399,19 @@ enum Failure {
     CommitUnknown(anyhow::Error),
 }
 
-async fn attempt<H: Handler>(context: &Context, received: &Received, handler: &H) -> Result<bool, Failure> {
+async fn attempt<H: Handler>(
+    context: &Context,
+    received: &Received,
+    body: &[u8],
+    handler: &H,
+) -> Result<bool, Failure> {
     let mut tx = context
         .pool
         .begin()
         .await
         .map_err(|error| Failure::Handle(error.into()))?;
     let id = received.attributes.id;
-    let first = inbox::first_time(&mut tx, context.service, id)
+    let first = inbox::receive(&mut tx, context.service, received, body)
         .await
         .map_err(classify)?;
     if first {

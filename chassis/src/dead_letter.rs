@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use async_nats::{HeaderMap, HeaderValue};
 use schemas::{Attributes, EventId, EventKind, ModelName, TraceContext};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::db::Tx;
+use crate::event_log::{self, About, What};
 
 /// Why a message was parked; stable words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,7 @@ pub(crate) const INCOMPLETE: &str = "vigie-dead-headers";
 /// Longest reason that is kept, in characters.
 const REASON_MAX: usize = 1_000;
 
-/// Writes the dead letter, the receipt and the `dead.<consumer>.<class>` message in one transaction.
+/// Writes the dead letter, the receipt, the row of the event log and the `dead.<consumer>.<class>` message in one transaction.
 ///
 /// # Errors
 /// Database errors; then the message is offered again later.
@@ -125,7 +126,21 @@ pub async fn park(
     .bind(deliveries)
     .execute(&mut **tx)
     .await?;
-    crate::inbox::mark_dead(tx, parked.consumer, event_id).await?;
+    // Parked again without a word of anybody, it is nothing new.
+    if crate::inbox::mark_dead(tx, parked.consumer, event_id).await? {
+        let entry = json!({
+            "consumer": parked.consumer,
+            "class": parked.class.as_str(),
+            "reason": storable(parked.reason),
+            "deliveries": deliveries,
+            "subject": message.subject,
+            "dead_letter_id": letter_id,
+            "headers": headers,
+            "body_sha256": event_log::sha256_hex(message.data),
+        });
+        let about = About::letter(event_id.uuid(), &headers);
+        event_log::append(tx, What::Parked, &about, &entry, None).await?;
+    }
     announce(tx, service, message, parked, event_id, letter_id, &headers, data).await?;
     Ok(event_id)
 }
@@ -177,7 +192,8 @@ async fn announce(
         Value::String(one_line(parked.reason)),
     );
     let subject = format!("dead.{}.{}", parked.consumer, parked.class.as_str());
-    crate::outbox::insert(tx, &attributes, &subject, "vigie.dead", headers, data).await
+    crate::outbox::insert(tx, &attributes, &subject, "vigie.dead", headers, data).await?;
+    Ok(())
 }
 
 /// PostgreSQL's text cannot hold NUL, and a reason may quote a hostile message.

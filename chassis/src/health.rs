@@ -105,6 +105,10 @@ async fn measure(context: &Context) -> sqlx::Result<()> {
     let (parked,): (i64,) = sqlx::query_as("select count(*) from dead_letter where state = 'parked'")
         .fetch_one(&context.pool)
         .await?;
+    let (unsealed,): (i64,) = sqlx::query_as("select count(*) from event_log where link is null")
+        .fetch_one(&context.pool)
+        .await?;
+    context.metrics.event_log_unsealed.set(unsealed);
     context.metrics.outbox_unpublished.set(unpublished);
     context.metrics.outbox_oldest_age.set(age.unwrap_or(0.0));
     context.metrics.dead_letters.set(parked);

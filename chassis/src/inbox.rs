@@ -1,13 +1,26 @@
 //! An event's effects happen once, however often it is delivered.
 
-use schemas::EventId;
+use schemas::{EventId, Received};
 
 use crate::db::Tx;
+use crate::event_log;
 use crate::trial::{self, Guard};
 
-/// Records the event for this consumer; `false` when it was recorded before.
+/// Records the event for this consumer, and that it was received; `false` when it was recorded before.
 ///
-/// Runs in the transaction of the event's effects: both happen, or neither.
+/// Runs in the transaction of the event's effects: all of it happens, or nothing.
+///
+/// # Errors
+/// Database errors.
+pub async fn receive(tx: &mut Tx, consumer: &str, received: &Received, body: &[u8]) -> sqlx::Result<bool> {
+    let first = first_time(tx, consumer, received.attributes.id).await?;
+    if first {
+        event_log::received(tx, consumer, &received.attributes, body).await?;
+    }
+    Ok(first)
+}
+
+/// Writes the receipt alone; `false` when there was one.
 ///
 /// # Errors
 /// Database errors.
@@ -49,12 +62,12 @@ pub async fn count_duplicate(tx: &mut Tx, consumer: &str, event: EventId) -> sql
     Ok(())
 }
 
-/// Marks the event as parked for this consumer.
+/// Marks the event as parked for this consumer; `false` when it had a receipt already.
 ///
 /// # Errors
 /// Database errors.
-pub async fn mark_dead(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Result<()> {
-    sqlx::query(
+pub async fn mark_dead(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Result<bool> {
+    let inserted = sqlx::query(
         "insert into inbox (consumer, event_id, state) values ($1, $2, 'dead') \
          on conflict (consumer, event_id) do nothing",
     )
@@ -62,5 +75,5 @@ pub async fn mark_dead(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Res
     .bind(event.uuid())
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    Ok(inserted.rows_affected() == 1)
 }

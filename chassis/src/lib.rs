@@ -10,11 +10,13 @@
 //!   about dead letters.
 //! * [`dead_letter`] – messages that no retry can help are parked with class and reason; `unreadable` finds those
 //!   that the client library drops.
+//! * [`event_log`], [`seal`], [`audit`] – what happened, for good: appended with the effect, chained afterwards, verified.
 //! * [`slots`], [`clock`] – periodic work without a leader; time as an input.
 //! * [`tasks`] – rows of `airflow_task_metrics`, under the names people know.
 //! * [`telemetry`], [`metrics`], [`health`] – traces, counters, `/healthz`, `/readyz`, `/metrics`.
 //! * [`trial`] – deaths on request at the boundaries of effects, in debug builds only.
 
+pub mod audit;
 pub mod backoff;
 pub mod bus;
 pub mod clock;
@@ -22,6 +24,7 @@ pub mod consume;
 pub mod db;
 pub mod dead_letter;
 pub mod epoch;
+pub mod event_log;
 pub mod health;
 pub mod inbox;
 pub mod metrics;
@@ -29,6 +32,7 @@ pub mod outbox;
 pub mod provision;
 pub mod redrive;
 pub mod relay;
+pub mod seal;
 pub mod service;
 pub mod settings;
 pub mod slots;

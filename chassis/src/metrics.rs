@@ -61,6 +61,8 @@ pub struct Metrics {
     pub dead_letters: Gauge,
     /// Published events without the receipts of all their readers.
     pub outbox_unconfirmed: Gauge,
+    /// Rows of the event log that have no place in its chain yet.
+    pub event_log_unsealed: Gauge,
     /// Restarts of the broker that were noticed.
     pub epoch_changes: Counter,
     /// Acknowledged events that the broker no longer had.
@@ -119,6 +121,12 @@ impl Metrics {
         );
         let (outbox_unconfirmed, epoch_changes) = (Gauge::default(), Counter::default());
         let (lost, reoffered) = (Counter::default(), Counter::default());
+        let event_log_unsealed = Gauge::default();
+        registry.register(
+            "vigie_event_log_unsealed",
+            "Rows of the event log that have no place in its chain yet",
+            event_log_unsealed.clone(),
+        );
         registry.register(
             "vigie_outbox_unconfirmed",
             "Published events without the receipts of all their readers",
@@ -149,6 +157,7 @@ impl Metrics {
             dead,
             outbox_unpublished,
             outbox_unconfirmed,
+            event_log_unsealed,
             epoch_changes,
             lost,
             reoffered,

@@ -7,9 +7,10 @@ use chrono::{DateTime, Utc};
 use schemas::{
     Attributes, Event, EventBody, EventId, EventKind, ModelName, Received, SOURCE_PREFIX, TraceContext,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::db::Tx;
+use crate::event_log::{self, About, What};
 
 /// Channel on which the relay is woken: a hint, never a promise.
 pub fn wake_channel(schema: &str) -> String {
@@ -119,15 +120,12 @@ pub async fn append(tx: &mut Tx, service: &str, draft: Draft) -> sqlx::Result<Ap
         .event
         .to_json()
         .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-    insert(
-        tx,
-        &attributes,
-        kind.subject(),
-        kind.ce_type(),
-        header_map(&attributes),
-        &data,
-    )
-    .await?;
+    let headers = header_map(&attributes);
+    let entry = json!({ "subject": kind.subject(), "headers": headers });
+    if insert(tx, &attributes, kind.subject(), kind.ce_type(), headers, &data).await? {
+        let about = About::event(&attributes);
+        event_log::append(tx, What::Said, &about, &entry, Some(&data)).await?;
+    }
     tracing::info!(
         event.id = %id,
         event.kind = %kind,
@@ -147,7 +145,7 @@ fn header_map(attributes: &Attributes) -> Map<String, Value> {
         .collect()
 }
 
-/// Inserts a row and wakes the relay when the transaction commits.
+/// Inserts a row and wakes the relay when the transaction commits; `false` when the row was there.
 pub(crate) async fn insert(
     tx: &mut Tx,
     attributes: &Attributes,
@@ -155,8 +153,8 @@ pub(crate) async fn insert(
     event_type: &str,
     headers: Map<String, Value>,
     data: &[u8],
-) -> sqlx::Result<()> {
-    sqlx::query(
+) -> sqlx::Result<bool> {
+    let inserted = sqlx::query(
         "insert into outbox (event_id, subject, event_type, model, correlation_id, causation_id, headers, data) \
          values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (event_id) do nothing",
     )
@@ -173,7 +171,7 @@ pub(crate) async fn insert(
     sqlx::query("select pg_notify('outbox_' || current_schema(), '')")
         .execute(&mut **tx)
         .await?;
-    Ok(())
+    Ok(inserted.rows_affected() == 1)
 }
 
 /// When it was said: the only use of the wall clock in an event; no decision reads it.

@@ -3,12 +3,13 @@
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
 use crate::db::Tx;
 use crate::dead_letter::{INCOMPLETE, KEPT_BYTES_MAX};
+use crate::event_log::{self, About, What};
 
 /// A parked message, as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow)]
@@ -56,6 +57,13 @@ pub enum Decision {
 }
 
 impl Decision {
+    const fn what(self) -> What {
+        match self {
+            Self::Redrive => What::Redriven,
+            Self::Discard => What::Discarded,
+        }
+    }
+
     const fn state(self) -> &'static str {
         match self {
             Self::Redrive => "redriven",
@@ -167,6 +175,16 @@ pub async fn decide(
             .bind(because.why)
             .fetch_one(&mut *tx)
             .await?;
+        let entry = json!({
+            "consumer": letter.consumer,
+            "class": letter.reason_class,
+            "dead_letter_id": letter.dead_letter_id,
+            "by": because.by,
+            "why": because.why,
+        });
+        let about = About::letter(letter.event_id, &letter.headers);
+        let log = format!("{schema}.event_log");
+        event_log::append_to(&mut tx, &log, decision.what(), &about, &entry, None).await?;
         tx.commit().await.context("deal with the dead letter")?;
         return Ok(letter);
     }

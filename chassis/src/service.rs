@@ -24,7 +24,7 @@ use crate::db::{self, DatabaseSettings};
 use crate::metrics::Metrics;
 use crate::settings::{Alias, COMMON_ALIASES, COMMON_DEFAULTS, Problems, Reader, Settings, Sources, render};
 use crate::telemetry::{self, TelemetrySettings};
-use crate::{health, relay, sweep};
+use crate::{health, relay, seal, sweep};
 
 /// Most slots a replica works on at once.
 const SLOTS_AT_ONCE_MAX: u32 = 4;
@@ -274,6 +274,7 @@ async fn start<S: Service>(
         ),
     );
     tasks.spawn("sweep", sweep::run(context.clone()));
+    tasks.spawn("seal", seal::run(context.clone()));
     if let Some(address) = common.address {
         tasks.spawn("health", health::serve(context.clone(), address));
     }

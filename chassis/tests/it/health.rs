@@ -111,7 +111,8 @@ async fn metrics_count_what_happened() {
     })
     .await;
     assert!(
-        text.contains("vigie_outbox_oldest_age_seconds{service=\"toy\"}"),
+        text.contains("vigie_outbox_oldest_age_seconds{service=\"toy\"}")
+            && text.contains("vigie_event_log_unsealed{service=\"toy\"}"),
         "{text}"
     );
     assert!(

@@ -6,6 +6,7 @@ mod child;
 mod consumer;
 mod database;
 mod epoch;
+mod event_log;
 mod health;
 mod hostile;
 mod outbox;

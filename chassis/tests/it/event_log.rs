@@ -1,0 +1,496 @@
+//! What happened is on record once, sealed whoever commits when, and whatever is done to the record afterwards is found.
+
+use chassis::audit::{self, Anchor, Verdict, verify};
+use chassis::outbox::{self, Draft};
+use chassis::redrive::{Because, Decision, decide, letters};
+use chassis::{Cause, Context, seal};
+use schemas::events::DriftCheckRequested;
+use schemas::{EventId, Received};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Executor as _, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use crate::child::{Toy, sources};
+use crate::support::{
+    Act, Bench, Running, Scripted, count, eventually, handled, headers_of, model, obliging, sample, send,
+};
+
+fn draft(key: &str) -> Draft {
+    let body = DriftCheckRequested {
+        as_of: "2026-01-01T00:00:00Z".parse().unwrap(),
+        requested_by: "test".to_owned(),
+        reason: key.to_owned(),
+    };
+    Draft::new(&model(), Cause::Key(key.to_owned()), body)
+}
+
+async fn say(pool: &PgPool, key: &str) -> EventId {
+    let mut tx = pool.begin().await.unwrap();
+    let said = outbox::append(&mut tx, "toy", draft(key)).await.unwrap();
+    tx.commit().await.unwrap();
+    said.id
+}
+
+async fn run(pool: &PgPool, sql: &str) {
+    pool.execute(AssertSqlSafe(sql.to_owned()))
+        .await
+        .unwrap_or_else(|error| panic!("{error}\nin {sql}"));
+}
+
+async fn seal_all(pool: &PgPool) -> usize {
+    let mut sealed = 0;
+    loop {
+        let round = seal::round(pool).await.unwrap();
+        sealed += round;
+        if round == 0 {
+            return sealed;
+        }
+    }
+}
+
+/// Links, head, unsealed rows.
+async fn intact(toy: &Context) -> (i64, String, i64) {
+    match verify(&toy.pool, toy.schema, &[]).await.unwrap() {
+        Verdict::Intact {
+            links,
+            head,
+            unsealed,
+        } => (links, head, unsealed),
+        broken @ Verdict::Broken { .. } => panic!("{broken:?}"),
+    }
+}
+
+/// What the log has about an event: what, entry, and how long the body is.
+async fn record(pool: &PgPool, event: EventId) -> Vec<(String, Value, Option<usize>)> {
+    let correlation = audit::loop_of(pool, event.uuid()).await.unwrap();
+    let entries = match correlation {
+        Some(correlation) => audit::of_loop(pool, correlation).await.unwrap(),
+        None => Vec::new(),
+    };
+    let of_event = entries.into_iter().filter(|entry| entry.event_id == event.uuid());
+    of_event
+        .map(|entry| (entry.what, entry.entry, entry.body.map(|body| body.len())))
+        .collect()
+}
+
+fn words(record: &[(String, Value, Option<usize>)]) -> Vec<&str> {
+    record.iter().map(|(what, ..)| what.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_is_on_record_once_and_with_its_transaction() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let mut tx = toy.pool.begin().await.unwrap();
+    let unsaid = outbox::append(&mut tx, "toy", draft("unsaid")).await.unwrap().id;
+    tx.rollback().await.unwrap();
+    assert!(record(&toy.pool, unsaid).await.is_empty());
+
+    let said = say(&toy.pool, "said").await;
+    assert_eq!(say(&toy.pool, "said").await, said);
+    let on_record = record(&toy.pool, said).await;
+    assert_eq!(words(&on_record), ["said"]);
+    let (_, entry, body) = &on_record[0];
+    assert_eq!(entry["headers"]["ce-id"], said.to_string());
+    assert_eq!(entry["subject"], "drift.check.requested");
+    let kept = count(&toy.pool, "select octet_length(data)::bigint from outbox").await;
+    assert_eq!(body.map(|bytes| bytes as i64), Some(kept));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_dead_letters_and_what_people_decide_are_on_record_with_who_and_why() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let (attributes, body) = sample();
+    let event = attributes.id;
+    let stubborn = Running::consumer(&toy, Scripted::new(|_: &Received, _| Act::Permanent));
+    send(&toy.bus, headers_of(&attributes), body.clone()).await;
+    let letter = eventually("the letter", async || {
+        letters(&toy.pool, false, 10).await.unwrap().pop()
+    })
+    .await;
+    stubborn.stop().await;
+    let parked = record(&toy.pool, event).await;
+    assert_eq!(words(&parked), ["parked"], "and never received");
+    assert_eq!(parked[0].1["class"], "handler_permanent");
+
+    let because = Because {
+        by: "cli:ana",
+        why: "the mapping was mended",
+    };
+    decide(&toy.pool, letter.dead_letter_id, Decision::Redrive, because)
+        .await
+        .unwrap();
+    let release = bench.replica().await;
+    let (mended, relay) = (Running::consumer(&release, obliging()), Running::relay(&release));
+    handled(&toy.pool, event).await;
+    // A second delivery is no second receipt.
+    send(&toy.bus, headers_of(&attributes), body).await;
+    eventually("it came again", async || {
+        (count(&toy.pool, "select sum(deliveries)::bigint from inbox").await == 2).then_some(())
+    })
+    .await;
+    // What cannot be read is about no loop, whatever it claims.
+    let claimed = headers_of(&attributes);
+    send(&toy.bus, claimed, b"{}".to_vec()).await;
+    let hostile = eventually("the second letter", async || {
+        letters(&toy.pool, false, 10).await.unwrap().pop()
+    })
+    .await;
+    decide(&toy.pool, hostile.dead_letter_id, Decision::Discard, because)
+        .await
+        .unwrap();
+    mended.stop().await;
+    relay.stop().await;
+    let on_record = record(&toy.pool, event).await;
+    assert_eq!(words(&on_record), ["parked", "redriven", "received"]);
+    assert_eq!(
+        (&on_record[1].1["by"], &on_record[1].1["why"]),
+        (&because.by.into(), &because.why.into())
+    );
+    assert_eq!(on_record[2].1["consumer"], "toy");
+    let digest = on_record[2].1["body_sha256"].as_str().unwrap();
+    assert_eq!(
+        Some(digest),
+        on_record[0].1["body_sha256"].as_str(),
+        "the same bytes"
+    );
+    let aside = record(&toy.pool, EventId::from(hostile.event_id)).await;
+    assert_eq!(words(&aside), ["parked", "discarded"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_sealed_in_batches_and_the_chain_holds() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let (links, beginning, _) = intact(&toy).await;
+    assert_eq!(links, 0, "nothing yet, and that holds, too");
+    run(
+        &toy.pool,
+        "insert into event_log (what, event_id, event_type, model, correlation_id, entry, body) \
+         select 'said', gen_random_uuid(), 't', 'm', gen_random_uuid(), '{}', convert_to(n::text, 'UTF8') \
+         from generate_series(1, 1600) n",
+    )
+    .await;
+    assert_eq!(intact(&toy).await, (0, beginning, 1600));
+    assert_eq!(seal_all(&toy.pool).await, 1600);
+    let (links, head, unsealed) = intact(&toy).await;
+    assert_eq!((links, unsealed), (1600, 0));
+    let ours = audit::logs(&toy.pool).await.unwrap();
+    assert_eq!(
+        ours.iter().map(|log| log.service.as_str()).collect::<Vec<_>>(),
+        ["toy"]
+    );
+
+    // A running service seals by itself.
+    let stop = CancellationToken::new();
+    let service = tokio::spawn({
+        let sources = sources(&bench.env.nats_url, &bench.env.database_url);
+        let stop = stop.clone();
+        async move { chassis::launch::<Toy>(&sources, stop).await }
+    });
+    say(&toy.pool, "one more").await;
+    eventually("it is sealed", async || {
+        (intact(&toy).await.0 == 1601).then_some(())
+    })
+    .await;
+    stop.cancel();
+    service.await.unwrap().unwrap();
+    let anchored = [Anchor {
+        link: 1600,
+        hash: head,
+    }];
+    assert!(matches!(
+        verify(&toy.pool, toy.schema, &anchored).await.unwrap(),
+        Verdict::Intact { links: 1601, .. }
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sealers_and_writers_at_once_make_one_chain_of_everything() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let mut at_work = tokio::task::JoinSet::new();
+    for writer in 0..3 {
+        let pool = toy.pool.clone();
+        at_work.spawn(async move {
+            for n in 0..40 {
+                say(&pool, &format!("{writer}/{n}")).await;
+            }
+        });
+    }
+    for _ in 0..3 {
+        let pool = toy.pool.clone();
+        at_work.spawn(async move {
+            while count(&pool, "select count(*) from event_log where link is not null").await < 120 {
+                seal::round(&pool).await.unwrap();
+            }
+        });
+    }
+    while let Some(ended) = at_work.join_next().await {
+        ended.unwrap();
+    }
+    let (links, _, unsealed) = intact(&toy).await;
+    assert_eq!((links, unsealed), (120, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_commits_late_is_sealed_late_and_keeps_nobody_waiting() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let mut slow = toy.pool.begin().await.unwrap();
+    outbox::append(&mut slow, "toy", draft("slow")).await.unwrap();
+    say(&toy.pool, "quick").await;
+    assert_eq!(seal_all(&toy.pool).await, 1, "the open one is not waited for");
+    let (_, head, _) = intact(&toy).await;
+
+    // Nor does it wait for a sealer that is in the middle of its work.
+    let mut sealer = toy.pool.begin().await.unwrap();
+    sqlx::query("select 1 from event_log_head for update")
+        .execute(&mut *sealer)
+        .await
+        .unwrap();
+    outbox::append(&mut slow, "toy", draft("slow, too"))
+        .await
+        .unwrap();
+    slow.commit().await.unwrap();
+    assert_eq!(
+        seal::round(&toy.pool).await.unwrap(),
+        0,
+        "another sealer is at it, and is not waited for"
+    );
+    sealer.rollback().await.unwrap();
+    assert_eq!(seal_all(&toy.pool).await, 2);
+    let anchored = [Anchor { link: 1, hash: head }];
+    let verdict = verify(&toy.pool, toy.schema, &anchored).await.unwrap();
+    assert!(matches!(verdict, Verdict::Intact { links: 3, .. }), "{verdict:?}");
+    let order: Vec<i64> = sqlx::query_scalar("select seq from event_log order by link")
+        .fetch_all(&toy.pool)
+        .await
+        .unwrap();
+    assert!(
+        order[1] < order[0] && order[0] < order[2],
+        "the first row was written first and sealed second: {order:?}"
+    );
+}
+
+/// A chain of six, with the means to change it and to put it back.
+async fn six(toy: &Context) {
+    for n in 0..6 {
+        say(&toy.pool, &format!("event {n}")).await;
+    }
+    assert_eq!(seal_all(&toy.pool).await, 6);
+    for sql in [
+        "create table kept as select * from event_log",
+        "create table kept_head as select * from event_log_head",
+        "alter table event_log disable trigger user",
+        "alter table event_log_head disable trigger user",
+        "drop index event_log_link",
+    ] {
+        run(&toy.pool, sql).await;
+    }
+}
+
+async fn put_back(toy: &Context) {
+    for sql in [
+        "delete from event_log",
+        "insert into event_log overriding system value select * from kept",
+        "delete from event_log_head",
+        "insert into event_log_head select * from kept_head",
+    ] {
+        run(&toy.pool, sql).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_done_to_a_sealed_row_is_found_with_its_link() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    six(&toy).await;
+    let changed = "says something else";
+    let cases = [
+        // what is done to the record; the link that is named; words about it
+        (
+            "update event_log set body = set_byte(body, 7, get_byte(body, 7) # 1) where link = 3",
+            3,
+            changed,
+        ),
+        (
+            "update event_log set entry = replace(entry, 'drift', 'drivt') where link = 3",
+            3,
+            changed,
+        ),
+        (
+            "update event_log set at = at + interval '1 microsecond' where link = 1",
+            1,
+            changed,
+        ),
+        (
+            "update event_log set causation_id = event_id where link = 6",
+            6,
+            changed,
+        ),
+        (
+            "update event_log set model = model || ' ' where link = 2",
+            2,
+            changed,
+        ),
+        ("update event_log set body = null where link = 2", 2, changed),
+        (
+            "update event_log set hash = sha256(hash) where link = 4",
+            4,
+            changed,
+        ),
+        (
+            "delete from event_log where link = 3",
+            3,
+            "after link 2 comes link 4",
+        ),
+        ("delete from event_log where link = 1", 1, "is missing"),
+        ("delete from event_log where link > 4", 5, "that there are 6"),
+        ("delete from event_log", 1, "that there are 6"),
+        (
+            "update event_log set link = 7 - link where link in (3, 4)",
+            3,
+            "changed places",
+        ),
+        (
+            "update event_log e set link = o.link, prev_hash = o.prev_hash, hash = o.hash from kept o \
+             where e.link in (3, 4) and o.link = 7 - e.link",
+            3,
+            changed,
+        ),
+        (
+            "update event_log set link = null, prev_hash = null, hash = null where link = 6",
+            6,
+            "is missing",
+        ),
+        (
+            "update event_log set prev_hash = sha256(hash) where link = 5",
+            5,
+            "replaced",
+        ),
+        (
+            "insert into event_log overriding system value select 99, at, what, event_id, event_type, model, correlation_id, \
+             causation_id, entry, body, 4, prev_hash, hash from kept where link = 4",
+            4,
+            "more than once",
+        ),
+        (
+            "insert into event_log overriding system value select 99, at, what, event_id, event_type, model, correlation_id, \
+             causation_id, entry, body, 0, prev_hash, hash from kept where link = 1",
+            0,
+            "none of the chain",
+        ),
+        ("update event_log_head set link = 4", 5, "was not sealed by us"),
+        ("update event_log_head set link = 9", 7, "that there are 9"),
+        (
+            "update event_log_head set hash = sha256(hash)",
+            6,
+            "the head says",
+        ),
+        ("delete from event_log_head", 7, "is gone"),
+    ];
+    for (tampering, named, words) in cases {
+        run(&toy.pool, tampering).await;
+        match verify(&toy.pool, toy.schema, &[]).await.unwrap() {
+            Verdict::Broken { link, why, .. } => {
+                assert_eq!(link, named, "{tampering}: {why}");
+                assert!(why.contains(words), "{tampering}: {why}");
+            }
+            intact @ Verdict::Intact { .. } => panic!("{tampering}: {intact:?}"),
+        }
+        put_back(&toy).await;
+        intact(&toy).await;
+    }
+    // The row that was changed is named with its event.
+    run(&toy.pool, "update event_log set model = 'other' where link = 3").await;
+    let third: uuid::Uuid = sqlx::query_scalar("select event_id from event_log where link = 3")
+        .fetch_one(&toy.pool)
+        .await
+        .unwrap();
+    let verdict = verify(&toy.pool, toy.schema, &[]).await.unwrap();
+    assert!(
+        matches!(verdict, Verdict::Broken { event_id: Some(event), .. } if event == third),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_noted_elsewhere_finds_what_rewrites_rows_and_head_together() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    six(&toy).await;
+    let (_, head, _) = intact(&toy).await;
+    let noted = [Anchor { link: 6, hash: head }];
+    for sql in [
+        "update event_log_head set link = 5, hash = (select hash from event_log where link = 5)",
+        "delete from event_log where link = 6",
+    ] {
+        run(&toy.pool, sql).await;
+    }
+    assert_eq!(intact(&toy).await.0, 5, "by itself the shorter chain holds");
+    let verdict = verify(&toy.pool, toy.schema, &noted).await.unwrap();
+    assert!(matches!(verdict, Verdict::Broken { link: 6, .. }), "{verdict:?}");
+    // The last event is forged and sealed anew, as our own sealer would.
+    run(
+        &toy.pool,
+        "insert into event_log (what, event_id, event_type, model, correlation_id, entry) \
+         values ('said', gen_random_uuid(), 't', 'm', gen_random_uuid(), '{}')",
+    )
+    .await;
+    assert_eq!(seal_all(&toy.pool).await, 1);
+    assert_eq!(intact(&toy).await.0, 6);
+    match verify(&toy.pool, toy.schema, &noted).await.unwrap() {
+        Verdict::Broken { link: 6, why, .. } => assert!(why.contains("written anew"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    // Nor can the chain of one service stand in for another's.
+    let other = bench
+        .replica_of("other", "other", &bench.env.nats_url, &bench.env.database_url)
+        .await;
+    for sql in [
+        "alter table event_log_head disable trigger user",
+        "alter table event_log disable trigger user",
+        "insert into event_log overriding system value select * from toy.event_log",
+        "update event_log_head set link = t.link, hash = t.hash from toy.event_log_head t",
+    ] {
+        run(&other.pool, sql).await;
+    }
+    let verdict = verify(&other.pool, "other", &[]).await.unwrap();
+    assert!(matches!(verdict, Verdict::Broken { link: 1, .. }), "{verdict:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_refuses_to_forget() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    for n in 0..2 {
+        say(&toy.pool, &format!("event {n}")).await;
+    }
+    seal_all(&toy.pool).await;
+    say(&toy.pool, "not sealed").await;
+    let before = intact(&toy).await;
+    for attempt in [
+        "update event_log set model = 'other'",
+        "update event_log set entry = '{}' where link is null",
+        "update event_log set body = null where link = 1",
+        "update event_log set at = clock_timestamp()",
+        "update event_log set link = 7, prev_hash = hash where link = 2",
+        "update event_log set link = null, prev_hash = null, hash = null where link = 2",
+        "update event_log set prev_hash = null where link is null",
+        "delete from event_log",
+        "delete from event_log where link is null",
+        "truncate event_log",
+        "insert into event_log (what, event_id, event_type, model, correlation_id, entry, link, prev_hash, hash) \
+         select what, event_id, event_type, model, correlation_id, entry, 3, prev_hash, hash from event_log where link = 2",
+        "update event_log_head set link = 1",
+        "update event_log_head set hash = sha256(hash)",
+        "delete from event_log_head",
+        "truncate event_log_head",
+    ] {
+        let error = sqlx::query(attempt).execute(&toy.pool).await.unwrap_err();
+        assert!(error.to_string().contains("append-only"), "{attempt}: {error}");
+    }
+    assert_eq!(intact(&toy).await, before);
+}
