@@ -65,6 +65,12 @@ pub enum Command {
     /// Look at dead letters – messages that no retry could help – and deal with them.
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// Look at the record of what happened: verify that nobody changed it, or tell the story of a loop.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Look at models.
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// Write simulated card payments to a Parquet file.
     Simulate(SimulateArgs),
 }
@@ -243,6 +249,87 @@ pub struct TailArgs {
     pub count: Option<u64>,
 }
 
+/// `vigie audit …`.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Verify that nothing on record was changed, removed, added or moved since it was sealed.
+    Verify(AuditVerifyArgs),
+    /// Tell the story of a loop, from the first metric to the promotion and the alerts, over all services.
+    Show(AuditShowArgs),
+}
+
+/// Arguments of `vigie audit verify`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Exit codes: 0 every chain holds, 1 one is broken (or could not be read), 64 settings or arguments are wrong.\n\n\
+    Examples:\n  \
+    vigie audit verify\n  \
+    vigie audit verify --service trainer-bridge --output json\n  \
+    vigie audit verify --anchor trainer-bridge:1874:7f83b165…\n\n\
+    Each service appends what it says, receives and parks to its event log, and seals each row with a hash over the row and the\n\
+    hash before it. Whoever can rewrite a whole chain and its head is found only by a head that was noted elsewhere: keep the\n\
+    printed anchors outside of this database, e.g. daily, and give them to --anchor later."
+)]
+pub struct AuditVerifyArgs {
+    /// Only the event log of this service, e.g. `drift-monitor`; `vigie` has what people asked for.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// A head noted earlier that must be part of the chain, as `vigie audit verify` prints it; may be repeated.
+    #[arg(long = "anchor", value_name = "SERVICE:LINK:HASH", value_parser = anchor)]
+    pub anchors: Vec<ServiceAnchor>,
+}
+
+/// A noted head, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAnchor {
+    /// The service.
+    pub service: String,
+    /// Its head.
+    pub anchor: chassis::audit::Anchor,
+}
+
+/// Arguments of `vigie audit show`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    group = clap::ArgGroup::new("which").required(true),
+    after_help = "Examples:\n  \
+    vigie audit show --correlation 019cecdc-8374-73a1-81d2-c3b4a5968778\n  \
+    vigie audit show --event 309cbac0-6cb6-594d-9605-dcc73415d652 --output json\n\n\
+    Alerts, `vigie events tail --output json` and the tables show the ids. The record is kept when the broker has forgotten the\n\
+    events. `vigie audit verify` says whether it is still as it was written."
+)]
+pub struct AuditShowArgs {
+    /// The loop with this correlation id: the id of the event that began it.
+    #[arg(long, value_name = "ID", value_parser = id, group = "which")]
+    pub correlation: Option<Uuid>,
+    /// The loop that this event belongs to; the event is marked with `>`.
+    #[arg(long, value_name = "ID", value_parser = id, group = "which")]
+    pub event: Option<Uuid>,
+}
+
+/// `vigie models …`.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// Who was champion at an instant, with the digest of its bytes and the event that made it champion.
+    At(ModelsAtArgs),
+}
+
+/// Arguments of `vigie models at`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    vigie models at 2026-03-01T00:00:00Z\n  \
+    vigie models at 2026-03-01T00:00:00Z --model fraud-cards --output json\n\n\
+    A champion counts from the instant its promotion came into force until its successor's did; in a replay, of the replayed\n\
+    time. `vigie audit show --event ID` with the promotion's event tells what led to it.")]
+pub struct ModelsAtArgs {
+    /// The instant (RFC 3339, UTC).
+    #[arg(value_name = "INSTANT", value_parser = instant)]
+    pub at: DateTime<Utc>,
+    /// Only this model.
+    #[arg(long)]
+    pub model: Option<ModelName>,
+}
+
 /// Arguments of `vigie simulate`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Drifts, each from a day on (day 0 is the first):\n  \
@@ -285,9 +372,61 @@ fn instant(text: &str) -> Result<DateTime<Utc>, String> {
         .map_err(|error| format!("{error}; expected an instant such as 2026-03-01T00:00:00Z"))
 }
 
+fn id(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| {
+        "expected an id such as 309cbac0-6cb6-594d-9605-dcc73415d652, as `vigie events tail --output json` shows them"
+            .to_owned()
+    })
+}
+
+fn anchor(text: &str) -> Result<ServiceAnchor, String> {
+    let expected = "expected SERVICE:LINK:HASH as `vigie audit verify` prints it: a service, a number from 1, 64 hexadecimal digits";
+    let mut parts = text.split(':');
+    let (Some(service), Some(link), Some(hash), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(expected.to_owned());
+    };
+    let link = link.parse::<i64>().ok().filter(|link| *link > 0);
+    let digits = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match link {
+        Some(link) if digits && !service.is_empty() => Ok(ServiceAnchor {
+            service: service.to_owned(),
+            anchor: chassis::audit::Anchor {
+                link,
+                hash: hash.to_ascii_lowercase(),
+            },
+        }),
+        _ => Err(expected.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_anchor_is_read_as_it_is_printed_and_refused_with_its_form() {
+        let digits = "0123456789abcdef".repeat(4);
+        let read = anchor(&format!("drift-monitor:17:{}", digits.to_uppercase())).unwrap();
+        assert_eq!(
+            (read.service.as_str(), read.anchor.link, read.anchor.hash.as_str()),
+            ("drift-monitor", 17, digits.as_str())
+        );
+        for wrong in [
+            String::new(),
+            format!("drift-monitor:{digits}"),
+            format!(":1:{digits}"),
+            format!("drift-monitor:0:{digits}"),
+            format!("drift-monitor:one:{digits}"),
+            format!("drift-monitor:1:{}", &digits[1..]),
+            format!("drift-monitor:1:x{}", &digits[1..]),
+            format!("drift-monitor:1:{digits}:"),
+        ] {
+            let refused = anchor(&wrong).unwrap_err();
+            assert!(refused.contains("SERVICE:LINK:HASH"), "{wrong}: {refused}");
+        }
+    }
 
     #[test]
     fn an_instant_that_cannot_be_read_shows_how_one_is_written() {

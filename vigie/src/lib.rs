@@ -2,11 +2,13 @@
 //!
 //! * [`cli`] – what it accepts; help that teaches.
 //! * `commands` – one file per verb.
+//! * `account` – a loop as it is on record, told to people.
 //! * [`host`] – all services in one process, or each as its own.
 //! * [`operator`] – how a person's wish becomes an event, and how the answer is awaited.
 //! * [`demo`] – the replay of months of payments through the real services.
 //! * [`simulator`] – card payments, simulated.
 
+mod account;
 pub mod cli;
 mod commands;
 pub mod demo;

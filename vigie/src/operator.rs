@@ -89,6 +89,20 @@ fn hint_at_dev(error: &anyhow::Error, sources: &Sources) -> anyhow::Error {
     anyhow!("{error:#}{hint}")
 }
 
+/// Connects with the settings' database, to look and nothing else: the broker need not be there, and nothing is created.
+///
+/// # Errors
+/// Wrong settings, or a database that cannot be reached.
+pub async fn database(sources: &Sources) -> anyhow::Result<PgPool> {
+    let settings = Settings::load(&[COMMON_DEFAULTS], COMMON_ALIASES, sources)?;
+    let reader = Reader::new(&settings);
+    let database = DatabaseSettings::read(&reader);
+    reader.finish()?;
+    chassis::db::connect(&database, NAME, SCHEMA)
+        .await
+        .map_err(|error| hint_at_dev(&error, sources))
+}
+
 /// An operator's connections.
 #[derive(Debug)]
 pub struct Operator {
@@ -192,6 +206,7 @@ impl Operator {
                     .fetch_one(&self.pool)
                     .await?;
             if published {
+                self.seal().await;
                 return Ok(appended.id);
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -200,6 +215,13 @@ impl Operator {
             "the broker did not accept event {}; it is recorded and goes out with the next command",
             appended.id
         )
+    }
+
+    /// No service does it for the wishes of people. What is left over waits for the next wish.
+    async fn seal(&self) {
+        if let Err(error) = chassis::seal::round(&self.pool).await {
+            tracing::debug!("the record of wishes is not sealed: {error:#}");
+        }
     }
 
     /// Follows events from the stream, in order, without a durable consumer.

@@ -44,6 +44,13 @@ pub fn print<T: Serialize>(
     }
 }
 
+/// Text without what a hostile message may not do to a terminal.
+pub fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
 /// Reports an error the way the output is written: a JSON object, or a sentence; both on standard error.
 pub fn report(output: Output, error: &anyhow::Error) {
     match output {

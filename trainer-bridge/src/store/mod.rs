@@ -3,10 +3,12 @@
 //! * [`job`] – the table `training_job`: accepted once per decision, claimed by lease, moved under guard.
 //! * [`version`] – the table `model_version`, shown as `public.model_versions`.
 //! * [`promotion`] – the tables `promotion` and `model`: who is champion, fenced.
+//! * [`champion`] – who was champion when.
 //!
 //! Whoever works on a row holds its lease and knows its revision. Every update names both the state it comes from
 //! and the revision; one that changes no row came too late, and what it would have announced is dropped.
 
+pub mod champion;
 pub mod job;
 pub mod promotion;
 pub mod version;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::cli::{DlqCommand, DlqDecideArgs, DlqListArgs, Output};
 use crate::operator::{Operator, who};
-use crate::output::{self, Usage};
+use crate::output::{self, Usage, one_line};
 
 /// Bytes of a body that are shown to people.
 const SHOWN_BYTES_MAX: usize = 4_096;
@@ -140,13 +140,6 @@ fn whole(letter: &Letter) -> String {
         body(&letter.data)
     );
     text
-}
-
-/// What a hostile message may not do to a terminal.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
 }
 
 fn body(data: &[u8]) -> String {

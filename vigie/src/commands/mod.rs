@@ -1,11 +1,13 @@
 //! One file per verb.
 
+mod audit;
 mod check;
 mod config;
 mod demo;
 mod dev;
 mod dlq;
 mod events;
+mod models;
 mod retrain;
 mod simulate;
 
@@ -15,7 +17,7 @@ use chassis::settings::{COMMON_ALIASES, COMMON_DEFAULTS};
 use chassis::telemetry::{self, Telemetry, TelemetrySettings};
 use chassis::{Problems, Reader, Settings, Sources};
 
-use crate::cli::{Cli, Command, ConfigCommand, EventsCommand, Output};
+use crate::cli::{Cli, Command, ConfigCommand, EventsCommand, ModelsCommand, Output};
 use crate::output::{self, ReaderGone, Usage};
 use crate::simulator::{InvalidDrift, InvalidOptions, SimulateError};
 
@@ -36,6 +38,8 @@ pub async fn dispatch(cli: Cli) -> ExitCode {
         Command::Config(ConfigCommand::Show) => config::show(output, &sources),
         Command::Events(EventsCommand::Tail(args)) => events::tail(output, args, &sources).await,
         Command::Dlq(command) => dlq::run(output, command, &sources).await,
+        Command::Audit(command) => audit::run(output, command, &sources).await,
+        Command::Models(ModelsCommand::At(args)) => models::at(output, &args, &sources).await,
         Command::Simulate(args) => simulate::run(output, &args),
     };
     match result {
