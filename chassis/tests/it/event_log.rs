@@ -494,3 +494,53 @@ async fn the_table_refuses_to_forget() {
     }
     assert_eq!(intact(&toy).await, before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_with_the_documented_rights_appends_and_seals_and_nothing_more() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    // Roles belong to the whole server: this one is gone with its transaction.
+    let mut tx = toy.pool.begin().await.unwrap();
+    let role = format!("writer_{}", uuid::Uuid::new_v4().simple());
+    for sql in [
+        format!("create role {role}"),
+        format!("grant usage on schema toy to {role}"),
+        format!("grant select on event_log, event_log_head to {role}"),
+        format!("grant insert on event_log to {role}"),
+        format!("grant update (link, prev_hash, hash) on event_log to {role}"),
+        format!("grant update (link, hash) on event_log_head to {role}"),
+        format!("set local role {role}"),
+        "insert into event_log (what, event_id, event_type, model, correlation_id, entry) \
+         values ('said', gen_random_uuid(), 't', 'm', gen_random_uuid(), '{}')"
+            .to_owned(),
+        "select link from event_log_head where id = 1 for update skip locked".to_owned(),
+        "update event_log set link = 1, prev_hash = '', hash = ''".to_owned(),
+        "update event_log_head set link = 1, hash = '' where id = 1".to_owned(),
+    ] {
+        tx.execute(AssertSqlSafe(sql.clone()))
+            .await
+            .unwrap_or_else(|error| panic!("{error}\nin {sql}"));
+    }
+    for sql in [
+        "update event_log set model = 'other'",
+        "delete from event_log",
+        "truncate event_log",
+        "alter table event_log disable trigger user",
+        "drop trigger event_log_rows_stay on event_log",
+        "delete from event_log_head",
+        "insert into event_log_head values (1, 0, '')",
+    ] {
+        run_in(&mut tx, "savepoint before").await;
+        let error = tx.execute(sql).await.unwrap_err().to_string();
+        assert!(
+            error.contains("permission denied") || error.contains("must be owner"),
+            "{sql}: {error}"
+        );
+        run_in(&mut tx, "rollback to savepoint before").await;
+    }
+    tx.rollback().await.unwrap();
+}
+
+async fn run_in(tx: &mut chassis::Tx, sql: &'static str) {
+    tx.execute(sql).await.unwrap();
+}

@@ -113,6 +113,11 @@ async fn a_model_decays_is_retrained_and_everything_is_on_record() {
         "both of the document's queries are answered"
     );
     assert_eq!((report.dead_letters, report.alerts_failed), (0, 0));
+    assert!(
+        report.record.len() == 5 && report.record.values().all(|rows| *rows > 0),
+        "each service has a record whose chain holds: {:?}",
+        report.record
+    );
     let mails = std::fs::read_dir(&report.mailbox).expect("the mailbox").count() as u64;
     assert_eq!(mails, report.alerts_sent, "each alert is a mail");
 }

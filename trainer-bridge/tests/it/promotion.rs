@@ -1,6 +1,7 @@
 //! Promotions: once, never over a newer one, and only the bytes that were validated.
 
 use schemas::events::{PromotionRefusal, ValidationVerdict};
+use trainer_bridge::store::champion;
 
 use crate::scene::{QUICK, Scene, day, validated, with_other_digest};
 
@@ -94,6 +95,53 @@ async fn champions_follow_each_other_and_a_stale_one_is_refused() {
     let retired = "select count(*) from public.model_versions where deployment_status = 'retired' and retired_at is not null";
     assert_eq!(scene.count(retired).await, 2);
     replica.stop().await;
+
+    // Who was champion when is on record, and without the record the registry's table says the same of who and what.
+    let announced = scene.said_of(schemas::EventKind::ModelPromoted).await;
+    let reigns = champion::reigns(&scene.pool, None).await.unwrap();
+    let told: Vec<_> = reigns
+        .iter()
+        .map(|reign| {
+            (
+                reign.version.as_str(),
+                reign.sha256.as_str(),
+                reign.promotion_event_id,
+            )
+        })
+        .collect();
+    let expected: Vec<_> = [first, third]
+        .into_iter()
+        .zip(&announced)
+        .map(|(trained, event)| {
+            let sha256 = trained.artifact.sha256.as_str();
+            (trained.version.as_str(), sha256, event.attributes.id)
+        })
+        .collect();
+    assert_eq!(told, expected);
+    assert_eq!(
+        (reigns[0].until, reigns[1].until),
+        (Some(reigns[1].effective_from), None)
+    );
+    assert!(reigns.iter().all(|reign| reign.on_record
+        && reign.registered_sha256.as_deref() == Some(reign.sha256.as_str())));
+    scene
+        .run(
+            "alter table trainer_bridge.event_log disable trigger user; delete from trainer_bridge.event_log",
+        )
+        .await;
+    let from_table = champion::reigns(&scene.pool, None).await.unwrap();
+    let of_table: Vec<_> = from_table
+        .iter()
+        .map(|reign| {
+            (
+                reign.version.as_str(),
+                reign.sha256.as_str(),
+                reign.promotion_event_id,
+            )
+        })
+        .collect();
+    assert_eq!(of_table, expected);
+    assert!(from_table.iter().all(|reign| !reign.on_record));
 }
 
 #[tokio::test]

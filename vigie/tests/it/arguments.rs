@@ -8,7 +8,7 @@ use crate::{told, vigie};
 fn wrong_arguments_end_with_64_and_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("folder.parquet")).unwrap();
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 17] = [
         (&["simulate", "--out", "folder.parquet"], "is a folder"),
         (&["demo", "--days", "0"], "`days` is 0"),
         (&["simulate", "--out", "x.parquet", "--days", "0"], "`days` is 0"),
@@ -36,6 +36,17 @@ fn wrong_arguments_end_with_64_and_a_sentence() {
             "has not come yet",
         ),
         (&["check", "m", "--as-of", "today"], "2026-03-01T00:00:00Z"),
+        (&["audit", "show"], "--correlation <ID>|--event <ID>"),
+        (
+            &["audit", "show", "--event", "last"],
+            "309cbac0-6cb6-594d-9605-dcc73415d652",
+        ),
+        (
+            &["audit", "verify", "--anchor", "notifier:1"],
+            "SERVICE:LINK:HASH",
+        ),
+        (&["models", "at", "noon"], "2026-03-01T00:00:00Z"),
+        (&["models", "at"], "<INSTANT>"),
     ];
     for (arguments, sentence) in cases {
         let (code, out, err) = told(&vigie(folder.path()).args(arguments).output().unwrap());

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod asking;
+mod audit;
 mod readme;
 
 use std::path::Path;
