@@ -91,7 +91,7 @@ pub enum Verdict {
 }
 
 #[derive(Debug, sqlx::FromRow)]
-struct Link {
+struct Sealed {
     link: i64,
     prev_hash: Option<Vec<u8>>,
     hash: Option<Vec<u8>>,
@@ -153,7 +153,7 @@ impl Chain<'_> {
         );
         let mut place = (i64::MIN, i64::MIN);
         loop {
-            let page: Vec<Link> = sqlx::query_as(AssertSqlSafe(query.clone()))
+            let page: Vec<Sealed> = sqlx::query_as(AssertSqlSafe(query.clone()))
                 .bind(place.0)
                 .bind(place.1)
                 .bind(PAGE)
@@ -173,7 +173,7 @@ impl Chain<'_> {
     }
 
     /// Goes one link on.
-    fn follow(&mut self, found: &Link) -> Result<(), Verdict> {
+    fn follow(&mut self, found: &Sealed) -> Result<(), Verdict> {
         let link = self.length + 1;
         let here = |why: String| Verdict::Broken {
             link,

@@ -43,13 +43,13 @@ pub async fn at(output: Output, args: &ModelsAtArgs, sources: &Sources) -> anyho
             return Err(Usage(format!("model `{model}` has never had a champion; {hint}")).into());
         }
     }
-    let answer = answer(args.at, reigns);
+    let answer = answer(args.at, &reigns);
     output::print(output, &answer, describe)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `reigns` are by model, oldest first.
-fn answer(at: DateTime<Utc>, reigns: Vec<Reign>) -> Answer {
+fn answer(at: DateTime<Utc>, reigns: &[Reign]) -> Answer {
     let (mut champions, mut before_their_first): (Vec<Reign>, Vec<Reign>) = (Vec::new(), Vec::new());
     for model in reigns.chunk_by(|a, b| a.model == b.model) {
         match model.iter().rfind(|reign| reign.effective_from <= at) {
@@ -70,7 +70,7 @@ fn describe(answer: &Answer) -> String {
     for reign in &answer.champions {
         let until = reign
             .until
-            .map_or_else(|| "today".to_owned(), |until| format!("{} UTC", shown(until)));
+            .map_or_else(|| "now".to_owned(), |until| format!("{} UTC", shown(until)));
         let _ = writeln!(
             text,
             "{}: {}\n  in force   {} UTC until {until}\n  sha256     {}\n  promotion  event {}{}",
