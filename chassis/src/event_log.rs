@@ -3,6 +3,7 @@
 //! [`append`] runs in the transaction of the effect: both happen, or neither. Rows are appended without a place in the
 //! chain, so writers never wait for each other; [`crate::seal`] gives them one afterwards, [`crate::audit`] reads.
 
+use percent_encoding::percent_decode_str;
 use schemas::Attributes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -72,7 +73,11 @@ impl About {
         };
         let id = |name: &str| text(name).and_then(|id| id.parse::<Uuid>().ok());
         let believed = id("ce-id") == Some(event_id);
-        let word = |name: &str| text(name).filter(|_| believed).unwrap_or("unknown").to_owned();
+        // Headers are percent-encoded, and PostgreSQL's text cannot hold NUL.
+        let word = |name: &str| {
+            let value = text(name).filter(|_| believed).unwrap_or("unknown");
+            percent_decode_str(value).decode_utf8_lossy().replace('\0', "")
+        };
         Self {
             event_id,
             event_type: word("ce-type"),
@@ -262,13 +267,13 @@ mod tests {
     fn what_a_message_claims_is_believed_only_of_an_event_that_could_be_read() {
         let (event, other, correlation) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
         let headers = json!({
-            "Ce-Id": event.to_string(), "ce-type": "vigie.drift.checked.v1", "ce-subject": "m",
+            "Ce-Id": event.to_string(), "ce-type": "vigie.drift.checked.v1", "ce-subject": "m%20%C3%A4%00",
             "ce-correlationid": correlation.to_string(),
         });
         let read = About::letter(event, &headers);
         assert_eq!(
             (read.model.as_str(), read.correlation_id),
-            ("m", correlation),
+            ("m ä", correlation),
             "{read:?}"
         );
         let claimed = About::letter(other, &headers);

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod audit;
 mod child;
 mod consumer;
 mod database;
