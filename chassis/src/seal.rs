@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::event_log::{ROW, Row};
 use crate::service::Context;
+use crate::trial;
 
 /// How long a row may wait for its place when nothing is wrong.
 const EVERY: Duration = Duration::from_secs(1);
@@ -95,7 +96,9 @@ pub async fn round(pool: &PgPool) -> anyhow::Result<usize> {
         .execute(&mut *tx)
         .await
         .context("move the head")?;
+    trial::boundary("seal.linked");
     tx.commit().await.context("seal")?;
+    trial::boundary("seal.sealed");
     Ok(rows.len())
 }
 

@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use chassis::audit::Verdict;
 use local_stack::peers::databricks::RunRecord;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
@@ -105,6 +106,7 @@ pub async fn audit(world: &World, ledger: &Ledger, settled: &Settled) -> anyhow:
     alerts(world, ledger, settled, &mut findings).await?;
     ends(world, &mut findings).await?;
     causes(pool, &mut findings).await?;
+    record(pool, &mut findings).await?;
     stream(world, &mut findings).await?;
     logs(world, &mut findings)?;
     slots(pool, &mut findings).await?;
@@ -382,6 +384,37 @@ async fn causes(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
     .await?;
     if !dangling.is_empty() {
         findings.add("I7", format!("events whose cause does not exist: {}", some(&dangling)));
+    }
+    Ok(())
+}
+
+/// The chain of every service, and that everything that was said or received is in it.
+async fn record(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
+    for service in SERVICES {
+        let schema = schema_of(service);
+        match chassis::audit::verify(pool, &schema, &[]).await? {
+            Verdict::Intact { .. } => {}
+            broken => findings.add("I8", format!("the record of {service}: {broken:?}")),
+        }
+        let unsaid = scalar(
+            pool,
+            format!(
+                "select count(*) from {schema}.outbox o where subject not like 'dead.%' and not exists \
+                 (select from {schema}.event_log l where l.what = 'said' and l.event_id = o.event_id)"
+            ),
+        )
+        .await?;
+        let unread = scalar(
+            pool,
+            format!(
+                "select count(*) from {schema}.inbox i where state = 'done' and 1 <> (select count(*) \
+                 from {schema}.event_log l where l.what = 'received' and l.event_id = i.event_id)"
+            ),
+        )
+        .await?;
+        if unsaid + unread > 0 {
+            findings.add("I8", format!("the record of {service} lacks {unsaid} events and {unread} receipts"));
+        }
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use super::settle::settle;
 use super::world::{World, WorldOptions};
 
 /// Where every service passes by, in the order of their code.
-pub const COMMON: [&str; 13] = [
+pub const COMMON: [&str; 14] = [
     "consume.handled",
     "consume.committed",
     "consume.acked",
@@ -32,6 +32,7 @@ pub const COMMON: [&str; 13] = [
     "epoch.kept",
     "sweep.found",
     "sweep.kept",
+    "seal.linked",
     "seal.sealed",
 ];
 /// Where the monitor passes by.
