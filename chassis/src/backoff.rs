@@ -6,11 +6,14 @@ use rand::Rng;
 
 /// Delay before the next publish of an outbox row that failed `attempt` times: 0.2 s, 0.4 s, … 60 s, ± 20 %.
 pub fn publish_delay(attempt: u32) -> Duration {
-    jittered(
-        Duration::from_millis(200)
-            .saturating_mul(2_u32.saturating_pow(attempt.min(16)))
-            .min(Duration::from_secs(60)),
-    )
+    jittered(publish_step(attempt))
+}
+
+/// The same without chance.
+pub fn publish_step(attempt: u32) -> Duration {
+    Duration::from_millis(200)
+        .saturating_mul(2_u32.saturating_pow(attempt.min(16)))
+        .min(Duration::from_secs(60))
 }
 
 /// Delay before a message is offered again after its `deliveries`-th delivery failed.

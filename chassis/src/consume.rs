@@ -13,15 +13,15 @@ use anyhow::Context as _;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::{FutureExt as _, StreamExt as _};
-use schemas::{EventKind, Received};
+use schemas::{EventId, EventKind, Received};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-use crate::backoff::{DELIVERIES_MAX, redelivery_delay};
-use crate::db::Tx;
+use crate::db::{Tx, is_collision};
 use crate::dead_letter::{self, Class, Original, Parked};
 use crate::inbox;
 use crate::metrics::BEAT;
+use crate::rules::{self, Answer, Became};
 use crate::service::Context;
 use crate::trial;
 use crate::unreadable::{self, Readable};
@@ -280,27 +280,33 @@ async fn keep_alive(context: &Context, message: &Message) -> std::convert::Infal
 }
 
 async fn answer(message: &Message, verdict: Verdict, deliveries: i64) {
-    let outcome = match verdict {
-        Verdict::Done | Verdict::Duplicate | Verdict::Parked => {
+    let (became, error) = match verdict {
+        Verdict::Done => (Became::Done, None),
+        Verdict::Duplicate => (Became::Duplicate, None),
+        Verdict::Parked => (Became::Parked, None),
+        Verdict::Again(error) => (Became::Again, Some(error)),
+        Verdict::CommitUnknown(error) => (Became::CommitUnknown, Some(error)),
+    };
+    let outage = error.as_ref().is_some_and(is_outage);
+    let error = error.map_or_else(String::new, |error| format!("{error:#}"));
+    let outcome = match rules::answer(became, deliveries) {
+        Answer::Ack => {
             let acked = message.double_ack().await;
             trial::boundary("consume.acked");
             acked
         }
-        Verdict::Again(error) => {
-            let mut delay = redelivery_delay(deliveries);
-            if is_outage(&error) {
-                // Not the message's fault: it need not wait for hours because a server was away for a minute.
-                delay = delay.min(OUTAGE_DELAY_MAX);
-            }
+        Answer::Again(delay) => {
+            // Not the message's fault: it need not wait for hours because a server was away for a minute.
+            let delay = if outage { delay.min(OUTAGE_DELAY_MAX) } else { delay };
             tracing::warn!(
-                "{} is offered again in {} s: {error:#}",
+                "{} is offered again in {} s: {error}",
                 message.subject,
                 delay.as_secs()
             );
             message.ack_with(AckKind::Nak(Some(delay))).await
         }
-        Verdict::CommitUnknown(error) => {
-            tracing::warn!("outcome of a commit is unknown, waiting for redelivery: {error:#}");
+        Answer::Silence => {
+            tracing::warn!("outcome of a commit is unknown, waiting for redelivery: {error}");
             Ok(())
         }
     };
@@ -336,7 +342,7 @@ async fn decide_fate<H: Handler>(
     };
     // Counted before the handler runs, so that a message that kills the process is parked too. What is done and lost
     // only its acks goes the way of duplicates.
-    if deliveries >= DELIVERIES_MAX {
+    if rules::is_exhausted(deliveries) {
         match is_known(context, &received).await {
             Ok(true) => {}
             Ok(false) => {
@@ -473,22 +479,9 @@ fn is_outage(error: &anyhow::Error) -> bool {
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => true,
             // Connection exceptions, too many connections, and a server that goes down or comes up.
-            sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-                code.starts_with("08") || code.starts_with("57P") || code == "53300"
-            }),
-            _ => false,
-        })
-}
-
-/// Serialization failure or deadlock: two transactions of ours met; one of them simply tries again.
-fn is_collision(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<sqlx::Error>())
-        .any(|error| match error {
             sqlx::Error::Database(database) => database
                 .code()
-                .is_some_and(|code| code == "40001" || code == "40P01"),
+                .is_some_and(|code| code.starts_with("08") || code.starts_with("57P") || code == "53300"),
             _ => false,
         })
 }
@@ -505,7 +498,9 @@ async fn park<H: Handler>(
         result = park_once(context, message, parked, None::<(&H, &Received)>).await;
     }
     match result {
-        Ok(()) => {
+        // A replica that was slow or stopped has done it after all.
+        Ok(None) => Verdict::Duplicate,
+        Ok(Some(_)) => {
             context.metrics.parked(parked.class.as_str());
             tracing::error!(
                 class = parked.class.as_str(),
@@ -524,14 +519,17 @@ async fn park_once<H: Handler>(
     message: &Message,
     parked: &Parked<'_>,
     waited_for: Option<(&H, &Received)>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<EventId>> {
     let mut tx = context.pool.begin().await?;
     let original = Original {
         subject: message.subject.as_str(),
         headers: message.headers.as_ref(),
         data: &message.payload,
     };
-    dead_letter::park(&mut tx, context.service, &original, parked).await?;
+    let letter = dead_letter::park(&mut tx, context.service, &original, parked).await?;
+    if letter.is_none() {
+        return Ok(None);
+    }
     if let Some((handler, received)) = waited_for {
         let told = AssertUnwindSafe(handler.given_up(&mut tx, received, parked.reason))
             .catch_unwind()
@@ -541,5 +539,5 @@ async fn park_once<H: Handler>(
     trial::boundary("park.written");
     tx.commit().await?;
     trial::boundary("park.committed");
-    Ok(())
+    Ok(letter)
 }

@@ -130,6 +130,19 @@ pub(crate) async fn listen(pool: &PgPool, channel: &str) -> sqlx::Result<PgListe
     Ok(listener)
 }
 
+/// Serialization failure or deadlock: two transactions of ours met; one of them simply tries again.
+pub(crate) fn is_collision(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<sqlx::Error>())
+        .any(|error| match error {
+            sqlx::Error::Database(database) => database
+                .code()
+                .is_some_and(|code| code == "40001" || code == "40P01"),
+            _ => false,
+        })
+}
+
 /// The URL without its password.
 pub fn shown_url(url: &str) -> String {
     crate::settings::mask_userinfo(url)

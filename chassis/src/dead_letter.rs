@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::db::Tx;
 use crate::event_log::{self, About, What};
+use crate::inbox::{self, Marked};
 
 /// Why a message was parked; stable words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,8 @@ pub(crate) const INCOMPLETE: &str = "vigie-dead-headers";
 /// Longest reason that is kept, in characters.
 const REASON_MAX: usize = 1_000;
 
-/// Writes the dead letter, the receipt, the row of the event log and the `dead.<consumer>.<class>` message in one transaction.
+/// Writes the dead letter, the receipt, the row of the event log and the `dead.<consumer>.<class>` message in one transaction;
+/// `None`, and nothing is written, when the event took effect meanwhile.
 ///
 /// # Errors
 /// Database errors; then the message is offered again later.
@@ -102,10 +104,14 @@ pub async fn park(
     service: &str,
     message: &Original<'_>,
     parked: &Parked<'_>,
-) -> sqlx::Result<EventId> {
+) -> sqlx::Result<Option<EventId>> {
     let headers = header_object(message);
     // Without a readable id the bytes themselves are the identity: the same bytes are parked once.
     let event_id = parked.event_id.unwrap_or_else(|| derived_id(message));
+    let marked = inbox::mark_dead(tx, parked.consumer, event_id).await?;
+    if marked == Marked::Never {
+        return Ok(None);
+    }
     let data = &message.data[..message.data.len().min(KEPT_BYTES_MAX)];
     let letter_id = EventId::derived(event_id.uuid(), &format!("dead/{}", parked.consumer));
     let deliveries = i32::try_from(parked.deliveries).unwrap_or(i32::MAX);
@@ -127,7 +133,7 @@ pub async fn park(
     .execute(&mut **tx)
     .await?;
     // Parked again without a word of anybody, it is nothing new.
-    if crate::inbox::mark_dead(tx, parked.consumer, event_id).await? {
+    if marked == Marked::Now {
         let entry = json!({
             "consumer": parked.consumer,
             "class": parked.class.as_str(),
@@ -142,7 +148,7 @@ pub async fn park(
         event_log::append(tx, What::Parked, &about, &entry, None).await?;
     }
     announce(tx, service, message, parked, event_id, letter_id, &headers, data).await?;
-    Ok(event_id)
+    Ok(Some(event_id))
 }
 
 #[expect(

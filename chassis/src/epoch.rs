@@ -5,8 +5,6 @@
 //! restarted may have lost what was not yet on its disk; a stream that is shorter than it was certainly has. Both are
 //! offered again under the same message id: what was not lost is a duplicate to the broker or to the reader's inbox.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use chrono::{DateTime, Utc};
@@ -15,11 +13,8 @@ use sqlx::PgPool;
 use crate::bus::{Bus, STREAM, STREAM_DEAD};
 use crate::db::Tx;
 use crate::metrics::Metrics;
+use crate::rules::LOST_SPAN;
 use crate::trial;
-
-/// How far back a restarted broker may have lost acknowledged events: twice the longest default interval between two of
-/// its writes to disk (2 min), and at least this.
-const LOST_SPAN: Duration = Duration::from_secs(300);
 
 /// What the comparison found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,23 +27,26 @@ pub struct Epoch {
     pub reoffered: u64,
 }
 
-/// Compares the broker with what it acknowledged, and offers again what it may have lost. `anew` says that a stream is known
-/// to have begun again: numbers prove nothing then, so it counts as another broker.
+/// Compares the broker with what it acknowledged, and offers again what it may have lost. A stream that was made again counts as
+/// another broker: numbers prove nothing then.
 ///
 /// # Errors
 /// When the broker or the database cannot be asked, or a stream is missing: then nothing is changed, and the relay asks
 /// again before it publishes anything.
-pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics, anew: bool) -> anyhow::Result<Epoch> {
-    let server_id = bus.client().server_info().server_id;
+pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Result<Epoch> {
     // What another replica publishes after this look lies behind the ends that are read now, and is not lost.
     let (looked_at,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()").fetch_one(pool).await?;
-    let ends = [
-        (STREAM, last_sequence(bus, STREAM).await?),
-        (STREAM_DEAD, last_sequence(bus, STREAM_DEAD).await?),
-    ];
+    let (events, dead) = (End::of(bus, STREAM).await?, End::of(bus, STREAM_DEAD).await?);
+    let broker = format!(
+        "{}/{}/{}",
+        bus.client().server_info().server_id,
+        events.made,
+        dead.made
+    );
+    let ends = [(STREAM, events.last), (STREAM_DEAD, dead.last)];
     let mut tx = pool.begin().await?;
     let mut epoch = Epoch {
-        changed: changed(&mut tx, &server_id, ends[0].1).await? || anew,
+        changed: changed(&mut tx, &broker, events.last).await?,
         ..Epoch::default()
     };
     if epoch.changed {
@@ -82,8 +80,8 @@ pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics, anew: bool) -> a
     }
     epoch.reoffered += epoch.lost;
     sqlx::query("update broker_epoch set server_id = $1, max_stream_seq = $2")
-        .bind(&server_id)
-        .bind(ends[0].1.cast_signed())
+        .bind(&broker)
+        .bind(events.last.cast_signed())
         .execute(&mut *tx)
         .await?;
     trial::boundary("epoch.compared");
@@ -100,27 +98,39 @@ pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics, anew: bool) -> a
     Ok(epoch)
 }
 
-/// Whether the server is not the one of the last comparison; the first one ever is none.
-async fn changed(tx: &mut Tx, server_id: &str, last: u64) -> sqlx::Result<bool> {
+/// Whether the broker is not the one of the last comparison; the first one ever is none.
+async fn changed(tx: &mut Tx, broker: &str, last: u64) -> sqlx::Result<bool> {
     sqlx::query(
         "insert into broker_epoch (id, server_id, max_stream_seq) values (1, $1, $2) on conflict do nothing",
     )
-    .bind(server_id)
+    .bind(broker)
     .bind(last.cast_signed())
     .execute(&mut **tx)
     .await?;
     let (known,): (String,) = sqlx::query_as("select server_id from broker_epoch for update")
         .fetch_one(&mut **tx)
         .await?;
-    Ok(known != server_id)
+    Ok(known != broker)
 }
 
-async fn last_sequence(bus: &Bus, stream: &str) -> anyhow::Result<u64> {
-    match bus.jetstream().get_stream(stream).await {
-        Ok(found) => Ok(found.cached_info().state.last_sequence),
-        Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.code() == 404) => {
-            anyhow::bail!("stream {stream} is missing; it is made again by whoever reads from it")
+/// Where a stream ends, and which one it is.
+struct End {
+    last: u64,
+    made: String,
+}
+
+impl End {
+    async fn of(bus: &Bus, stream: &str) -> anyhow::Result<Self> {
+        match bus.jetstream().get_stream(stream).await {
+            Ok(found) => Ok(Self {
+                last: found.cached_info().state.last_sequence,
+                made: found.cached_info().created.to_rfc3339(),
+            }),
+            Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.code() == 404) =>
+            {
+                anyhow::bail!("stream {stream} is missing; it is made again by whoever reads from it")
+            }
+            Err(error) => Err(error).with_context(|| format!("look at stream {stream}")),
         }
-        Err(error) => Err(error).with_context(|| format!("look at stream {stream}")),
     }
 }

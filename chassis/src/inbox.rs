@@ -62,11 +62,22 @@ pub async fn count_duplicate(tx: &mut Tx, consumer: &str, event: EventId) -> sql
     Ok(())
 }
 
-/// Marks the event as parked for this consumer; `false` when it had a receipt already.
+/// What an event that is to be parked was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marked {
+    /// Without a receipt: it is parked now.
+    Now,
+    /// Parked before.
+    Before,
+    /// Done meanwhile: there is nothing to park.
+    Never,
+}
+
+/// Marks the event as parked for this consumer, and says what it was before. Waits for whoever handles it right now.
 ///
 /// # Errors
 /// Database errors.
-pub async fn mark_dead(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Result<bool> {
+pub async fn mark_dead(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Result<Marked> {
     let inserted = sqlx::query(
         "insert into inbox (consumer, event_id, state) values ($1, $2, 'dead') \
          on conflict (consumer, event_id) do nothing",
@@ -75,5 +86,14 @@ pub async fn mark_dead(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Res
     .bind(event.uuid())
     .execute(&mut **tx)
     .await?;
-    Ok(inserted.rows_affected() == 1)
+    if inserted.rows_affected() == 1 {
+        return Ok(Marked::Now);
+    }
+    let (dead,): (bool,) =
+        sqlx::query_as("select state = 'dead' from inbox where consumer = $1 and event_id = $2")
+            .bind(consumer)
+            .bind(event.uuid())
+            .fetch_one(&mut **tx)
+            .await?;
+    Ok(if dead { Marked::Before } else { Marked::Never })
 }

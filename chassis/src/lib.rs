@@ -32,6 +32,7 @@ pub mod outbox;
 pub mod provision;
 pub mod redrive;
 pub mod relay;
+pub mod rules;
 pub mod seal;
 pub mod service;
 pub mod settings;

@@ -21,6 +21,7 @@ use crate::backoff::publish_delay;
 use crate::bus::{Bus, STREAM, STREAM_DEAD};
 use crate::epoch;
 use crate::metrics::Metrics;
+use crate::rules;
 use crate::trial::{self, Guard};
 
 const BATCH: i64 = 64;
@@ -57,9 +58,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let mut listener = None;
     let connects = bus.connects();
-    // The connection that the broker was compared on; none yet.
-    let mut compared = None;
-    let mut anew = false;
+    // The connection that the broker was compared on, and when; none yet.
+    let mut compared: Option<(u64, Instant)> = None;
     loop {
         metrics.beat("relay");
         if !bus.is_connected() {
@@ -71,16 +71,17 @@ pub async fn run(
         }
         let connection = *connects.borrow();
         let batch = async {
-            if compared != Some(connection) && !trial::without(Guard::Epoch) {
-                epoch::check(&pool, &bus, &metrics, anew).await?;
+            let due = compared.is_none_or(|(on, at)| rules::is_comparison_due(on == connection, at.elapsed()));
+            if due && !trial::without(Guard::Epoch) {
+                epoch::check(&pool, &bus, &metrics).await?;
+                compared = Some((connection, Instant::now()));
             }
             publish_batch(&pool, &bus, &metrics).await
         };
         match batch.await {
             Ok(batch) => {
                 // A stream that begins anew while the connection stays up forgets as a broker that was restarted does.
-                compared = (!batch.behind).then_some(connection);
-                anew = batch.behind && !trial::without(Guard::Epoch);
+                compared = compared.filter(|_| !batch.behind);
                 if batch.rows == BATCH as usize || batch.behind {
                     continue;
                 }
@@ -91,6 +92,8 @@ pub async fn run(
             }
             Err(error) => {
                 tracing::warn!("outbox relay waits: {error:#}");
+                // What the broker said of this batch is forgotten, so it is asked again.
+                compared = None;
                 if stop.is_cancelled() {
                     return Ok(());
                 }
@@ -146,6 +149,10 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
     sqlx::query("set local idle_in_transaction_session_timeout = '15s'")
         .execute(&mut *tx)
         .await?;
+    // The comparison of brokers waits for batches that are under way, and sees what they were told.
+    sqlx::query("select from broker_epoch for share")
+        .execute(&mut *tx)
+        .await?;
     let rows: Vec<Row> = sqlx::query_as(
         "select event_id, subject, headers, data, attempt, offer, redriven from outbox \
          where published_at is null and failed_reason is null and next_at <= clock_timestamp() \
@@ -176,7 +183,7 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
         match finish_publish(publish, deadline).await {
             Outcome::Published { stream_seq, fresh } => {
                 let event = !row.subject.starts_with("dead.");
-                behind |= event && fresh && stream_seq.cast_signed() <= highest;
+                behind |= event && rules::begins_anew(fresh, stream_seq.cast_signed(), highest);
                 metrics.published.inc();
                 sqlx::query(
                     "update outbox set published_at = clock_timestamp(), stream_seq = $2, attempt = 0 where event_id = $1",
@@ -291,12 +298,7 @@ fn headers_of(row: &Row) -> Result<HeaderMap, String> {
         headers.insert(name, value);
     }
     // The broker de-duplicates by this id alone; a deliberate re-offer needs a new one and the same ce-id.
-    let mut message_id = row.event_id.to_string();
-    for (mark, times) in [('d', row.redriven), ('r', row.offer)] {
-        if times > 0 {
-            message_id = format!("{message_id}#{mark}{times}");
-        }
-    }
+    let message_id = rules::message_id(row.event_id, row.redriven, row.offer);
     headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id.as_str());
     let stream = if row.subject.starts_with("dead.") {
         STREAM_DEAD

@@ -15,11 +15,10 @@ use uuid::Uuid;
 
 use crate::db::Tx;
 use crate::dead_letter::{self, Class, Original, Parked};
+use crate::rules::{self, OFFERS_MAX, Position};
 use crate::service::Context;
 use crate::trial::{self, Guard};
 
-/// Offers without a receipt after which a person must look.
-const OFFERS_MAX: i32 = 10;
 /// Rows looked at per kind and round.
 const ROWS_MAX: i64 = 1_000;
 /// Confirmed events stay in the outbox this long.
@@ -30,6 +29,15 @@ const KEEP: Duration = Duration::from_secs(7 * 86_400);
 pub struct Patience {
     /// Age at which a receipt should be there.
     pub overdue: Duration,
+}
+
+impl Default for Patience {
+    /// As the setting's default.
+    fn default() -> Self {
+        Self {
+            overdue: Duration::from_secs(300),
+        }
+    }
 }
 
 /// What a round did.
@@ -95,7 +103,7 @@ pub async fn round(context: &Context, patience: Patience) -> anyhow::Result<Swep
             if overdue.is_empty() {
                 continue;
             }
-            let position = Position::of(context, reader).await?;
+            let position = position_of(context, reader).await?;
             let lost: Vec<Unconfirmed> = overdue
                 .into_iter()
                 .filter(|row| !position.holds(row.stream_seq))
@@ -191,36 +199,17 @@ async fn overdue(
         .await
 }
 
-/// Where a reader stands in the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Position {
-    /// First and last message that the stream holds.
-    first: u64,
-    last: u64,
-    /// Everything up to here was acknowledged; 0 for a reader without a consumer, which will begin at the first message.
-    acknowledged: u64,
-}
-
-impl Position {
-    async fn of(context: &Context, reader: &str) -> anyhow::Result<Self> {
-        let stream = context.bus.jetstream().get_stream(STREAM).await;
-        let stream = stream.with_context(|| format!("look at stream {STREAM}"))?;
-        let state = &stream.cached_info().state;
-        let consumer = stream.consumer_info(reader).await;
-        Ok(Self {
-            first: state.first_sequence,
-            last: state.last_sequence,
-            acknowledged: consumer.map_or(0, |info| info.ack_floor.stream_sequence),
-        })
-    }
-
-    /// Whether the message still waits at the broker for this reader.
-    fn holds(self, stream_seq: Option<i64>) -> bool {
-        stream_seq.is_some_and(|seq| {
-            let seq = seq.unsigned_abs();
-            (self.first..=self.last).contains(&seq) && seq > self.acknowledged
-        })
-    }
+async fn position_of(context: &Context, reader: &str) -> anyhow::Result<Position> {
+    let stream = context.bus.jetstream().get_stream(STREAM).await;
+    let stream = stream.with_context(|| format!("look at stream {STREAM}"))?;
+    let state = &stream.cached_info().state;
+    let consumer = stream.consumer_info(reader).await.ok();
+    Ok(Position {
+        first: state.first_sequence,
+        last: state.last_sequence,
+        acknowledged: consumer.as_ref().map_or(0, |info| info.ack_floor.stream_sequence),
+        waiting: consumer.map(|info| info.num_pending + info.num_ack_pending as u64),
+    })
 }
 
 async fn offer_again(
@@ -231,7 +220,7 @@ async fn offer_again(
     swept: &mut Swept,
 ) -> anyhow::Result<()> {
     let (again, enough): (Vec<&Unconfirmed>, Vec<&Unconfirmed>) =
-        lost.iter().partition(|row| row.offer < OFFERS_MAX);
+        lost.iter().partition(|row| rules::is_offered_again(row.offer));
     let ids: Vec<Uuid> = again.iter().map(|row| row.event_id).collect();
     let offered = sqlx::query(
         "update outbox set offer = offer + 1, published_at = null, next_at = clock_timestamp() \
@@ -312,28 +301,4 @@ async fn measure(context: &Context, tx: &mut Tx) -> sqlx::Result<()> {
             .await?;
     context.metrics.outbox_unconfirmed.set(unconfirmed);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Position;
-
-    #[test]
-    fn what_waits_at_the_broker_is_left_alone() {
-        let position = Position {
-            first: 10,
-            last: 20,
-            acknowledged: 15,
-        };
-        for (seq, waits) in [
-            (None, false),
-            (Some(9), false),  // the stream dropped it
-            (Some(15), false), // acknowledged, and yet without a receipt
-            (Some(16), true),
-            (Some(20), true),
-            (Some(21), false), // the stream lost its tail
-        ] {
-            assert_eq!(position.holds(seq), waits, "{seq:?}");
-        }
-    }
 }

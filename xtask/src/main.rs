@@ -1,10 +1,11 @@
-//! What developers run: `cargo xtask demo | test | faults | lint | schemas | layering`.
+//! What developers run: `cargo xtask demo | test | faults | lint | schemas | schedules | layering`.
 //!
 //! * `demo` – builds the operator's command and runs its demo.
 //! * `test` – all set-up on a fresh machine, then every test.
 //! * `faults` – the trial of faults: breaks the system on purpose and audits what came of it.
 //! * `lint` – everything that is checked without running the system; each check is a `Step`.
 //! * `schemas` – writes or compares the JSON Schemas and the AsyncAPI document.
+//! * `schedules` – the rules of delivery under many schedules of a simulated broker.
 //! * `layering` – who may import whom, and where SQL and clocks may be.
 
 mod changelog;
@@ -14,6 +15,7 @@ mod faults;
 mod layering;
 mod lint;
 mod process;
+mod schedules;
 mod schema_files;
 mod test;
 
@@ -73,6 +75,17 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Put the rules of delivery through many schedules of crashes and losses of a simulated broker.
+    ///
+    /// The suite runs 2,000 of them. A schedule that breaks a property is shown with its seed and story.
+    Schedules {
+        /// How many.
+        #[arg(long, default_value_t = 100_000)]
+        count: u64,
+        /// The first one; the next ones follow.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Check who imports whom, and where SQL, clocks and other services' tables are used.
     Layering,
 }
@@ -84,6 +97,7 @@ fn main() -> ExitCode {
         Command::Faults { arguments } => faults::run_faults(&arguments),
         Command::Lint => lint::run_steps(),
         Command::Schemas { check } => schema_files::run(check),
+        Command::Schedules { count, seed } => schedules::run_schedules(count, seed),
         Command::Layering => layering::run(),
     };
     match result {

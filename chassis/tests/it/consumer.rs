@@ -381,7 +381,7 @@ async fn a_slow_handler_keeps_its_message() {
 }
 
 /// Delivers the waiting message `times` times without success, as processes that die would.
-async fn waste_deliveries(toy: &chassis::Context, times: usize) {
+pub async fn waste_deliveries(toy: &chassis::Context, times: usize) {
     let consumer: async_nats::jetstream::consumer::Consumer<pull::Config> =
         provision::consumer(&toy.bus, &toy.nats, "toy", KINDS)
             .await

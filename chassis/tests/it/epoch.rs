@@ -148,3 +148,98 @@ async fn a_stream_that_begins_anew_under_a_living_connection_is_noticed() {
     .await;
     relay.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_made_again_is_noticed_though_others_have_filled_it() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let relay = Running::relay(&toy);
+    for row in 0..3 {
+        append(&toy, &format!("row {row}")).await;
+    }
+    all_published(&toy.pool, 3).await;
+    relay.kill().await;
+    toy.bus.jetstream().delete_stream(STREAM).await.unwrap();
+    chassis::provision::streams(&toy.bus, &toy.nats).await.unwrap();
+    let others = bench.replica_of("others", "others", &bench.env.nats_url, &bench.env.database_url);
+    let others = others.await;
+    let relay = Running::relay(&others);
+    for row in 0..5 {
+        append(&others, &format!("of another {row}")).await;
+    }
+    all_published(&others.pool, 5).await;
+    relay.stop().await;
+    // Its numbers are no longer behind the stream's end, and the server is the same.
+    let found = chassis::epoch::check(&toy.pool, &toy.bus, &toy.metrics)
+        .await
+        .unwrap();
+    assert_eq!((found.changed, found.reoffered), (true, 3));
+    let relay = Running::relay(&bench.replica().await);
+    eventually("all are in the new stream", async || {
+        (stored(&toy).await.len() == 8).then_some(())
+    })
+    .await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_and_a_comparison_of_brokers_wait_for_each_other() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    append(&toy, "row").await;
+    chassis::epoch::check(&toy.pool, &toy.bus, &toy.metrics)
+        .await
+        .unwrap();
+    // A comparison that has not written yet.
+    let mut comparison = toy.pool.begin().await.unwrap();
+    sqlx::query("select from broker_epoch for update")
+        .execute(&mut *comparison)
+        .await
+        .unwrap();
+    let relay = toy.clone();
+    let batch =
+        tokio::spawn(
+            async move { chassis::relay::publish_batch(&relay.pool, &relay.bus, &relay.metrics).await },
+        );
+    eventually("the batch waits", async || {
+        (waiting(&toy).await == 1).then_some(())
+    })
+    .await;
+    comparison.commit().await.unwrap();
+    assert_eq!(batch.await.unwrap().unwrap().rows, 1);
+
+    // A batch that was told by a broker that is no more, and has not written yet.
+    let mut batch = toy.pool.begin().await.unwrap();
+    sqlx::query("select from broker_epoch for share")
+        .execute(&mut *batch)
+        .await
+        .unwrap();
+    sqlx::query("update outbox set published_at = null, stream_seq = null")
+        .execute(&toy.pool)
+        .await
+        .unwrap();
+    sqlx::query("update broker_epoch set server_id = 'another'")
+        .execute(&mut *batch)
+        .await
+        .unwrap();
+    sqlx::query("update outbox set published_at = clock_timestamp(), stream_seq = 1")
+        .execute(&mut *batch)
+        .await
+        .unwrap();
+    let relay = toy.clone();
+    let comparison =
+        tokio::spawn(async move { chassis::epoch::check(&relay.pool, &relay.bus, &relay.metrics).await });
+    eventually("the comparison waits", async || {
+        (waiting(&toy).await == 1).then_some(())
+    })
+    .await;
+    batch.commit().await.unwrap();
+    let found = comparison.await.unwrap().unwrap();
+    assert_eq!((found.changed, found.reoffered), (true, 1));
+}
+
+/// Sessions of this test's database that wait for a lock.
+async fn waiting(toy: &chassis::Context) -> i64 {
+    let query = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    count(&toy.pool, query).await
+}

@@ -2,6 +2,9 @@
 
 mod support;
 
+#[path = "../simulated/mirror.rs"]
+mod mirror;
+
 mod audit;
 mod child;
 mod consumer;
@@ -11,6 +14,7 @@ mod event_log;
 mod health;
 mod hostile;
 mod outbox;
+mod parking;
 mod provisioning;
 mod redrive;
 mod relay;
@@ -19,6 +23,7 @@ mod settings_checks;
 mod settings_layers;
 mod settings_secrets;
 mod slots;
+mod sql_rules;
 mod sweep;
 mod task_metrics;
 mod tracing_context;

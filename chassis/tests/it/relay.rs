@@ -370,7 +370,7 @@ async fn a_stream_that_somebody_deleted_makes_rows_wait_until_it_is_there_again(
     append(&toy, "k").await;
     let relay = Running::relay(&toy);
     // What the relay asks before it publishes anything.
-    let compared = chassis::epoch::check(&toy.pool, &toy.bus, &toy.metrics, false).await;
+    let compared = chassis::epoch::check(&toy.pool, &toy.bus, &toy.metrics).await;
     assert!(compared.unwrap_err().to_string().contains("is missing"));
     assert_eq!(
         count(

@@ -111,3 +111,30 @@ async fn a_reader_that_was_never_installed_is_not_waited_for() {
     pretend_published(&vigie).await;
     assert_eq!(round(&vigie, AT_ONCE).await.unwrap(), Swept::default());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_somebody_elses_message_has_is_not_taken_for_one_that_waits() {
+    let bench = Bench::new().await;
+    let (vigie, monitor) = parties(&bench).await;
+    append(&vigie, "from a stream that is no more").await;
+    pretend_published(&vigie).await;
+    // In the stream that was made again, others have published past the number, and nothing is for this reader.
+    chassis::provision::consumer(
+        &monitor.bus,
+        &monitor.nats,
+        "drift-monitor",
+        crate::support::KINDS,
+    )
+    .await
+    .unwrap();
+    let subject = schemas::EventKind::DriftChecked.subject();
+    for _ in 0..2 {
+        let publish = vigie.bus.jetstream().publish(subject, "of another".into());
+        publish.await.unwrap().await.unwrap();
+    }
+    sqlx::query("update outbox set stream_seq = 1")
+        .execute(&vigie.pool)
+        .await
+        .unwrap();
+    assert_eq!(round(&vigie, AT_ONCE).await.unwrap().reoffered, 1);
+}

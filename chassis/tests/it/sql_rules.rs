@@ -1,0 +1,240 @@
+//! The conditions in the chassis' SQL mean what their mirror says; the simulated schedules stand on the mirror.
+
+use std::collections::BTreeMap;
+
+use chassis::Context;
+use chassis::bus::STREAM;
+use chassis::rules::{self, Position};
+use chassis::sweep::{Patience, round};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use schemas::EventKind;
+use uuid::Uuid;
+
+use crate::mirror::{Row, claimed};
+use crate::support::{Bench, KINDS};
+
+const ROWS: i64 = 300;
+/// Seconds before now; far from 300, which decides, so that a slow machine changes nothing.
+const AGES: [i64; 6] = [-3_600, 20, 100, 1_000, 5_000, 80_000];
+/// Milliseconds of the instant that the mirror calls now.
+const NOW: i64 = 1_000_000_000;
+/// Messages in the stream.
+const LAST: u64 = 6;
+
+fn generated(seed: u64) -> Vec<Row> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let row = |seq| Row {
+        event: Uuid::from_u128(rng.random()),
+        seq,
+        kind: usize::from(rng.random_bool(0.2)),
+        dead: rng.random_bool(0.1),
+        next_at: NOW - [-3_600, 20, 1_000].choose(&mut rng).unwrap_or(&0) * 1_000,
+        attempt: 0,
+        offer: rng.random_range(0..12),
+        published_at: rng
+            .random_bool(0.7)
+            .then(|| NOW - AGES.choose(&mut rng).unwrap_or(&0) * 1_000),
+        stream_seq: rng.random_bool(0.7).then(|| rng.random_range(1..12)),
+        confirmed: rng.random_bool(0.2),
+        failed: rng.random_bool(0.2),
+    };
+    (0..ROWS).map(row).collect()
+}
+
+fn kind_of(row: &Row) -> EventKind {
+    // The reader of the other one is not installed.
+    [EventKind::DriftCheckRequested, EventKind::RetrainAsked][row.kind]
+}
+
+async fn write(context: &Context, rows: &[Row]) {
+    sqlx::query("truncate outbox")
+        .execute(&context.pool)
+        .await
+        .unwrap();
+    for row in rows {
+        let seconds = |at: i64| (NOW - at) as f64 / 1_000.0;
+        sqlx::query(
+            "insert into outbox (event_id, subject, event_type, model, correlation_id, headers, data, next_at, offer, published_at, \
+             stream_seq, confirmed_at, failed_reason) values ($1, $2, $3, 'm', $1, '{}', '', \
+             clock_timestamp() - make_interval(secs => $4), $5, clock_timestamp() - make_interval(secs => $6), $7, \
+             case when $8 then clock_timestamp() end, case when $9 then 'no' end)",
+        )
+        .bind(row.event)
+        .bind(if row.dead { "dead.toy.undecodable" } else { kind_of(row).subject() })
+        .bind(if row.dead { "vigie.dead" } else { kind_of(row).ce_type() })
+        .bind(seconds(row.next_at))
+        .bind(row.offer)
+        .bind(row.published_at.map(seconds))
+        .bind(row.stream_seq)
+        .bind(row.confirmed)
+        .bind(row.failed)
+        .execute(&context.pool)
+        .await
+        .unwrap();
+    }
+}
+
+/// What the rules change: published, number, confirmed, failed, offers.
+type Shape = (bool, Option<i64>, bool, bool, i32);
+
+fn shape(row: &Row) -> Shape {
+    (
+        row.published_at.is_some(),
+        row.stream_seq,
+        row.confirmed,
+        row.failed,
+        row.offer,
+    )
+}
+
+async fn shapes(context: &Context) -> BTreeMap<Uuid, Shape> {
+    let rows: Vec<(Uuid, bool, Option<i64>, bool, bool, i32)> = sqlx::query_as(
+        "select event_id, published_at is not null, stream_seq, confirmed_at is not null, failed_reason is not null, offer from outbox",
+    )
+    .fetch_all(&context.pool)
+    .await
+    .unwrap();
+    rows.into_iter()
+        .map(|(id, a, b, c, d, e)| (id, (a, b, c, d, e)))
+        .collect()
+}
+
+fn compare(rows: &[Row], after: &[Row], found: &BTreeMap<Uuid, Shape>, seed: u64) {
+    for (before, after) in rows.iter().zip(after) {
+        assert_eq!(found[&after.event], shape(after), "seed {seed}: {before:?}");
+    }
+}
+
+async fn fill(context: &Context, subject: &'static str) {
+    for _ in 0..LAST {
+        let publish = context.bus.jetstream().publish(subject, "of another".into());
+        publish.await.unwrap().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_comparison_of_brokers_offers_what_its_mirror_offers() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    fill(&toy, EventKind::DriftChecked.subject()).await;
+    chassis::epoch::check(&toy.pool, &toy.bus, &toy.metrics)
+        .await
+        .unwrap();
+    for seed in 0..6 {
+        let rows = generated(seed);
+        write(&toy, &rows).await;
+        let changed = seed % 2 == 0;
+        if changed {
+            sqlx::query("update broker_epoch set server_id = 'another'")
+                .execute(&toy.pool)
+                .await
+                .unwrap();
+        }
+        let epoch = chassis::epoch::check(&toy.pool, &toy.bus, &toy.metrics)
+            .await
+            .unwrap();
+        assert_eq!(epoch.changed, changed);
+        let after: Vec<Row> = rows
+            .iter()
+            // Nothing is in the stream of dead letters.
+            .map(|row| {
+                row.compared(changed, if row.dead { 0 } else { LAST }, NOW, NOW)
+                    .unwrap_or_else(|| row.clone())
+            })
+            .collect();
+        compare(&rows, &after, &shapes(&toy).await, seed);
+        assert_ne!(rows, after);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_claims_what_its_mirror_claims() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    for seed in 10..13 {
+        let mut rows = generated(seed);
+        // Enough of them for more than one batch.
+        for row in &mut rows[..150] {
+            (row.published_at, row.failed) = (None, false);
+        }
+        write(&toy, &rows).await;
+        let batch = chassis::relay::publish_batch(&toy.pool, &toy.bus, &toy.metrics)
+            .await
+            .unwrap();
+        let claimed = claimed(&rows, NOW, 64);
+        assert_eq!(batch.rows, claimed.len());
+        let found = shapes(&toy).await;
+        for row in &rows {
+            let published = row.published_at.is_some() || claimed.contains(&row.event);
+            assert_eq!(found[&row.event].0, published, "seed {seed}: {row:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sweep_confirms_and_offers_what_its_mirror_does() {
+    let bench = Bench::new().await;
+    let (nats, database) = (&bench.env.nats_url, &bench.env.database_url);
+    let vigie = bench.replica_of("vigie", "vigie_operator", nats, database).await;
+    let monitor = bench
+        .replica_of("drift-monitor", "drift_monitor", nats, database)
+        .await;
+    fill(&vigie, EventKind::DriftCheckRequested.subject()).await;
+    let consumer = chassis::provision::consumer(&monitor.bus, &monitor.nats, "drift-monitor", KINDS);
+    consumer.await.unwrap();
+    let state = vigie.bus.jetstream().get_stream(STREAM).await.unwrap();
+    assert_eq!(state.cached_info().state.last_sequence, LAST);
+    let position = Position {
+        first: 1,
+        last: LAST,
+        acknowledged: 0,
+        waiting: Some(LAST),
+    };
+    let patience = Patience::default();
+    for seed in 20..24 {
+        let rows = generated(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
+        let receipts: Vec<bool> = rows.iter().map(|_| rng.random_bool(0.5)).collect();
+        write(&vigie, &rows).await;
+        sqlx::query("truncate inbox")
+            .execute(&monitor.pool)
+            .await
+            .unwrap();
+        for (row, _) in rows.iter().zip(&receipts).filter(|(_, receipt)| **receipt) {
+            let id = schemas::EventId::from(row.event);
+            let mut tx = monitor.pool.begin().await.unwrap();
+            assert!(
+                chassis::inbox::first_time(&mut tx, "drift-monitor", id)
+                    .await
+                    .unwrap()
+            );
+            tx.commit().await.unwrap();
+        }
+        round(&vigie, patience).await.unwrap();
+        let after: Vec<Row> = rows
+            .iter()
+            .zip(&receipts)
+            .map(|(row, receipt)| swept(row, *receipt, position, patience))
+            .collect();
+        compare(&rows, &after, &shapes(&vigie).await, seed);
+    }
+}
+
+fn swept(row: &Row, receipt: bool, position: Position, patience: Patience) -> Row {
+    let mut row = row.clone();
+    if row.dead || row.kind == 1 {
+        return row;
+    }
+    if row.is_confirmed_by(receipt) {
+        row.confirmed = true;
+    } else if row.is_overdue(receipt, patience.overdue, NOW) && !position.holds(row.stream_seq) {
+        if rules::is_offered_again(row.offer) {
+            row.offer_again(NOW);
+        } else {
+            row.failed = true;
+        }
+    }
+    row
+}
