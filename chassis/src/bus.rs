@@ -1,9 +1,12 @@
 //! The connection to NATS JetStream.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use async_nats::jetstream;
+use async_nats::{Client, Subscriber, jetstream};
+use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
 use crate::settings::Reader;
@@ -72,12 +75,17 @@ impl NatsSettings {
     }
 }
 
-/// A connection that reconnects by itself.
+/// A connection that reconnects by itself, also when a message was more than the client library survives.
 #[derive(Debug, Clone)]
 pub struct Bus {
-    client: async_nats::Client,
-    jetstream: jetstream::Context,
+    shared: Arc<Shared>,
     connected: watch::Receiver<u64>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: RwLock<Client>,
+    closing: AtomicBool,
 }
 
 impl Bus {
@@ -87,6 +95,62 @@ impl Bus {
     /// When the server cannot be reached, has no JetStream, or is too old.
     pub async fn connect(settings: &NatsSettings, service: &str) -> anyhow::Result<Self> {
         let (count, connected) = watch::channel(0_u64);
+        let opening = Opening {
+            settings: settings.clone(),
+            service: service.to_owned(),
+            count: Arc::new(count),
+        };
+        let (client, life) = opening.open().await?;
+        let shared = Arc::new(Shared {
+            client: RwLock::new(client),
+            closing: AtomicBool::new(false),
+        });
+        tokio::spawn(revive(Arc::downgrade(&shared), opening, life));
+        Ok(Self { shared, connected })
+    }
+
+    /// The JetStream context of the connection as it is now.
+    pub fn jetstream(&self) -> jetstream::Context {
+        jetstream::new(self.client())
+    }
+
+    /// The plain client of the connection as it is now.
+    pub fn client(&self) -> Client {
+        self.shared.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the connection is up right now.
+    pub fn is_connected(&self) -> bool {
+        self.client().connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Counts connects and losses of the connection: changes whenever it comes or goes.
+    pub fn connects(&self) -> watch::Receiver<u64> {
+        self.connected.clone()
+    }
+
+    /// Sends what is under way and closes the connection for good.
+    pub async fn close(&self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        if let Err(error) = self.client().drain().await {
+            tracing::debug!("NATS was not drained: {error}");
+        }
+    }
+}
+
+/// How a connection is opened, the first time and again.
+struct Opening {
+    settings: NatsSettings,
+    service: String,
+    count: Arc<watch::Sender<u64>>,
+}
+
+impl Opening {
+    /// A client, and a subscription that ends with it.
+    async fn open(&self) -> anyhow::Result<(Client, Subscriber)> {
+        let settings = &self.settings;
+        let service = &self.service;
+        let count = Arc::clone(&self.count);
         let mut options = async_nats::ConnectOptions::new()
             .name(format!("vigie-{service}"))
             .custom_inbox_prefix(format!("_INBOX_{service}"))
@@ -137,32 +201,37 @@ impl Bus {
                 "nats-server at {shown} runs without JetStream; start it with `jetstream {{ store_dir: … }}` or `-js`"
             );
         }
-        let jetstream = jetstream::new(client.clone());
-        Ok(Self {
-            client,
-            jetstream,
-            connected,
-        })
+        let life = client.subscribe(client.new_inbox()).await.context("watch the connection")?;
+        Ok((client, life))
     }
+}
 
-    /// The JetStream context.
-    pub fn jetstream(&self) -> &jetstream::Context {
-        &self.jetstream
-    }
-
-    /// The plain client.
-    pub fn client(&self) -> &async_nats::Client {
-        &self.client
-    }
-
-    /// Whether the connection is up right now.
-    pub fn is_connected(&self) -> bool {
-        self.client.connection_state() == async_nats::connection::State::Connected
-    }
-
-    /// Counts connects and losses of the connection: changes whenever it comes or goes.
-    pub fn connects(&self) -> watch::Receiver<u64> {
-        self.connected.clone()
+/// Opens the connection again when the client is dead. It reconnects by itself after whatever the network does, but a header
+/// that it takes for impossible, such as one with a carriage return in its value, ends its task for good.
+async fn revive(shared: Weak<Shared>, opening: Opening, mut life: Subscriber) {
+    loop {
+        let ended = tokio::select! {
+            message = life.next() => message.is_none(),
+            () = tokio::time::sleep(Duration::from_secs(1)) => false,
+        };
+        let Some(shared) = shared.upgrade() else { return };
+        if shared.closing.load(Ordering::SeqCst) {
+            return;
+        }
+        if !ended {
+            continue;
+        }
+        tracing::error!("the NATS client is dead, as after a message that it does not survive; it is made again");
+        match opening.open().await {
+            Ok((client, fresh)) => {
+                *shared.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+                life = fresh;
+            }
+            Err(error) => {
+                tracing::warn!("NATS is not back yet: {error:#}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
     }
 }
 

@@ -41,7 +41,7 @@ pub mod sweep;
 pub mod tasks;
 pub mod telemetry;
 pub mod trial;
-mod unreadable;
+pub mod unreadable;
 
 pub use consume::{HandleError, Handler};
 pub use db::Tx;

@@ -20,7 +20,7 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(20 * 60);
 /// When the server refuses, or kept something else than what was asked.
 pub async fn streams(bus: &Bus, settings: &NatsSettings) -> anyhow::Result<()> {
     for asked in stream_configs(settings) {
-        let kept = ensure_stream(bus.jetstream(), asked.clone()).await?;
+        let kept = ensure_stream(&bus.jetstream(), asked.clone()).await?;
         let differences = stream_differences(&asked, &kept);
         if !differences.is_empty() {
             bail!(

@@ -231,9 +231,8 @@ async fn start_publish(bus: &Bus, row: &Row, deadline: Instant) -> Started {
         Ok(headers) => headers,
         Err(reason) => return Err(Outcome::Never { reason }),
     };
-    let publish = bus
-        .jetstream()
-        .publish_with_headers(row.subject.clone(), headers, row.data.clone().into());
+    let jetstream = bus.jetstream();
+    let publish = jetstream.publish_with_headers(row.subject.clone(), headers, row.data.clone().into());
     match tokio::time::timeout_at(deadline, publish).await {
         Ok(started) => started.map_err(|error| outcome_of(&error)),
         Err(_) => Err(no_ack()),

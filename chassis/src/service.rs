@@ -281,9 +281,7 @@ async fn start<S: Service>(
     tracing::info!("{} is up", definition.name);
     up();
     let result = tasks.run(common.drain).await;
-    if let Err(error) = context.bus.client().drain().await {
-        tracing::debug!("NATS was not drained: {error}");
-    }
+    context.bus.close().await;
     pool.close().await;
     tracing::info!("{} has stopped", definition.name);
     result

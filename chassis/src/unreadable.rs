@@ -1,9 +1,10 @@
 //! Messages that the client library cannot read.
 //!
-//! It hangs up when a header is no text or has no name, and takes a message whose headers carry a status for a word
-//! of the broker. Such a message never reaches a handler, and the broker offers it again for ever. When a fetch ends
-//! without a message, the consumer therefore looks at what it holds unanswered through the broker's JSON interface,
-//! which carries headers as bytes; what cannot be read is parked and answered for.
+//! It hangs up when a header is no text or has no name, dies of a carriage return inside of a value, and takes a message
+//! whose headers carry a status for a word of the broker. Such a message never reaches a handler, and the broker offers it
+//! again for ever. When a fetch ends without a message, and after each connect, the consumer therefore looks at what it holds
+//! unanswered through the broker's JSON interface, which carries headers as bytes; what cannot be read is parked and answered
+//! for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -158,7 +159,10 @@ async fn answer_for(context: &Context, sequence: u64) -> anyhow::Result<()> {
 }
 
 /// Whether the client library reads these headers as a message of somebody; why not, if it does not.
-fn readable(headers: &[u8]) -> Result<(), &'static str> {
+///
+/// # Errors
+/// The reason, in words.
+pub fn readable(headers: &[u8]) -> Result<(), &'static str> {
     if headers.is_empty() {
         return Ok(());
     }
@@ -175,13 +179,17 @@ fn readable(headers: &[u8]) -> Result<(), &'static str> {
         if line.is_empty() {
             continue;
         }
-        let (name, _) = line.split_once(':').ok_or("a header has no name")?;
+        let (name, first) = line.split_once(':').ok_or("a header has no name")?;
         name.parse::<async_nats::HeaderName>()
             .map_err(|_| "the name of a header is not allowed")?;
-        while lines
-            .next_if(|line| line.starts_with(char::is_whitespace))
-            .is_some()
-        {}
+        // As the client puts a folded value together.
+        let mut value = first.trim_start().to_owned();
+        while let Some(folded) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
+            value.push_str(folded);
+        }
+        if value.trim_end().contains('\r') {
+            return Err("the value of a header holds a carriage return");
+        }
     }
     Ok(())
 }
@@ -198,6 +206,7 @@ mod tests {
             "NATS/1.0\r\na: b\r\nc:d\r\n\r\n",
             "NATS/1.0\r\na: b\r\n folded\r\n\r\n",
             "NATS/1.0\r\na: \u{e4}\r\n\r\n",
+            "NATS/1.0\r\na: \rb\r\r\n\r\n",
         ] {
             assert_eq!(readable(good.as_bytes()), Ok(()), "{good:?}");
         }
@@ -207,6 +216,9 @@ mod tests {
             b"NATS/1.0\r\na b: c\r\n\r\n",
             b"NATS/1.0 404 No Messages\r\n\r\n",
             b"HTTP/1.1 200 OK\r\n\r\n",
+            b"NATS/1.0\r\na: b\rc\r\n\r\n",
+            b"NATS/1.0\r\na: b\r\n \rc\r\n\r\n",
+            b"NATS/1.0\r\na:\r\n \rc\r\n\r\n",
         ] {
             assert!(readable(bad).is_err(), "{:?}", bad.escape_ascii().to_string());
         }

@@ -312,10 +312,13 @@ async fn headers_that_no_client_can_read_are_parked_and_the_flow_goes_on() {
     let consumer = Running::consumer(&toy, obliging());
     let before = send_sample(&witness.bus).await;
     handled(&toy.pool, before).await;
-    let headers: [&[u8]; 7] = [
+    let headers: [&[u8]; 9] = [
         b"NATS/1.0\r\nce-id: \xff\xfe\r\n\r\n",
         b"NATS/1.0\r\nno colon here\r\n\r\n",
         b"NATS/1.0\r\nname with spaces: x\r\n\r\n",
+        // A line break inside of a value: the client library does not expect it of a broker.
+        b"NATS/1.0\r\nx: a\rb\r\n\r\n",
+        b"NATS/1.0\r\nce-subject: a\r\rb\r\n\r\n",
         "NATS/1.0\r\nn\u{e4}me: x\r\n\r\n".as_bytes(),
         // Words that only the broker says: nothing more to come, a heartbeat, nobody is there.
         b"NATS/1.0 404 No Messages\r\n\r\n",

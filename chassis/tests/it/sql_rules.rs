@@ -109,8 +109,8 @@ fn compare(rows: &[Row], after: &[Row], found: &BTreeMap<Uuid, Shape>, seed: u64
 
 async fn fill(context: &Context, subject: &'static str) {
     for _ in 0..LAST {
-        let publish = context.bus.jetstream().publish(subject, "of another".into());
-        publish.await.unwrap().await.unwrap();
+        let stored = context.bus.jetstream().publish(subject, "of another".into()).await;
+        stored.unwrap().await.unwrap();
     }
 }
 

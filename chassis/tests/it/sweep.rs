@@ -129,8 +129,8 @@ async fn a_number_that_somebody_elses_message_has_is_not_taken_for_one_that_wait
     .unwrap();
     let subject = schemas::EventKind::DriftChecked.subject();
     for _ in 0..2 {
-        let publish = vigie.bus.jetstream().publish(subject, "of another".into());
-        publish.await.unwrap().await.unwrap();
+        let stored = vigie.bus.jetstream().publish(subject, "of another".into()).await;
+        stored.unwrap().await.unwrap();
     }
     sqlx::query("update outbox set stream_seq = 1")
         .execute(&vigie.pool)
