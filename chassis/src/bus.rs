@@ -10,12 +10,9 @@ use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
 use crate::settings::Reader;
+use crate::transport;
 
-pub use schemas::flow::STREAM;
-/// The stream of parked messages.
-pub const STREAM_DEAD: &str = "VIGIE_DEAD";
-/// The tripwire: any message in it is a bug.
-pub const STREAM_ADVISORY: &str = "VIGIE_ADVISORY";
+pub use schemas::flow::{STREAM, STREAM_ADVISORY, STREAM_DEAD};
 /// Oldest supported server; older ones drop options silently.
 pub const SERVER_VERSION_MIN: (u64, u64) = (2, 12);
 
@@ -29,6 +26,12 @@ pub struct NatsSettings {
     pub url: crate::Secret,
     /// A credentials file.
     pub credentials: Option<std::path::PathBuf>,
+    /// Seed of the key that proves who we are; it never travels.
+    pub nkey: Option<crate::Secret>,
+    /// PEM file of an authority to trust besides the system's.
+    pub ca_file: Option<std::path::PathBuf>,
+    /// Whether services make streams and consumers themselves, or only look whether they are there.
+    pub provision: bool,
     /// Copies of each stream.
     pub replicas: usize,
     /// Bytes that the stream of events may hold.
@@ -53,9 +56,28 @@ impl NatsSettings {
         if ![1, 3, 5].contains(&replicas) {
             section.problem("replicas", "1, 3 or 5");
         }
+        let url = section.url("url", &["nats", "tls"]);
+        let instead = "a `tls://` URL (and `nats.ca_file` for an authority of your own)";
+        transport::expect_protected(&section, "url", is_exposed(&url), instead);
+        let nkey = section.optional_secret("nkey");
+        if nkey.as_ref().is_some_and(|seed| !is_user_seed(seed.expose())) {
+            section.problem(
+                "nkey",
+                "a user's seed: 58 letters and digits that begin with `SU`",
+            );
+        }
+        if nkey.is_some() && section.is_set("credentials") {
+            section.problem(
+                "credentials",
+                "nothing, because `nats.nkey` is set: one of the two",
+            );
+        }
         Self {
-            url: crate::Secret::new(section.url("url", &["nats", "tls"]).to_string()),
+            url: crate::Secret::new(url.to_string()),
             credentials: section.optional_text("credentials").map(Into::into),
+            nkey,
+            ca_file: section.optional_text("ca_file").map(Into::into),
+            provision: section.flag("provision"),
             replicas: usize::try_from(replicas).unwrap_or(1),
             stream_bytes_max: section
                 .integer("stream_bytes_max", 1 << 20..=1 << 40)
@@ -73,6 +95,16 @@ impl NatsSettings {
             sweep_every: section.duration("sweep_every", Duration::from_secs(1)..=Duration::from_secs(3600)),
         }
     }
+}
+
+/// Whether what is said can be read on its way. `nats://` may be raised to TLS by the server, and kept from it by whoever is in between.
+fn is_exposed(url: &url::Url) -> bool {
+    transport::is_exposed(url.host_str(), url.scheme() == "tls")
+}
+
+fn is_user_seed(text: &str) -> bool {
+    let base32 = |c: char| c.is_ascii_uppercase() || ('2'..='7').contains(&c);
+    text.len() == 58 && text.starts_with("SU") && text.chars().all(base32)
 }
 
 /// A connection that reconnects by itself, also when a message was more than the client library survives.
@@ -174,10 +206,11 @@ impl Opening {
                     }
                 }
             });
+        let shown = crate::db::shown_url(settings.url.expose());
+        let url = url::Url::parse(settings.url.expose()).context("read `nats.url`")?;
+        transport::warn("nats.url", &shown, is_exposed(&url));
         // The client ignores what a URL says of user and password.
-        if let Ok(url) = url::Url::parse(settings.url.expose())
-            && !url.username().is_empty()
-        {
+        if !url.username().is_empty() {
             let plain = |text: &str| percent_decoded(text);
             options = match url.password() {
                 Some(password) => options.user_and_password(plain(url.username())?, plain(password)?),
@@ -189,7 +222,14 @@ impl Opening {
                 .with_context(|| format!("read `nats.credentials` {}", path.display()))?;
             options = options.credentials(&text).context("read `nats.credentials`")?;
         }
-        let shown = crate::db::shown_url(settings.url.expose());
+        if let Some(seed) = &settings.nkey {
+            options = options.nkey(seed.expose().to_owned());
+        }
+        if let Some(path) = &settings.ca_file {
+            // The client would tell nothing but that it cannot connect.
+            std::fs::metadata(path).with_context(|| format!("read `nats.ca_file` {}", path.display()))?;
+            options = options.add_root_certificates(path.clone());
+        }
         let client = options
             .connect(settings.url.expose())
             .await

@@ -13,6 +13,7 @@
 //! * [`event_log`], [`seal`], [`audit`] – what happened, for good: appended with the effect, chained afterwards, verified.
 //! * [`slots`], [`clock`] – periodic work without a leader; time as an input.
 //! * [`tasks`] – rows of `airflow_task_metrics`, under the names people know.
+//! * [`transport`] – nothing leaves this machine in plain text unless the settings say so.
 //! * [`telemetry`], [`metrics`], [`health`] – traces, counters, `/healthz`, `/readyz`, `/metrics`.
 //! * [`trial`] – deaths on request at the boundaries of effects, in debug builds only.
 
@@ -40,6 +41,7 @@ pub mod slots;
 pub mod sweep;
 pub mod tasks;
 pub mod telemetry;
+pub mod transport;
 pub mod trial;
 pub mod unreadable;
 

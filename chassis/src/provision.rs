@@ -4,24 +4,41 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::context::{ConsumerInfoErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, consumer::Consumer};
 use schemas::EventKind;
+use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, NatsSettings, STREAM, STREAM_ADVISORY, STREAM_DEAD};
 
 /// The broker forgets ids after this long; the inbox does not.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(20 * 60);
 
-/// Creates or updates the three streams.
+/// What to do where services may not make streams and consumers themselves.
+const PROVISION: &str = "run `vigie provision streams` (setting `nats.provision` is false)";
+/// Pause between two looks for what somebody else is to make.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Creates or updates the three streams; only looks at them when `nats.provision` is false.
 ///
 /// # Errors
-/// When the server refuses, or kept something else than what was asked.
+/// When the server refuses, kept something else than what was asked, or something is missing that somebody else is to make.
 pub async fn streams(bus: &Bus, settings: &NatsSettings) -> anyhow::Result<()> {
     for asked in stream_configs(settings) {
-        let kept = ensure_stream(&bus.jetstream(), asked.clone()).await?;
+        let kept = if settings.provision {
+            ensure_stream(&bus.jetstream(), asked.clone()).await?
+        } else {
+            look_at_stream(&bus.jetstream(), &asked.name).await?
+        };
         let differences = stream_differences(&asked, &kept);
+        if !differences.is_empty() && !settings.provision {
+            bail!(
+                "stream {} is not what the settings ask for: {}; {PROVISION}",
+                asked.name,
+                differences.join("; ")
+            );
+        }
         if !differences.is_empty() {
             bail!(
                 "the NATS server did not keep what was asked of stream {}: {}. A newer server (2.12 or later) or an administrator can help",
@@ -31,6 +48,56 @@ pub async fn streams(bus: &Bus, settings: &NatsSettings) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// [`streams`], for the start of a service: what somebody else is to make is waited for.
+///
+/// # Errors
+/// As [`streams`] where services make streams themselves.
+pub(crate) async fn await_streams(
+    bus: &Bus,
+    settings: &NatsSettings,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        match streams(bus, settings).await {
+            Err(error) if !settings.provision && !stop.is_cancelled() => {
+                tracing::warn!("waiting for streams: {error:#}");
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Everything at once: the streams and the consumers of all services, whatever `nats.provision` says.
+///
+/// # Errors
+/// When the server refuses, or kept something else than what was asked.
+pub async fn everything(bus: &Bus, settings: &NatsSettings) -> anyhow::Result<()> {
+    let settings = NatsSettings {
+        provision: true,
+        ..settings.clone()
+    };
+    streams(bus, &settings).await?;
+    for service in schemas::rights::services() {
+        let kinds = EventKind::read_by(service);
+        if !kinds.is_empty() {
+            consumer(bus, &settings, service, &kinds).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn look_at_stream(jetstream: &jetstream::Context, name: &str) -> anyhow::Result<Config> {
+    match jetstream.get_stream(name).await {
+        Ok(stream) => Ok(stream.cached_info().config.clone()),
+        Err(error) if is_missing(error.kind()) => bail!("stream {name} is missing; {PROVISION}"),
+        Err(error) => Err(error).with_context(|| format!("look up stream {name}")),
+    }
 }
 
 fn stream_configs(settings: &NatsSettings) -> [Config; 3] {
@@ -188,7 +255,7 @@ fn stream_differences(asked: &Config, kept: &Config) -> Vec<String> {
     differences
 }
 
-/// Creates or updates the durable pull consumer of a service.
+/// Creates or updates the durable pull consumer of a service; only looks at it when `nats.provision` is false.
 ///
 /// # Errors
 /// When the server refuses, or kept something else than what was asked.
@@ -217,10 +284,20 @@ pub async fn consumer(
         filter_subjects: subjects,
         ..pull::Config::default()
     };
-    let mut consumer = create_consumer(&stream, &asked, durable).await?;
+    let mut consumer = if settings.provision {
+        create_consumer(&stream, &asked, durable).await?
+    } else {
+        look_at_consumer(&stream, durable).await?
+    };
     let last = stream.cached_info().state.last_sequence;
     let delivered = consumer.cached_info().delivered.stream_sequence;
     if delivered > last {
+        if !settings.provision {
+            bail!(
+                "the broker lost acknowledged data: consumer {durable} was delivered message {delivered}, stream {STREAM} ends \
+                 at {last}, and the consumer must be made again; {PROVISION}"
+            );
+        }
         // Its state outlived the tail of the stream: it would skip, in silence, whatever gets the numbers it has seen.
         // From the beginning once more; the inbox absorbs what was handled.
         tracing::error!(
@@ -244,12 +321,28 @@ pub async fn consumer(
         && kept.ack_wait == asked.ack_wait
         && kept.max_deliver == asked.max_deliver
         && kept.max_ack_pending == asked.max_ack_pending;
+    if !as_asked && !settings.provision {
+        bail!("consumer {durable} is not what this release and its settings ask for; {PROVISION}");
+    }
     if !as_asked {
         bail!(
             "the NATS server did not keep what was asked of consumer {durable}: asked {asked:?}, kept {kept:?}"
         );
     }
     Ok(consumer)
+}
+
+async fn look_at_consumer(stream: &Stream, durable: &str) -> anyhow::Result<Consumer<pull::Config>> {
+    match stream.consumer_info(durable).await {
+        Ok(_) => stream
+            .get_consumer(durable)
+            .await
+            .map_err(|error| anyhow::anyhow!("look up consumer {durable}: {error}")),
+        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => {
+            bail!("consumer {durable} is missing; {PROVISION}")
+        }
+        Err(error) => Err(error).with_context(|| format!("look up consumer {durable}")),
+    }
 }
 
 async fn create_consumer(

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
+use schemas::EventKind;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -209,8 +210,9 @@ async fn redrive(tx: &mut Tx, schema: &str, letter: &Letter) -> anyhow::Result<(
         .bind(letter.event_id)
         .execute(&mut **tx)
         .await?;
+    let outbox = outbox_of(tx, schema, &letter.subject).await?;
     let offer = format!(
-        "insert into {schema}.outbox (event_id, subject, event_type, model, correlation_id, headers, data, redriven) \
+        "insert into {outbox}.outbox (event_id, subject, event_type, model, correlation_id, headers, data, redriven) \
          values ($1, $2, $3, $4, $5, $6, $7, 1) on conflict (event_id) do update set redriven = outbox.redriven + 1, \
          published_at = null, stream_seq = null, failed_reason = null, attempt = 0, next_at = clock_timestamp()"
     );
@@ -225,8 +227,28 @@ async fn redrive(tx: &mut Tx, schema: &str, letter: &Letter) -> anyhow::Result<(
         .execute(&mut **tx)
         .await?;
     sqlx::query("select pg_notify('outbox_' || $1, '')")
-        .bind(schema.trim_matches('"'))
+        .bind(outbox.trim_matches('"'))
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+/// The schema that a message goes out of once more: its publisher's, who alone may say it; the letter's own when the publisher
+/// has no tables here.
+async fn outbox_of(tx: &mut Tx, own: &str, subject: &str) -> sqlx::Result<String> {
+    let kind = EventKind::ALL.iter().find(|kind| kind.subject() == subject);
+    let Some(publisher) = kind.and_then(|kind| kind.publishers().first()) else {
+        return Ok(own.to_owned());
+    };
+    // Names of services are constants of `schemas::flow`.
+    let schema = if *publisher == schemas::flow::VIGIE {
+        schemas::rights::OPERATOR.to_owned()
+    } else {
+        publisher.replace('-', "_")
+    };
+    let (there,): (bool,) = sqlx::query_as("select to_regclass($1) is not null")
+        .bind(format!("{schema}.outbox"))
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(if there { schema } else { own.to_owned() })
 }

@@ -249,7 +249,7 @@ async fn start<S: Service>(
         clock::create_replay_clock(&pool).await?;
     }
     let bus = Bus::connect(&common.nats, definition.name).await?;
-    crate::provision::streams(&bus, &common.nats).await?;
+    crate::provision::await_streams(&bus, &common.nats, &stop).await?;
     let context = Context {
         service: definition.name,
         schema: definition.schema,

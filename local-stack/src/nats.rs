@@ -30,6 +30,8 @@ struct State {
     server: Option<Server>,
     client_port: u16,
     monitor_port: u16,
+    /// Configuration besides its own, e.g. accounts and TLS.
+    more: String,
 }
 
 #[derive(Debug)]
@@ -78,6 +80,7 @@ impl NatsServer {
                 server: None,
                 client_port: options.port.unwrap_or(0),
                 monitor_port: 0,
+                more: String::new(),
             }),
             files,
         };
@@ -125,6 +128,20 @@ impl NatsServer {
     pub fn restart(&self) -> anyhow::Result<()> {
         self.stop()?;
         self.launch(&mut self.state())
+    }
+
+    /// Restarts it with `more` configuration besides its own, such as accounts or TLS; also at later restarts.
+    ///
+    /// # Errors
+    /// When it does not start (quotes the end of its log).
+    pub fn restart_with(&self, more: &str) -> anyhow::Result<()> {
+        more.clone_into(&mut self.state().more);
+        self.restart()
+    }
+
+    /// The server's folder: files in it can be read by the account that it runs as.
+    pub fn folder(&self) -> &Path {
+        &self.files.folder
     }
 
     /// Copies what the (stopped) server has stored, to go back to it later as after a loss of power.
@@ -255,11 +272,9 @@ impl NatsServer {
             .join(format!("nats-server_{}.ports", server.pid()));
         let (client_port, monitor_port) =
             server.await_ready(&self.files.log, READY_WITHIN, || read_ports(&ports))?;
-        *state = State {
-            server: Some(server),
-            client_port,
-            monitor_port,
-        };
+        state.server = Some(server);
+        state.client_port = client_port;
+        state.monitor_port = monitor_port;
         Ok(())
     }
 
@@ -273,7 +288,7 @@ impl NatsServer {
              ports_file_dir: {}\n\
              max_payload: 1MB\n\
              # Streams reserve their bounds; this is how much they may reserve together, not what is taken.\n\
-             jetstream {{ store_dir: {}, max_mem: 1GB, max_file: 1TB{} }}\n",
+             jetstream {{ store_dir: {}, max_mem: 1GB, max_file: 1TB{} }}\n{}",
             port(state.client_port),
             port(state.monitor_port),
             quoted(&self.files.ports),
@@ -283,6 +298,7 @@ impl NatsServer {
             } else {
                 ""
             },
+            state.more,
         )
     }
 

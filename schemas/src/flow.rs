@@ -6,6 +6,10 @@ use crate::EventKind;
 
 /// The JetStream stream that holds every event.
 pub const STREAM: &str = "VIGIE";
+/// The stream of parked messages.
+pub const STREAM_DEAD: &str = "VIGIE_DEAD";
+/// The tripwire: any message in it is a bug.
+pub const STREAM_ADVISORY: &str = "VIGIE_ADVISORY";
 
 /// Watches the data and the results of a model.
 pub const DRIFT_MONITOR: &str = "drift-monitor";

@@ -6,7 +6,7 @@
 //! * [`decode`] – headers and body of a message become a [`Received`] event or a [`Refusal`].
 //! * [`ModelName`], [`EventId`], … – identifiers are newtypes; [`Finite`] and [`Share`] are numbers that
 //!   cannot be NaN or infinite; [`Window`] is a half-open span of time.
-//! * [`flow`] – who publishes an event and who must receive it.
+//! * [`flow`] – who publishes an event and who must receive it; [`rights`] – what each may do at the broker.
 //! * `generate` (feature) – JSON Schemas and the AsyncAPI document made from these types.
 //!
 //! A released version of an event is frozen: a compatible change adds an optional field, anything else is
@@ -19,6 +19,7 @@ pub mod events;
 pub mod flow;
 mod ids;
 mod numbers;
+pub mod rights;
 mod unique;
 mod window;
 

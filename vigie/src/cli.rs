@@ -71,6 +71,9 @@ pub enum Command {
     /// Look at models.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Give each service an identity with rights that are no larger than its work.
+    #[command(subcommand)]
+    Provision(ProvisionCommand),
     /// Write simulated card payments to a Parquet file.
     Simulate(SimulateArgs),
 }
@@ -226,6 +229,46 @@ pub struct DlqDecideArgs {
     /// Why; recorded with who you are.
     #[arg(long)]
     pub reason: String,
+}
+
+/// `vigie provision …`.
+#[derive(Debug, Subcommand)]
+pub enum ProvisionCommand {
+    /// Make a key for each identity, and the accounts and permissions for nats-server's configuration.
+    Nats(ProvisionNatsArgs),
+    /// Make streams and consumers as settings and release ask for, so that services need no right to.
+    Streams(ProvisionStreamsArgs),
+}
+
+/// Arguments of `vigie provision nats`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    vigie provision nats --seeds secrets/nats --out vigie-accounts.conf\n  \
+    vigie provision nats --seeds secrets/nats --print | diff vigie-accounts.conf -\n\n\
+    Seeds are secrets: one file each, readable by you alone, never shown and never written over. The configuration holds public\n\
+    keys only. To rotate a key: rename NAME.nk to NAME.old.nk and run this again; both keys are accepted until NAME.old.nk is gone.")]
+pub struct ProvisionNatsArgs {
+    /// Folder of the seeds; made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = ".vigie/nats-seeds")]
+    pub seeds: PathBuf,
+    /// Write the configuration to this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "print")]
+    pub out: Option<PathBuf>,
+    /// Write the configuration to standard output, as without `--out`.
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// Arguments of `vigie provision streams`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    NATS_NKEY_FILE=secrets/nats/provisioner.nk vigie provision streams\n  \
+    NATS_NKEY_FILE=secrets/nats/provisioner.nk vigie provision streams --watch\n\n\
+    Running it again changes nothing. Run it after each upgrade, or leave it running with --watch.")]
+pub struct ProvisionStreamsArgs {
+    /// Go on looking until Ctrl-C, and make again what somebody deletes.
+    #[arg(long)]
+    pub watch: bool,
 }
 
 /// Arguments of `vigie events tail`.

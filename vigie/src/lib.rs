@@ -5,6 +5,7 @@
 //! * `account` – a loop as it is on record, told to people.
 //! * [`host`] – all services in one process, or each as its own.
 //! * [`operator`] – how a person's wish becomes an event, and how the answer is awaited.
+//! * [`provision`] – identities and rights for the servers.
 //! * [`demo`] – the replay of months of payments through the real services.
 //! * [`simulator`] – card payments, simulated.
 
@@ -15,6 +16,7 @@ pub mod demo;
 pub mod host;
 pub mod operator;
 mod output;
+pub mod provision;
 pub mod simulator;
 
 use std::process::ExitCode;

@@ -25,7 +25,7 @@ use sqlx::migrate::Migrator;
 use crate::output::Usage;
 
 /// Name of its connections.
-const NAME: &str = "operator";
+const NAME: &str = schemas::rights::OPERATOR;
 const SCHEMA: &str = "operator";
 /// Where `vigie dev` writes the settings that lead to its servers, unless told otherwise.
 const DEV_SETTINGS: &str = ".vigie/dev/vigie.toml";
@@ -130,6 +130,15 @@ impl Operator {
             .map_err(|error| hint_at_dev(&error, sources))?;
         chassis::provision::streams(&bus, &nats).await?;
         Ok(Self { pool, bus })
+    }
+
+    /// Publishes what was recorded for the operator's own outbox.
+    ///
+    /// # Errors
+    /// Database errors; what the broker does not take goes out with a later command.
+    pub async fn publish_recorded(&self) -> anyhow::Result<()> {
+        chassis::relay::publish_batch(&self.pool, &self.bus, &Metrics::new(NAME)).await?;
+        Ok(())
     }
 
     /// The database, for what is looked up rather than asked for.
@@ -249,6 +258,8 @@ impl Operator {
             .await
             .with_context(|| format!("look up the stream {stream}"))?;
         let config = OrderedConfig {
+            // A name of ours: rights can then tell readers of the moment from the services' own.
+            name: Some(format!("{NAME}-{}", uuid::Uuid::new_v4().simple())),
             deliver_policy: from,
             filter_subjects: subjects.into_iter().collect(),
             ..OrderedConfig::default()

@@ -32,6 +32,10 @@ pub const COMMON_ALIASES: &[Alias] = &[
         key: "nats.credentials",
     },
     Alias {
+        name: "NATS_NKEY",
+        key: "nats.nkey",
+    },
+    Alias {
         name: "OTEL_EXPORTER_OTLP_ENDPOINT",
         key: "telemetry.otlp_endpoint",
     },

@@ -11,7 +11,7 @@ const MASK: &str = "********";
 /// Whether a key's value must never be shown.
 fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key).to_ascii_lowercase();
-    ["password", "token", "secret", "webhook", "webhook_url"]
+    ["password", "token", "secret", "webhook", "webhook_url", "nkey"]
         .iter()
         .any(|word| name.ends_with(word))
 }

@@ -54,6 +54,9 @@ impl Bench {
         NatsSettings {
             url: Secret::new(url),
             credentials: None,
+            nkey: None,
+            ca_file: None,
+            provision: true,
             replicas: 1,
             stream_bytes_max: 64 << 20,
             stream_age_max: Duration::from_secs(86_400),

@@ -71,6 +71,8 @@ async fn decide(
         let because = Because { by: &by, why };
         decided.push(redrive::decide(operator.pool(), *id, decision, because).await?);
     }
+    // What an operator said goes out again from here; what a service said, from there.
+    operator.publish_recorded().await?;
     output::print(output, &decided, |letters| {
         let lines = letters.iter().map(|letter| {
             format!(

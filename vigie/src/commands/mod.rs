@@ -8,6 +8,7 @@ mod dev;
 mod dlq;
 mod events;
 mod models;
+mod provision;
 mod retrain;
 mod simulate;
 
@@ -40,6 +41,7 @@ pub async fn dispatch(cli: Cli) -> ExitCode {
         Command::Dlq(command) => dlq::run(output, command, &sources).await,
         Command::Audit(command) => audit::run(output, command, &sources).await,
         Command::Models(ModelsCommand::At(args)) => models::at(output, &args, &sources).await,
+        Command::Provision(command) => Box::pin(provision::run(output, command, &sources)).await,
         Command::Simulate(args) => simulate::run(output, &args),
     };
     match result {

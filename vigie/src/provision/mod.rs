@@ -1,0 +1,5 @@
+//! What an administrator gives to servers: identities and rights, each no larger than the work needs.
+//!
+//! * [`nats`] – accounts, users and permissions of nats-server, with a key for each identity.
+
+pub mod nats;
