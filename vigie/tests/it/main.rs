@@ -4,6 +4,8 @@ mod arguments;
 mod asking;
 mod audit;
 mod readme;
+mod restricted;
+mod rights;
 
 use std::path::Path;
 use std::process::{Command, Output};
