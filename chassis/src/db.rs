@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Executor, PgConnection, PgPool};
 
-use crate::settings::{Reader, Secret};
+use crate::settings::{Reader, Secret, Section};
+use crate::transport;
 
 /// A transaction on the service's pool.
 pub type Tx = sqlx::Transaction<'static, sqlx::Postgres>;
@@ -17,6 +18,9 @@ pub type Tx = sqlx::Transaction<'static, sqlx::Postgres>;
 pub const POSTGRES_MAJOR_MIN: i32 = 15;
 /// Class of the advisory lock that serialises changes of shared views.
 const VIEW_LOCK: i64 = 0x5649_4749_4501;
+
+/// Where the chassis keeps which of its migrations were applied.
+const CHASSIS_MIGRATIONS: &str = "_chassis_migrations";
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
@@ -29,26 +33,16 @@ pub struct DatabaseSettings {
     pub connections_max: u32,
     /// Longest wait for a free connection.
     pub acquire_timeout: Duration,
+    /// Whether services bring their tables up to date themselves, or only look whether they are.
+    pub migrate: bool,
 }
 
 impl DatabaseSettings {
     /// Reads `[database]`.
     pub fn read(reader: &Reader<'_>) -> Self {
         let section = reader.section("database");
-        let url = section.text(
-            "url",
-            "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`",
-        );
-        // The driver itself would take any scheme.
-        let scheme = ["postgres://", "postgresql://"]
-            .iter()
-            .any(|scheme| url.starts_with(scheme));
-        if !url.is_empty() && (!scheme || PgConnectOptions::from_str(&url).is_err()) {
-            section.problem(
-                "url",
-                "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`",
-            );
-        }
+        let url = section.text("url", URL_EXPECTED);
+        check_url(&section, "url", &url);
         Self {
             url: Secret::new(url),
             connections_max: u32::try_from(section.integer("connections_max", 2..=100)).unwrap_or(2),
@@ -56,12 +50,41 @@ impl DatabaseSettings {
                 "acquire_timeout",
                 Duration::from_secs(1)..=Duration::from_secs(300),
             ),
+            migrate: section.flag("migrate"),
         }
     }
 }
 
+/// What an address of a database looks like.
+const URL_EXPECTED: &str = "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`";
+
+/// Reports what is wrong with the address of a database: its form, or that it leads out of this machine unprotected.
+pub fn check_url(section: &Section<'_>, name: &str, url: &str) {
+    // The driver itself would take any scheme.
+    let scheme = ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    if !url.is_empty() && (!scheme || PgConnectOptions::from_str(url).is_err()) {
+        section.problem(name, URL_EXPECTED);
+        return;
+    }
+    let instead = "`?sslmode=verify-full` at its end (and `&sslrootcert=FILE` for an authority of your own)";
+    transport::expect_protected(section, name, !url.is_empty() && is_exposed(url), instead);
+}
+
+/// Whether what is said to the database can be read or changed on its way: a certificate that nobody compares is none.
+pub fn is_exposed(url: &str) -> bool {
+    PgConnectOptions::from_str(url).is_ok_and(|options| {
+        let compared = matches!(
+            options.get_ssl_mode(),
+            PgSslMode::VerifyCa | PgSslMode::VerifyFull
+        );
+        options.get_socket().is_none() && transport::is_exposed(Some(options.get_host()), compared)
+    })
+}
+
 /// Names of the views in `public` that people query.
-const PUBLISHED: [&str; 5] = [
+pub const PUBLISHED: [&str; 5] = [
     "airflow_task_metrics",
     "drift_checks",
     "drift_metrics",
@@ -81,7 +104,9 @@ pub async fn connect(settings: &DatabaseSettings, service: &str, schema: &str) -
             ("search_path", format!("{schema},public")),
             ("timezone", "UTC".to_owned()),
         ]);
-    let at = || format!("connect to PostgreSQL at {}", shown_url(settings.url.expose()));
+    let url = settings.url.expose();
+    transport::warn("database.url", &shown_url(url), is_exposed(url));
+    let at = || format!("connect to PostgreSQL at {}", shown_url(url));
     knock(&options, settings.acquire_timeout).await.with_context(at)?;
     let pool = PgPoolOptions::new()
         .max_connections(settings.connections_max)
@@ -167,6 +192,73 @@ pub async fn migrate(pool: &PgPool, schema: &str, own: &Migrator) -> anyhow::Res
     result
 }
 
+/// Migrates, or where `database.migrate` is false looks whether somebody else has.
+///
+/// # Errors
+/// As [`migrate`] and [`check_migrated`].
+pub async fn prepare(
+    pool: &PgPool,
+    settings: &DatabaseSettings,
+    schema: &str,
+    own: &Migrator,
+) -> anyhow::Result<()> {
+    if settings.migrate {
+        migrate(pool, schema, own).await
+    } else {
+        check_migrated(pool, schema, own).await
+    }
+}
+
+/// Refuses to work on tables that are older than this release.
+///
+/// # Errors
+/// When migrations are missing, with a sentence that says who is to apply them.
+pub async fn check_migrated(pool: &PgPool, schema: &str, own: &Migrator) -> anyhow::Result<()> {
+    let mut missing = Vec::new();
+    for (table, migrator) in [(CHASSIS_MIGRATIONS, &MIGRATOR), ("_sqlx_migrations", own)] {
+        // Asked of the catalogue, which answers also about what this role may not enter.
+        let (there,): (bool,) = sqlx::query_as(
+            "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+             where n.nspname = $1 and c.relname = $2)",
+        )
+        .bind(schema)
+        .bind(table)
+        .fetch_one(pool)
+        .await
+        .context("look for the tables of this service")?;
+        let applied: Vec<i64> = if there {
+            // The schema's name is a constant of the service, never a setting.
+            sqlx::query_scalar(AssertSqlSafe(format!(
+                "select version from {schema}.{table} where success"
+            )))
+            .fetch_all(pool)
+            .await
+            .with_context(|| format!("read {schema}.{table}"))?
+        } else {
+            Vec::new()
+        };
+        missing.extend(
+            migrator
+                .iter()
+                .filter(|migration| !applied.contains(&migration.version))
+                .map(|migration| format!("{:04} {}", migration.version, migration.description)),
+        );
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "schema `{schema}` is older than this release: {} missing ({}); run `vigie provision schemas` as the owner of the tables \
+         (setting `database.migrate` is false)",
+        if missing.len() == 1 {
+            "a migration is"
+        } else {
+            "migrations are"
+        },
+        missing.join(", ")
+    )
+}
+
 async fn migrate_locked(
     connection: &mut sqlx::PgConnection,
     schema: &str,
@@ -181,7 +273,7 @@ async fn migrate_locked(
         .execute(AssertSqlSafe(format!("set search_path = {schema}, public")))
         .await?;
     let mut chassis = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
-    chassis.dangerous_set_table_name("_chassis_migrations");
+    chassis.dangerous_set_table_name(CHASSIS_MIGRATIONS);
     chassis
         .run_direct(None, connection, false)
         .await

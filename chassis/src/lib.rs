@@ -14,6 +14,7 @@
 //! * [`slots`], [`clock`] – periodic work without a leader; time as an input.
 //! * [`tasks`] – rows of `airflow_task_metrics`, under the names people know.
 //! * [`transport`] – nothing leaves this machine in plain text unless the settings say so.
+//! * [`outgoing`] – calls to other servers go where the settings say, and nowhere else.
 //! * [`telemetry`], [`metrics`], [`health`] – traces, counters, `/healthz`, `/readyz`, `/metrics`.
 //! * [`trial`] – deaths on request at the boundaries of effects, in debug builds only.
 
@@ -30,6 +31,7 @@ pub mod health;
 pub mod inbox;
 pub mod metrics;
 pub mod outbox;
+pub mod outgoing;
 pub mod provision;
 pub mod redrive;
 pub mod relay;

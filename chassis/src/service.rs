@@ -244,7 +244,7 @@ async fn start<S: Service>(
 ) -> anyhow::Result<()> {
     let definition = S::DEFINITION;
     let pool = db::connect(&common.database, definition.name, definition.schema).await?;
-    db::migrate(&pool, definition.schema, definition.migrator).await?;
+    db::prepare(&pool, &common.database, definition.schema, definition.migrator).await?;
     if common.clock == Clock::Replay {
         clock::create_replay_clock(&pool).await?;
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
@@ -23,7 +23,11 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, filter::Targets};
 
+use crate::outgoing;
 use crate::settings::Reader;
+
+/// Longest wait for the collector.
+const EXPORT_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to log and where to send spans.
 #[derive(Debug, Clone)]
@@ -46,8 +50,10 @@ impl TelemetrySettings {
         let log = section.parsed("log", expected, |text| {
             EnvFilter::try_new(text).map(|_| text.to_owned())
         });
+        let otlp_endpoint = section.optional_url("otlp_endpoint", &["http", "https"]);
+        outgoing::check_http(&section, "otlp_endpoint", otlp_endpoint.as_ref());
         Self {
-            otlp_endpoint: section.optional_url("otlp_endpoint", &["http", "https"]),
+            otlp_endpoint,
             sample: section.number("sample", 0.0..=1.0),
             log: log.unwrap_or_else(|| "info".to_owned()),
             json: section.choice("log_format", &[("text", false), ("json", true)]),
@@ -119,6 +125,9 @@ pub fn init(settings: &TelemetrySettings, service: &str) -> anyhow::Result<Telem
         )
         .try_init()
         .context("install telemetry")?;
+    if let Some(url) = &settings.otlp_endpoint {
+        outgoing::warn_http("telemetry.otlp_endpoint", url);
+    }
     Ok(Telemetry { provider })
 }
 
@@ -137,10 +146,12 @@ fn provider(settings: &TelemetrySettings, service: &str) -> anyhow::Result<SdkTr
         // The exporter's client needs a TLS provider even for a plain address.
         crate::install_crypto();
         let url = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
+        let client = outgoing::blocking_client(EXPORT_WITHIN).context("make a client for the collector")?;
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
+            .with_http_client(client)
             .with_endpoint(url)
-            .with_timeout(Duration::from_secs(5))
+            .with_timeout(EXPORT_WITHIN)
             .build()
             .context("build the OTLP exporter")?;
         builder = builder.with_batch_exporter(exporter);

@@ -6,7 +6,7 @@ use chassis::slots::{CatchUp, Schedule};
 use chassis::{Reader, settings::Problem};
 use chrono::TimeDelta;
 use drift_stats::binning::BinSettings;
-use transactions::{ModelDefinition, SourceSettings};
+use transactions::{ModelDefinition, SourceAccess, SourceSettings};
 
 use crate::judge::{Aggregate, Limits};
 
@@ -29,6 +29,8 @@ pub struct Config {
     pub models: Vec<ModelDefinition>,
     /// How their sources are read.
     pub sources: SourceSettings,
+    /// Through which connections.
+    pub access: SourceAccess,
 }
 
 /// Spans that are looked at.
@@ -100,6 +102,7 @@ impl Config {
                 .unwrap_or(1_000),
             models: ModelDefinition::read_all(reader),
             sources: SourceSettings::read(reader),
+            access: SourceAccess::read(reader),
         }
     }
 }

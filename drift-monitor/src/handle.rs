@@ -26,7 +26,7 @@ use crate::store;
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// Checks every model's source, and spawns the consumer and the slots of every model.
-pub async fn start(config: Config, context: Context, tasks: &mut Tasks) {
+pub async fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Result<()> {
     let models: Vec<ModelDefinition> = config.models.clone();
     let (schedule, catch_up) = (config.schedule.clone(), config.catch_up);
     let monitor = Arc::new(Monitor {
@@ -37,7 +37,7 @@ pub async fn start(config: Config, context: Context, tasks: &mut Tasks) {
             .map(|model| (model.model.clone(), model.clone()))
             .collect(),
         metrics: MonitorMetrics::register(&context.metrics),
-        watch: Watch::new(config, &context.pool),
+        watch: Watch::new(config, &context.pool)?,
     });
     for definition in &models {
         // A source that does not fit is said at once and in full; checks go on and say `unknown`, which alerts.
@@ -81,6 +81,7 @@ pub async fn start(config: Config, context: Context, tasks: &mut Tasks) {
             }),
         );
     }
+    Ok(())
 }
 
 struct Monitor {

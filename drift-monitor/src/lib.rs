@@ -61,7 +61,6 @@ impl Service for DriftMonitor {
     }
 
     async fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Result<()> {
-        handle::start(config, context, tasks).await;
-        Ok(())
+        handle::start(config, context, tasks).await
     }
 }

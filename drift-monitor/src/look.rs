@@ -68,14 +68,17 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch that reads from the database of `pool`.
-    pub fn new(config: Config, pool: &PgPool) -> Self {
-        let readers = transactions::readers(pool);
-        Self {
+    /// A watch that reads from the database of `pool`, or wherever the settings say.
+    ///
+    /// # Errors
+    /// When the address of the source cannot be used.
+    pub fn new(config: Config, pool: &PgPool) -> anyhow::Result<Self> {
+        let readers = config.access.readers(pool)?;
+        Ok(Self {
             config,
             readers,
             references: Mutex::default(),
-        }
+        })
     }
 
     /// The settings.

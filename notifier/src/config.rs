@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chassis::{Alias, Reader, Section};
+use chassis::transport::is_loopback;
+use chassis::{Alias, Reader, Section, outgoing};
 use lettre::Address;
 use lettre::message::Mailbox;
 
-use crate::outlet::smtp::{Encryption, Login, SmtpSettings, is_loopback};
+use crate::outlet::smtp::{Encryption, Login, SmtpSettings};
 use crate::recipient::Recipient;
 use crate::retry::RetryPolicy;
 
@@ -86,6 +87,7 @@ impl NotifySettings {
         let timeout = section.duration("timeout", Duration::from_secs(1)..=TIMEOUT_MAX);
         let mail = mail_route(&section, &reader.section("notify.smtp"), timeout);
         let slack = section.optional_url("slack_webhook", &["https", "http"]);
+        outgoing::check_address(&section, "slack_webhook", slack.as_ref());
         if slack
             .as_ref()
             .is_some_and(|url| url.scheme() == "http" && !url.host_str().is_some_and(is_loopback))

@@ -4,7 +4,7 @@
 //! All replicas of trainer-bridge and validator see the same folder.
 
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use schemas::Sha256Digest;
 use schemas::events::Artifact;
@@ -130,8 +130,9 @@ impl ArtifactStore {
         let path = path
             .and_then(|url| url.to_file_path().ok())
             .ok_or_else(elsewhere)?;
-        // A URL's path has no `..` left; links are resolved only by whoever owns the folder.
-        if !path.starts_with(&self.folder) {
+        // A `..` whose slashes were `%2f` comes through a URL; links are made only by whoever owns the folder.
+        let climbs = path.components().any(|part| part == Component::ParentDir);
+        if climbs || !path.starts_with(&self.folder) {
             return Err(elsewhere());
         }
         let fail = |source| ArtifactError::Io {
@@ -228,7 +229,12 @@ mod tests {
             store.get(&artifact),
             Err(ArtifactError::Elsewhere { .. })
         ));
+        let climbing = |up: &str| format!("file://{}/in/{up}", folder.path().display());
+        std::fs::write(folder.path().join("secret"), b"abc").unwrap();
         for uri in [
+            &climbing("../secret"),
+            &climbing("..%2fsecret"),
+            &climbing("%2e%2e%2Fsecret"),
             "https://example.org/x",
             "file:///etc/passwd",
             "s3://x/y",

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chassis::{Alias, Reader, Section};
+use chassis::{Alias, Reader, Section, outgoing, transport};
 use chrono::TimeDelta;
-use transactions::{ModelDefinition, SourceSettings};
-use url::{Host, Url};
+use transactions::{ModelDefinition, SourceAccess, SourceSettings};
+use url::Url;
 
 use crate::backend::databricks::{Compute, What};
 use crate::decide::Retry;
@@ -84,6 +84,8 @@ pub struct BridgeSettings {
     pub models: Vec<ModelDefinition>,
     /// How their rows are read.
     pub sources: SourceSettings,
+    /// Through which connections.
+    pub access: SourceAccess,
 }
 
 /// How to reach MLflow.
@@ -179,6 +181,7 @@ impl BridgeSettings {
             databricks,
             models: ModelDefinition::read_all(reader),
             sources: SourceSettings::read(reader),
+            access: SourceAccess::read(reader),
         }
     }
 }
@@ -275,10 +278,9 @@ impl MlflowSettings {
                 Credentials::None
             }
         };
-        let uri = section.optional_url("tracking_uri", &["http", "https"])?;
-        if !matches!(credentials, Credentials::None) {
-            refuse_plain(&section, "tracking_uri", &uri);
-        }
+        let uri = section.optional_url("tracking_uri", &["http", "https"]);
+        outgoing::check_http(&section, "tracking_uri", uri.as_ref());
+        let uri = uri?;
         Some(Self {
             uri,
             credentials,
@@ -357,7 +359,11 @@ impl DatabricksAccess {
                 .map_or(Tracking::Workspace, Tracking::At),
         };
         let host = section.optional_url("host", &["https", "http"])?;
-        refuse_plain(&section, "host", &host);
+        outgoing::check_address(&section, "host", Some(&host));
+        if transport::is_exposed_http(&host) {
+            // A token travels to where anybody may be in between: there is no leave for that.
+            section.problem("host", "an `https://` URL; `http://` only to a loopback address");
+        }
         if host.path() != "/" || host.query().is_some() {
             section.problem(
                 "host",
@@ -375,21 +381,5 @@ impl DatabricksAccess {
             poll_longest,
             timeout,
         })
-    }
-}
-
-/// A token must not travel in the clear, except on this machine.
-fn refuse_plain(section: &Section<'_>, name: &str, url: &Url) {
-    let loopback = match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    if url.scheme() == "http" && !loopback {
-        section.problem(
-            name,
-            "an `https://` URL, because a token is sent; `http://` only to a loopback address",
-        );
     }
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use chassis::Secret;
-use reqwest::{Client, Method, Response, StatusCode, header, redirect};
+use reqwest::{Client, Method, Response, StatusCode, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -104,12 +104,7 @@ impl Endpoint {
     /// # Errors
     /// When the HTTP client cannot be built, e.g. because no TLS provider was installed.
     pub fn new(base: Url, credentials: Credentials, timeout: Duration) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .timeout(timeout)
-            .connect_timeout(timeout.min(Duration::from_secs(10)))
-            .redirect(redirect::Policy::none())
-            .user_agent(concat!("vigie/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let client = chassis::outgoing::client(timeout).build()?;
         Ok(Self {
             client,
             base,

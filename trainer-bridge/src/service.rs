@@ -102,7 +102,7 @@ fn bridge(settings: &BridgeSettings, context: &Context) -> anyhow::Result<Bridge
     })?;
     let loader: Arc<dyn Loader> = Arc::new(Sources::new(
         settings.models.clone(),
-        context.pool.clone(),
+        settings.access.readers(&context.pool)?,
         settings.sources,
         settings.parameters.rows_max,
     ));
@@ -121,6 +121,7 @@ fn bridge(settings: &BridgeSettings, context: &Context) -> anyhow::Result<Bridge
     let registry: Arc<dyn Registry> = match &settings.mlflow {
         None => Arc::new(Embedded),
         Some(mlflow) => {
+            chassis::outgoing::warn_http("mlflow.tracking_uri", &mlflow.uri);
             let client =
                 mlflow_client::Client::new(mlflow.uri.clone(), mlflow.credentials.clone(), mlflow.timeout)
                     .context("make the MLflow client")?;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chassis::Reader;
+use anyhow::Context as _;
+use chassis::{Reader, Secret};
 use chrono::{DateTime, Utc};
 use schemas::Window;
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::batch::Batch;
 use crate::catalogue::{Feature, Layout};
@@ -27,10 +28,49 @@ const READER_WAIT: Duration = Duration::from_secs(60);
 /// Whoever reads while it holds a transaction of `pool` needs them: with one pool for both, as many readers as there
 /// are connections would wait for each other.
 pub fn readers(pool: &PgPool) -> PgPool {
+    limits().connect_lazy_with(pool.connect_options().as_ref().clone())
+}
+
+/// Through which connections sources in PostgreSQL are read.
+#[derive(Debug, Clone)]
+pub struct SourceAccess {
+    /// A database, or a role, of their own; none reads as the service itself.
+    url: Option<Secret>,
+}
+
+impl SourceAccess {
+    /// Reads `[transactions]`.
+    pub fn read(reader: &Reader<'_>) -> Self {
+        let section = reader.section("transactions");
+        let url = section.optional_text("url");
+        chassis::db::check_url(&section, "url", url.as_deref().unwrap_or_default());
+        Self {
+            url: url.map(Secret::new),
+        }
+    }
+
+    /// Connections that may only read; made when they are needed.
+    ///
+    /// # Errors
+    /// When the address cannot be used.
+    pub fn readers(&self, service: &PgPool) -> anyhow::Result<PgPool> {
+        let Some(url) = &self.url else {
+            return Ok(readers(service));
+        };
+        let shown = chassis::db::shown_url(url.expose());
+        chassis::transport::warn("transactions.url", &shown, chassis::db::is_exposed(url.expose()));
+        let options: PgConnectOptions = url.expose().parse().context("read `transactions.url`")?;
+        let options = options
+            .application_name("vigie-source")
+            .options([("timezone", "UTC"), ("default_transaction_read_only", "on")]);
+        Ok(limits().connect_lazy_with(options))
+    }
+}
+
+fn limits() -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(READER_WAIT)
-        .connect_lazy_with(pool.connect_options().as_ref().clone())
 }
 
 /// How sources are read.

@@ -1,6 +1,7 @@
 //! The candidate's bytes, from a file or from the tracking server; their digest is computed anew.
 
 use std::future::Future;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 use schemas::events::Artifact;
@@ -42,16 +43,20 @@ trait Store {
 /// Every place where candidates may lie.
 #[derive(Debug)]
 pub struct Artifacts {
+    files: Files,
     tracking: Option<Tracking>,
 }
 
 impl Artifacts {
-    /// Files, and a tracking server if there is one.
+    /// Files in `folder`, and a tracking server if there is one.
     ///
     /// # Errors
-    /// When the client for it cannot be made.
-    pub fn new(mlflow: Option<&Mlflow>) -> anyhow::Result<Self> {
+    /// When the client for it cannot be made, or the working directory, which a relative folder begins at, not found out.
+    pub fn new(folder: &Path, mlflow: Option<&Mlflow>) -> anyhow::Result<Self> {
         Ok(Self {
+            files: Files {
+                folder: std::path::absolute(folder).context("use the folder of `artifacts.dir`")?,
+            },
             tracking: mlflow.map(Tracking::new).transpose()?,
         })
     }
@@ -63,7 +68,7 @@ impl Artifacts {
             uri.split_once(':').map_or("", |(scheme, _)| scheme),
             &self.tracking,
         ) {
-            ("file", _) => Files.fetch(uri).await?,
+            ("file", _) => self.files.fetch(uri).await?,
             ("mlflow-artifacts", Some(tracking)) => tracking.fetch(uri).await?,
             ("mlflow-artifacts", None) => {
                 return Err(missing(
@@ -82,8 +87,11 @@ impl Artifacts {
     }
 }
 
-/// `file:///…`: a folder that trainer and validator share.
-struct Files;
+/// `file:///…`: a folder that trainer and validator share. An event names the file, so nothing outside of it is looked at.
+#[derive(Debug)]
+struct Files {
+    folder: PathBuf,
+}
 
 impl Store for Files {
     async fn fetch(&self, uri: &str) -> Result<Vec<u8>, ArtifactError> {
@@ -95,6 +103,17 @@ impl Store for Files {
             std::io::ErrorKind::NotFound => missing(uri, error),
             _ => unreachable(uri, error),
         };
+        // Before anything is asked of the file system: whether a file exists elsewhere is nobody's business.
+        let elsewhere = || missing(uri, "it is not inside `artifacts.dir`");
+        let climbs = path.components().any(|part| part == Component::ParentDir);
+        if climbs || !path.starts_with(&self.folder) {
+            return Err(elsewhere());
+        }
+        let folder = tokio::fs::canonicalize(&self.folder).await.map_err(of_io)?;
+        let path = tokio::fs::canonicalize(&path).await.map_err(of_io)?;
+        if !path.starts_with(&folder) {
+            return Err(elsewhere());
+        }
         let found = tokio::fs::metadata(&path).await.map_err(of_io)?;
         // A pipe or device could be read for ever.
         if !found.is_file() {
@@ -120,9 +139,8 @@ struct Tracking {
 
 impl Tracking {
     fn new(mlflow: &Mlflow) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder()
-            .timeout(mlflow.timeout)
-            .redirect(reqwest::redirect::Policy::none())
+        chassis::outgoing::warn_http("mlflow.tracking_uri", &mlflow.uri);
+        let client = chassis::outgoing::client(mlflow.timeout)
             .build()
             .context("make a client for the tracking server")?;
         Ok(Self {

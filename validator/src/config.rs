@@ -1,10 +1,11 @@
 //! The gates, as settings.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::{Reader, Secret, Section};
-use transactions::{ModelDefinition, SourceSettings};
-use url::{Host, Url};
+use transactions::{ModelDefinition, SourceAccess, SourceSettings};
+use url::Url;
 
 use crate::judge::{GateOn, Gates};
 
@@ -15,12 +16,16 @@ pub struct Config {
     pub gates: Gates,
     /// Confidence of the intervals, 0.5 to 0.999.
     pub confidence: f64,
+    /// The folder that candidates lie in.
+    pub artifacts: PathBuf,
     /// A tracking server that may hold candidates.
     pub mlflow: Option<Mlflow>,
     /// The models it validates.
     pub models: Vec<ModelDefinition>,
     /// How their sources are read.
     pub sources: SourceSettings,
+    /// Through which connections.
+    pub access: SourceAccess,
 }
 
 /// A tracking server.
@@ -65,9 +70,14 @@ impl Config {
                 reported_tolerance: section.number("reported_tolerance", 0.0..=1.0),
             },
             confidence: section.number("confidence", 0.5..=0.999),
+            artifacts: reader
+                .section("artifacts")
+                .text("dir", "a folder, e.g. `/var/lib/vigie/artifacts`")
+                .into(),
             mlflow: Mlflow::read(&reader.section("mlflow")),
             models: ModelDefinition::read_all(reader),
             sources: SourceSettings::read(reader),
+            access: SourceAccess::read(reader),
         }
     }
 }
@@ -91,20 +101,12 @@ impl Mlflow {
                 Login::None
             }
         };
-        let uri = section.optional_url("tracking_uri", &["http", "https"])?;
-        if !matches!(login, Login::None) && uri.scheme() == "http" && !is_loopback(&uri) {
-            let expected = "an `https://` URL, because a token is sent; `http://` only to a loopback address";
-            section.problem("tracking_uri", expected);
-        }
-        Some(Self { uri, login, timeout })
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
+        let uri = section.optional_url("tracking_uri", &["http", "https"]);
+        chassis::outgoing::check_http(section, "tracking_uri", uri.as_ref());
+        Some(Self {
+            uri: uri?,
+            login,
+            timeout,
+        })
     }
 }

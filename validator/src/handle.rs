@@ -23,13 +23,13 @@ use crate::store;
 pub fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Result<()> {
     let judge = Arc::new(Judge {
         service: context.service,
-        readers: transactions::readers(&context.pool),
+        readers: config.access.readers(&context.pool)?,
         models: config
             .models
             .iter()
             .map(|model| (model.model.clone(), model.clone()))
             .collect(),
-        artifacts: Artifacts::new(config.mlflow.as_ref())?,
+        artifacts: Artifacts::new(&config.artifacts, config.mlflow.as_ref())?,
         metrics: ValidatorMetrics::register(&context.metrics),
         config,
     });

@@ -238,6 +238,25 @@ pub enum ProvisionCommand {
     Nats(ProvisionNatsArgs),
     /// Make streams and consumers as settings and release ask for, so that services need no right to.
     Streams(ProvisionStreamsArgs),
+    /// Write the SQL that makes one role for each service, with rights in its own tables only.
+    Postgres(ProvisionPostgresArgs),
+    /// Bring the tables of all services up to date, as their owner, and give each role its rights in them.
+    Schemas,
+}
+
+/// Arguments of `vigie provision postgres`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    vigie provision postgres --print | psql \"$ADMINISTRATOR_URL\"\n  \
+    FRAUD_DATABASE_URL=postgres://vigie_owner@db/fraud_db?sslmode=verify-full vigie provision schemas\n\n\
+    The tables that [models] names are given to vigie_source to read: name that role in `transactions.url`.")]
+pub struct ProvisionPostgresArgs {
+    /// Write the SQL to this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "print")]
+    pub out: Option<PathBuf>,
+    /// Write the SQL to standard output, as without `--out`.
+    #[arg(long)]
+    pub print: bool,
 }
 
 /// Arguments of `vigie provision nats`.

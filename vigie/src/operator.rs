@@ -124,7 +124,7 @@ impl Operator {
             .await
             .map_err(|error| hint_at_dev(&error, sources))?;
         let nothing_of_its_own = Migrator::with_migrations(Vec::new());
-        chassis::db::migrate(&pool, SCHEMA, &nothing_of_its_own).await?;
+        chassis::db::prepare(&pool, &database, SCHEMA, &nothing_of_its_own).await?;
         let bus = Bus::connect(&nats, NAME)
             .await
             .map_err(|error| hint_at_dev(&error, sources))?;

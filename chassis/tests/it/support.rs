@@ -72,6 +72,7 @@ impl Bench {
             url: Secret::new(url),
             connections_max: 8,
             acquire_timeout: Duration::from_secs(10),
+            migrate: true,
         }
     }
 

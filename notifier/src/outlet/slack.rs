@@ -27,12 +27,7 @@ impl SlackOutlet {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(webhook: url::Url, timeout: Duration) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .timeout(timeout)
-            // A webhook answers by itself; a redirect would carry the message elsewhere.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("vigie/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let client = chassis::outgoing::client(timeout).build()?;
         Ok(Self { client, webhook })
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chassis::Secret;
+use chassis::transport::is_loopback;
 use lettre::transport::smtp::PoolConfig;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
@@ -169,15 +170,6 @@ fn read_certificates(path: &Path) -> Result<Vec<Certificate>, SmtpSetupError> {
     } else {
         Ok(certificates)
     }
-}
-
-/// Whether the host is this machine: `localhost`, `127.0.0.0/8` or `::1`.
-pub fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ fn the_defaults_work_and_the_documents_names_reach_their_settings() {
         ("DATABRICKS_HOST", "https://adb-1.2.azuredatabricks.net"),
         ("DATABRICKS_TOKEN", "secret"),
         ("DATABRICKS_TRAINING_JOB_ID", "12345"),
-        ("MLFLOW_TRACKING_URI", "http://mlflow:5000"),
+        ("MLFLOW_TRACKING_URI", "https://mlflow.example"),
     ];
     assert_eq!(
         check("[training]\nbackend = \"databricks\"\n", &databricks),
@@ -104,4 +104,33 @@ fn a_token_does_not_travel_in_the_clear() {
         ("DATABRICKS_TRAINING_JOB_ID", "1"),
     ];
     assert_eq!(check("", &loopback), Ok(()));
+    // There is no leave for it, as there is for a network of one's own.
+    let mlflow = [("MLFLOW_TRACKING_URI", "http://mlflow:5000")];
+    let problems = check("", &mlflow).unwrap_err();
+    assert!(problems.contains("`mlflow.insecure = true`"), "{problems}");
+    assert_eq!(check("[mlflow]\ninsecure = true\n", &mlflow), Ok(()));
+    check("[databricks]\ninsecure = true\n", &plain).unwrap_err();
+}
+
+#[test]
+fn no_setting_leads_to_where_clouds_hand_out_credentials() {
+    for address in [
+        "169.254.169.254",
+        "0xa9fea9fe",
+        "2852039166",
+        "[::ffff:169.254.169.254]",
+        "[fe80::1]",
+    ] {
+        for (name, key) in [
+            ("MLFLOW_TRACKING_URI", "mlflow.tracking_uri"),
+            ("DATABRICKS_HOST", "databricks.host"),
+        ] {
+            let url = format!("https://{address}");
+            let problems = check("", &[(name, url.as_str())]).unwrap_err();
+            assert!(
+                problems.contains(key) && problems.contains("link-local"),
+                "{url}: {problems}"
+            );
+        }
+    }
 }

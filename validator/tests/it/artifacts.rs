@@ -94,7 +94,32 @@ async fn an_address_that_leads_nowhere_is_a_failure_with_its_reason() {
             .unwrap()
             .success()
     );
+    // Files that everybody can read, beside the folder that candidates lie in: an event must not lead there.
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("model.json"), &bytes).unwrap();
+    std::os::unix::fs::symlink(outside.path(), bench.path("link")).unwrap();
+    let climbing = format!(
+        "file://{}/..%2f{}/model.json",
+        bench.folder.path().display(),
+        outside.path().file_name().unwrap().display()
+    );
     for (name, uri, reason) in [
+        (
+            "outside",
+            file_uri(&outside.path().join("model.json")),
+            "not inside `artifacts.dir`",
+        ),
+        ("climbing", climbing, "not inside `artifacts.dir`"),
+        (
+            "link",
+            file_uri(&bench.path("link/model.json")),
+            "not inside `artifacts.dir`",
+        ),
+        (
+            "passwords",
+            "file:///etc/passwd".to_owned(),
+            "not inside `artifacts.dir`",
+        ),
         ("absent", file_uri(&bench.path("absent.json")), "No such file"),
         ("folder", file_uri(bench.folder.path()), "it is no file"),
         ("pipe", file_uri(&pipe), "it is no file"),

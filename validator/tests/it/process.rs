@@ -69,7 +69,7 @@ async fn what_is_in_force_is_shown_without_secrets() {
     let secrets = [
         (
             "FRAUD_DATABASE_URL",
-            "postgres://vigie:hunter2@db.example.org/fraud_db",
+            "postgres://vigie:hunter2@db.example.org/fraud_db?sslmode=verify-full",
         ),
         ("MLFLOW_TRACKING_URI", "https://ml.example.org"),
         ("MLFLOW_TRACKING_TOKEN", "hunter2"),

@@ -158,10 +158,12 @@ impl Bench {
     }
 
     pub fn environment(&self) -> BTreeMap<String, String> {
+        let folder = self.folder.path().display().to_string();
         [
             ("NATS_URL", self.env.nats_url.as_str()),
             ("FRAUD_DATABASE_URL", self.env.database_url.as_str()),
             ("VIGIE__HTTP__VALIDATOR", ""),
+            ("VIGIE__ARTIFACTS__DIR", folder.as_str()),
             // The smallest that is allowed, so that the redelivery after a crash comes soon.
             ("VIGIE__NATS__ACK_WAIT", "5s"),
         ]

@@ -15,7 +15,7 @@ use crate::{demo, host, operator, output};
 
 /// Variables that lead out of this machine: servers, registries, collectors and people of production. Nothing here
 /// reaches them.
-const OUTWARD: [&str; 14] = [
+const OUTWARD: [&str; 15] = [
     "FRAUD_DATABASE_URL",
     "NATS_",
     "MLFLOW_",
@@ -25,6 +25,7 @@ const OUTWARD: [&str; 14] = [
     "OTEL_",
     "VIGIE__DATABASE__",
     "VIGIE__NATS__",
+    "VIGIE__TRANSACTIONS__URL",
     "VIGIE__MLFLOW__",
     "VIGIE__DATABRICKS__",
     "VIGIE__TRAINING__BACKEND",
@@ -95,7 +96,7 @@ async fn serve(
 /// Lays the private servers over the settings and takes away what leads out of this machine.
 fn stay_inside(sources: &mut Sources, folder: &Path, database_url: &str, nats_url: &str) {
     let private = format!(
-        "[database]\nurl = {database_url:?}\n[nats]\nurl = {nats_url:?}\ncredentials = \"\"\nnkey = \"\"\nca_file = \"\"\nprovision = true\n[artifacts]\ndir = {:?}\n\
+        "[database]\nurl = {database_url:?}\nmigrate = true\n[transactions]\nurl = \"\"\n[nats]\nurl = {nats_url:?}\ncredentials = \"\"\nnkey = \"\"\nca_file = \"\"\nprovision = true\n[artifacts]\ndir = {:?}\n\
          [notify]\nmailbox = {:?}\nslack_webhook = \"\"\n[notify.smtp]\nhost = \"\"\n[mlflow]\ntracking_uri = \"\"\n\
          [training]\nbackend = \"local\"\n[telemetry]\notlp_endpoint = \"\"\n\
          [http]\ndrift_monitor = \"127.0.0.1:0\"\nretrain_decider = \"127.0.0.1:0\"\ntrainer_bridge = \"127.0.0.1:0\"\n\

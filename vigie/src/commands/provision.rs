@@ -4,15 +4,18 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use chassis::bus::{Bus, NatsSettings};
+use chassis::db::DatabaseSettings;
 use chassis::settings::{COMMON_ALIASES, COMMON_DEFAULTS};
 use chassis::{Reader, Settings, Sources};
 use schemas::rights::PROVISIONER;
 use tokio_util::sync::CancellationToken;
+use transactions::{ModelDefinition, SourceDefinition, SourceSettings};
 
-use crate::cli::{Output, ProvisionCommand, ProvisionNatsArgs, ProvisionStreamsArgs};
+use crate::cli::{Output, ProvisionCommand, ProvisionNatsArgs, ProvisionPostgresArgs, ProvisionStreamsArgs};
 use crate::output;
-use crate::provision::nats;
+use crate::provision::{nats, postgres};
 
 /// How often `--watch` looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -22,6 +25,8 @@ pub async fn run(output: Output, command: ProvisionCommand, sources: &Sources) -
     match command {
         ProvisionCommand::Nats(args) => keys(output, &args),
         ProvisionCommand::Streams(args) => streams(output, &args, sources).await,
+        ProvisionCommand::Postgres(args) => roles(output, &args, sources),
+        ProvisionCommand::Schemas => schemas(output, sources).await,
     }
 }
 
@@ -61,6 +66,59 @@ fn keys(output: Output, args: &ProvisionNatsArgs) -> anyhow::Result<ExitCode> {
              own seed (NATS_NKEY_FILE).",
             file.display()
         )
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn roles(output: Output, args: &ProvisionPostgresArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
+    let settings = Settings::load(
+        &[COMMON_DEFAULTS, transactions::DEFAULTS],
+        COMMON_ALIASES,
+        sources,
+    )?;
+    let reader = Reader::new(&settings);
+    let (models, timeout) = (
+        ModelDefinition::read_all(&reader),
+        SourceSettings::read(&reader).statement_timeout,
+    );
+    reader.finish()?;
+    let tables: Vec<postgres::SourceTable> = models
+        .into_iter()
+        .filter_map(|model| match model.source {
+            SourceDefinition::Postgres { schema, table } => Some((schema, table)),
+            SourceDefinition::Parquet { .. } => None,
+        })
+        .collect();
+    let text = postgres::whole(&tables, timeout);
+    match &args.out {
+        None => output::say(text.trim_end())?,
+        Some(file) => {
+            std::fs::write(file, &text).with_context(|| format!("write {}", file.display()))?;
+            let written = serde_json::json!({ "written": file });
+            output::print(output, &written, |_| {
+                format!("{} is written; run it as an administrator", file.display())
+            })?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn schemas(output: Output, sources: &Sources) -> anyhow::Result<ExitCode> {
+    let settings = Settings::load(&[COMMON_DEFAULTS], COMMON_ALIASES, sources)?;
+    let reader = Reader::new(&settings);
+    let database = DatabaseSettings::read(&reader);
+    reader.finish()?;
+    let telemetry = super::init_telemetry(sources)?;
+    let result = async {
+        let pool = chassis::db::connect(&database, "provision", "public").await?;
+        postgres::bring_up_to_date(&pool).await
+    }
+    .await;
+    telemetry.flush().await;
+    result?;
+    let done = serde_json::json!({ "provisioned": true });
+    output::print(output, &done, |_| {
+        "the tables of all services are those of this release".to_owned()
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ mod audit;
 mod readme;
 mod restricted;
 mod rights;
+mod roles;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -12,11 +12,13 @@ use local_stack::TestEnv;
 use notifier::Notifier;
 use schemas::events::DriftCheckRequested;
 use schemas::{Event, EventKind, ModelName};
-use sqlx::{Executor as _, PgPool};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vigie::operator::Operator;
-use vigie::provision::nats;
+use vigie::provision::{nats, postgres};
+
+use crate::roles::as_role;
 
 /// Longest wait for anything; reached only when the test fails.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -25,11 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(90);
 fn sources(env: &TestEnv, seeds: &Path, identity: &str) -> Sources {
     let seed = std::fs::read_to_string(seeds.join(format!("{identity}.nk"))).unwrap();
     let settings = format!(
-        "[database]\nurl = {:?}\n[nats]\nurl = {:?}\nnkey = {:?}\nprovision = false\nstream_bytes_max = 16777216\n\
+        "[database]\nurl = {:?}\nmigrate = false\n[transactions]\nurl = {:?}\n[nats]\nurl = {:?}\nnkey = {:?}\nprovision = false\nstream_bytes_max = 16777216\n\
          [http]\ndrift_monitor = \"\"\nnotifier = \"\"\n[notify]\nmailbox = {:?}\n\
          [models.cards]\nsource = \"postgres\"\ntable = \"payment\"\nid = \"id\"\ntime = \"at\"\nlabel = \"fraud\"\n\
          label_time = \"known_at\"\nscore = \"score\"\nfeatures = [\"amount\"]\n",
-        env.database_url,
+        as_role(&env.database_url, &postgres::role_of(identity)),
+        as_role(&env.database_url, postgres::SOURCE),
         env.nats.url(),
         seed.trim(),
         seeds.join("mails").display().to_string(),
@@ -77,13 +80,20 @@ async fn an_event_goes_through_services_that_can_do_nothing_but_their_work() {
         .await
         .unwrap();
 
+    let payments = [("public".to_owned(), "payment".to_owned())];
+    let roles = postgres::whole(&payments, PATIENCE);
+    pool.execute(AssertSqlSafe(roles)).await.unwrap();
+    let owner = PgPool::connect(&as_role(&env.database_url, postgres::OWNER))
+        .await
+        .unwrap();
+    postgres::bring_up_to_date(&owner).await.unwrap();
+
     // They come before anybody has made streams, say what to do, and wait.
     let stop = CancellationToken::new();
     let services = [
         launch::<DriftMonitor>(sources(&env, seeds, "drift-monitor"), &stop),
         launch::<Notifier>(sources(&env, seeds, "notifier"), &stop),
     ];
-    until(&pool, "select to_regclass('drift_monitor.outbox') is not null and to_regclass('notifier.alert') is not null").await;
     let monitor = nats_settings(&sources(&env, seeds, "drift-monitor"));
     let bus = Bus::connect(&monitor, "drift-monitor").await.unwrap();
     let told = chassis::provision::streams(&bus, &monitor)
