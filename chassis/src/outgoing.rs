@@ -163,6 +163,8 @@ impl Resolve for Checked {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -211,6 +213,26 @@ mod tests {
             let literal = literal_of(&Url::parse(url).unwrap());
             assert!(!literal.is_some_and(is_forbidden), "{url}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        crate::install_crypto();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let asked = tokio::spawn(async move {
+            let client = client(Duration::from_secs(30)).no_proxy().build().unwrap();
+            client.get(&url).send().await
+        });
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        connection.read(&mut request).await.unwrap();
+        connection
+            .write_all(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/latest/\r\ncontent-length: 0\r\n\r\n")
+            .await
+            .unwrap();
+        let answer = asked.await.unwrap().unwrap();
+        assert_eq!(answer.status(), 302, "the answer is handed over as it is");
     }
 
     #[tokio::test]

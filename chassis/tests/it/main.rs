@@ -27,3 +27,4 @@ mod sql_rules;
 mod sweep;
 mod task_metrics;
 mod tracing_context;
+mod transport;

@@ -11,6 +11,7 @@ token = ""
 api_token = ""
 password = ""
 client_secret = ""
+nkey = ""
 webhook = ""
 webhook_url = ""
 recipients = []
@@ -34,6 +35,7 @@ fn secrets_are_masked_in_what_is_shown_and_in_mistakes() {
         ("api_token", CANARY.to_owned()),
         ("password", CANARY.to_owned()),
         ("client_secret", CANARY.to_owned()),
+        ("nkey", CANARY.to_owned()),
         ("webhook", format!("https://hooks.example.org/services/{CANARY}")),
         (
             "webhook_url",

@@ -3,6 +3,7 @@
 mod arguments;
 mod asking;
 mod audit;
+mod canaries;
 mod readme;
 mod restricted;
 mod rights;

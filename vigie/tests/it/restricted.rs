@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chassis::bus::{Bus, NatsSettings};
+use chassis::redrive::{self, Because, Decision};
 use chassis::settings::{COMMON_ALIASES, COMMON_DEFAULTS};
 use chassis::{Reader, Service, Settings, Sources};
 use chrono::Utc;
@@ -140,6 +141,38 @@ async fn an_event_goes_through_services_that_can_do_nothing_but_their_work() {
     ] {
         until(&pool, query).await;
     }
+
+    // What is parked is offered once more by its publisher, the only one that may say it.
+    let bus_of_monitor = bus.jetstream().publish("drift.checked", "no event".into());
+    bus_of_monitor.await.unwrap().await.unwrap();
+    until(
+        &pool,
+        "select exists (select from notifier.dead_letter where state = 'parked')",
+    )
+    .await;
+    let letters = redrive::letters(operator.pool(), false, 10).await.unwrap();
+    let because = Because {
+        by: "cli:test",
+        why: "to see who publishes it",
+    };
+    redrive::decide(
+        operator.pool(),
+        letters[0].dead_letter_id,
+        Decision::Redrive,
+        because,
+    )
+    .await
+    .unwrap();
+    until(
+        &pool,
+        "select exists (select from drift_monitor.outbox where redriven = 1 and published_at is not null)",
+    )
+    .await;
+    until(
+        &pool,
+        "select exists (select from notifier.dead_letter where state = 'parked' and decided_by is not null)",
+    )
+    .await;
 
     // What somebody deletes is made again, and the loop goes on.
     let stream = provisioning.jetstream().get_stream("VIGIE").await.unwrap();
