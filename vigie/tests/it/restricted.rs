@@ -143,8 +143,9 @@ async fn an_event_goes_through_services_that_can_do_nothing_but_their_work() {
     }
 
     // What is parked is offered once more by its publisher, the only one that may say it.
-    let bus_of_monitor = bus.jetstream().publish("drift.checked", "no event".into());
-    bus_of_monitor.await.unwrap().await.unwrap();
+    let jetstream = bus.jetstream();
+    let published = jetstream.publish("drift.checked", "no event".into());
+    published.await.unwrap().await.unwrap();
     until(
         &pool,
         "select exists (select from notifier.dead_letter where state = 'parked')",
