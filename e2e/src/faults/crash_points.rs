@@ -154,9 +154,11 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
             eprintln!("faults: {} deaths, {} to come", world.fleet.deaths(), left.len());
         }
         // Something to park for everybody, and a training that fails now and then.
-        if round % 8 == 0 {
+        if round % 24 == 0 {
             let outcome = Outcome::new("FAILED", "RUN_EXECUTION_ERROR", "CLIENT_ERROR", "the notebook raised an error");
             world.databricks.plan([RunPlan::fails(outcome)]);
+        }
+        if round % 8 == 0 {
             // A broker that is away takes nothing; the next round comes.
             let _best_effort = bad_messages(&world).await;
         }

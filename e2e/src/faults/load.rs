@@ -161,7 +161,7 @@ async fn offer(world: &World, options: &LoadOptions) -> anyhow::Result<()> {
     let sent = futures_util::stream::iter(order).map(|number| {
         let (jetstream, models) = (&jetstream, &world.models);
         async move {
-            let draft = drift(models, number)?;
+            let draft = drift(models, number, None)?;
             let id = Cause::Key(format!("trial/{number}")).event_id(draft.event.kind(), "");
             let attributes = Attributes {
                 id,

@@ -66,15 +66,20 @@ fn day_30() -> DateTime<Utc> {
     DateTime::from_timestamp(1_774_915_200, 0).unwrap_or_default()
 }
 
-/// The event number `number` of a trial, about one of the models.
-pub fn drift(models: &[String], number: u64) -> anyhow::Result<Draft> {
-    let model = ModelName::new(&models[usize::try_from(number)? % models.len()])?;
+fn model_of(models: &[String], number: u64) -> &str {
+    let index = number % models.len() as u64;
+    &models[usize::try_from(index).unwrap_or_default()]
+}
+
+/// The event number `number` of a trial, about one of the models and measured against this champion.
+pub fn drift(models: &[String], number: u64, champion: Option<&str>) -> anyhow::Result<Draft> {
+    let model = ModelName::new(model_of(models, number))?;
     // Later and later, and always within the history of payments.
     let as_of = day_30() + TimeDelta::seconds(i64::try_from(number % 600_000)?);
     let body = DriftDetected {
         check_id: CheckId::of_key(&format!("trial/{model}/{number}")),
         as_of,
-        champion: ModelVersion::new(format!("{model}-first"))?,
+        champion: ModelVersion::new(champion.map_or_else(|| format!("{model}-first"), str::to_owned))?,
         window: Window::new(as_of - TimeDelta::days(1), as_of)?,
         rows: 5_000,
         kinds: vec![DriftKind::Data],
@@ -101,7 +106,15 @@ pub fn drift(models: &[String], number: u64) -> anyhow::Result<Draft> {
 /// Database errors: then nobody knows.
 pub async fn commit(pool: &PgPool, models: &[String], number: u64) -> anyhow::Result<EventId> {
     let mut tx = pool.begin().await?;
-    let appended = outbox::append(&mut tx, schemas::flow::DRIFT_MONITOR, drift(models, number)?).await?;
+    // The monitor hears of it; here the trainer's own table is the shorter way.
+    let champion: Option<(Option<String>,)> =
+        sqlx::query_as("select champion from trainer_bridge.model where model = $1")
+            .bind(model_of(models, number))
+            .fetch_optional(&mut *tx)
+            .await?;
+    let champion = champion.and_then(|(champion,)| champion);
+    let draft = drift(models, number, champion.as_deref())?;
+    let appended = outbox::append(&mut tx, schemas::flow::DRIFT_MONITOR, draft).await?;
     tx.commit().await?;
     Ok(appended.id)
 }
