@@ -3,6 +3,7 @@
 //! * [`decide`] – what happens to a job next (pure); [`job`] – what a job is.
 //! * [`handle`] – the shell: events become rows in the transaction of their receipt.
 //! * [`work`], [`promote`] – the loops that claim rows, ask outside any transaction, and write what follows.
+//! * [`reconcile`] – puts an alias back that a late call has moved.
 //! * [`training`] – the training core (pure): logistic regression and forest, chosen on a slice of their own.
 //! * [`backend`] – where trainings run: [`backend::local`], [`backend::databricks`].
 //! * [`registry`] – where models are registered: [`registry::embedded`], [`registry::mlflow`].
@@ -18,6 +19,7 @@ pub mod http;
 pub mod job;
 pub mod metrics;
 pub mod promote;
+pub mod reconcile;
 pub mod registry;
 mod service;
 pub mod source;

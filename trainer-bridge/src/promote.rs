@@ -13,6 +13,7 @@ use chassis::{Tx, outbox, telemetry, trial};
 use schemas::events::{ModelPromoted, PromotionKind, PromotionRefusal, PromotionRefused};
 use schemas::{ModelVersion, Share};
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use crate::decide::retry_delay;
 use crate::job::Order;
@@ -174,12 +175,13 @@ async fn resolve(context: &Context, bridge: &Bridge, intent: &Intent) -> anyhow:
     if let Some(obstacle) = obstacle(intent, &version, champion.as_ref()) {
         return at_work.refuse(tx, champion.as_ref(), &obstacle).await;
     }
-    // The registry is asked outside any transaction.
+    // The registry is asked outside any transaction, and what may come of it is written down before.
+    let call = store::call::begin(&mut tx, intent).await?;
     tx.commit().await?;
     let replaces = champion.and_then(|champion| champion.registry_version);
     let promoting = promoting(intent, &version, replaces);
     let obstacle = match carry_out(bridge, &promoting).await {
-        Ok(()) => return finish(context, bridge, &at_work).await,
+        Ok(()) => return finish(context, bridge, &at_work, call).await,
         Err(Hindrance::ForGood(obstacle)) => obstacle,
         Err(Hindrance::ForNow { detail, .. }) if intent.now >= intent.deadline => Obstacle::new(
             PromotionRefusal::Registry,
@@ -235,7 +237,7 @@ async fn carry_out(bridge: &Bridge, promoting: &Promoting) -> Result<(), Hindran
     Ok(())
 }
 
-async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>) -> anyhow::Result<()> {
+async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>, call: Uuid) -> anyhow::Result<()> {
     let AtWork {
         intent,
         version,
@@ -260,6 +262,7 @@ async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>) -> any
         return Ok(());
     }
     store::version::enthrone(&mut tx, version).await?;
+    store::call::end(&mut tx, call).await?;
     let now = context.clock.now(&mut *tx).await?;
     let validated = &intent.validated;
     let (Some(validated_recall), Some(validated_precision)) =
@@ -363,7 +366,10 @@ impl AtWork<'_> {
 }
 
 /// A stale promotion reached the registry after a newer one: the newer one is carried out again.
-async fn put_back(context: &Context, bridge: &Bridge, champion: &ModelVersion) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When the registry cannot be asked now.
+pub(crate) async fn put_back(context: &Context, bridge: &Bridge, champion: &ModelVersion) -> anyhow::Result<()> {
     let Some((version, intent)) = store::promotion::of_champion(&context.pool, champion).await? else {
         return Ok(());
     };

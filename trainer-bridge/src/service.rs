@@ -23,6 +23,7 @@ use crate::handle::{BridgeHandler, KINDS};
 use crate::http::Credentials;
 use crate::metrics::BridgeMetrics;
 use crate::promote;
+use crate::reconcile;
 use crate::registry::embedded::Embedded;
 use crate::registry::mlflow::Mlflow;
 use crate::registry::{Registry, mlflow_client};
@@ -70,7 +71,8 @@ impl Service for TrainerBridge {
         );
         tasks.spawn("consume", consume::run(context.clone(), KINDS, handler));
         tasks.spawn("work", work::run(context.clone(), Arc::clone(&bridge)));
-        tasks.spawn("promote", promote::run(context, bridge));
+        tasks.spawn("promote", promote::run(context.clone(), Arc::clone(&bridge)));
+        tasks.spawn("reconcile", reconcile::run(context, bridge));
         Ok(())
     }
 }

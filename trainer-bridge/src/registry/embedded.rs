@@ -3,6 +3,8 @@
 //! Nothing outside PostgreSQL has to be told, so both calls are done before they are made; `store` writes version and
 //! champion in the transaction that announces them.
 
+use schemas::ModelName;
+
 use super::{Answer, Promoting, Registering, Registration, Registry};
 
 /// The embedded registry.
@@ -26,5 +28,9 @@ impl Registry for Embedded {
 
     fn promote<'a>(&'a self, _: &'a Promoting) -> Answer<'a, ()> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn champion<'a>(&'a self, _: &'a ModelName) -> Answer<'a, Option<String>> {
+        Box::pin(async { Ok(None) })
     }
 }

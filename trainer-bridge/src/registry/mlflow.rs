@@ -263,6 +263,13 @@ impl Registry for Mlflow {
     fn promote<'a>(&'a self, promotion: &'a Promoting) -> Answer<'a, ()> {
         Box::pin(self.enthrone(promotion))
     }
+
+    fn champion<'a>(&'a self, model: &'a ModelName) -> Answer<'a, Option<String>> {
+        Box::pin(async move {
+            let found = self.client.alias(&registered_name(model), ALIAS).await?;
+            Ok(found.map(|version| version.version))
+        })
+    }
 }
 
 fn is_ours(champion: &Version, number: &str, promotion: &Promoting) -> bool {

@@ -32,6 +32,10 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
 
     /// Makes a registered version champion, or finds that it is one already; then reads back.
     fn promote<'a>(&'a self, promotion: &'a Promoting) -> Answer<'a, ()>;
+
+    /// The registry's number of the version that it hands out as champion of a model; none without one, and in a registry
+    /// that cannot differ from the tables.
+    fn champion<'a>(&'a self, model: &'a ModelName) -> Answer<'a, Option<String>>;
 }
 
 /// What is to be registered.

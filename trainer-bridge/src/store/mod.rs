@@ -3,11 +3,13 @@
 //! * [`job`] – the table `training_job`: accepted once per decision, claimed by lease, moved under guard.
 //! * [`version`] – the table `model_version`, shown as `public.model_versions`.
 //! * [`promotion`] – the tables `promotion` and `model`: who is champion, fenced.
+//! * [`call`] – the table `registry_call`: calls that may have moved an alias.
 //! * [`champion`] – who was champion when.
 //!
 //! Whoever works on a row holds its lease and knows its revision. Every update names both the state it comes from
 //! and the revision; one that changes no row came too late, and what it would have announced is dropped.
 
+pub mod call;
 pub mod champion;
 pub mod job;
 pub mod promotion;
