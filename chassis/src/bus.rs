@@ -148,7 +148,11 @@ impl Bus {
 
     /// The plain client of the connection as it is now.
     pub fn client(&self) -> Client {
-        self.shared.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .client
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Whether the connection is up right now.
@@ -241,7 +245,10 @@ impl Opening {
                 "nats-server at {shown} runs without JetStream; start it with `jetstream {{ store_dir: … }}` or `-js`"
             );
         }
-        let life = client.subscribe(client.new_inbox()).await.context("watch the connection")?;
+        let life = client
+            .subscribe(client.new_inbox())
+            .await
+            .context("watch the connection")?;
         Ok((client, life))
     }
 }
@@ -261,7 +268,9 @@ async fn revive(shared: Weak<Shared>, opening: Opening, mut life: Subscriber) {
         if !ended {
             continue;
         }
-        tracing::error!("the NATS client is dead, as after a message that it does not survive; it is made again");
+        tracing::error!(
+            "the NATS client is dead, as after a message that it does not survive; it is made again"
+        );
         match opening.open().await {
             Ok((client, fresh)) => {
                 *shared.client.write().unwrap_or_else(PoisonError::into_inner) = client;

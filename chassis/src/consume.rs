@@ -156,8 +156,7 @@ async fn work<H: Handler>(
                 // Re-provisions what somebody deleted; the inbox absorbs the flood of old events.
                 crate::provision::streams(&context.bus, &context.nats).await?;
                 readable.forget().await;
-                let active =
-                    crate::provision::consumer(&context.bus, &context.nats, durable, kinds).await?;
+                let active = crate::provision::consumer(&context.bus, &context.nats, durable, kinds).await?;
                 // What ended the last connection is not fetched once more.
                 unreadable::park(&context, &active, &readable).await?;
                 consumer = Some(active);

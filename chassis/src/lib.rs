@@ -43,6 +43,7 @@ pub mod slots;
 pub mod sweep;
 pub mod tasks;
 pub mod telemetry;
+pub mod text;
 pub mod transport;
 pub mod trial;
 pub mod unreadable;

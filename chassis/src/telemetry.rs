@@ -19,7 +19,10 @@ use schemas::{Received, TraceContext};
 use tracing::Span;
 use tracing::level_filters::LevelFilter;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::{MakeWriter, format};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, filter::Targets};
 
@@ -108,14 +111,7 @@ pub fn init(settings: &TelemetrySettings, service: &str) -> anyhow::Result<Telem
         .map(|target| (target, LevelFilter::OFF)),
     );
     let filter = EnvFilter::try_new(&settings.log).context("read `telemetry.log`")?;
-    let logs = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_target(true);
-    let logs = if settings.json {
-        logs.json().boxed()
-    } else {
-        logs.with_ansi(use_colour()).boxed()
-    };
+    let logs = log_layer(settings.json, use_colour(), std::io::stderr);
     tracing_subscriber::registry()
         .with(logs.with_filter(filter))
         .with(
@@ -129,6 +125,29 @@ pub fn init(settings: &TelemetrySettings, service: &str) -> anyhow::Result<Telem
         outgoing::warn_http("telemetry.otlp_endpoint", url);
     }
     Ok(Telemetry { provider })
+}
+
+/// One event is one line, whatever its fields hold.
+fn log_layer<S, W>(json: bool, colour: bool, writer: W) -> Box<dyn tracing_subscriber::Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let logs = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_target(true);
+    if json {
+        logs.json().boxed()
+    } else {
+        let fields = format::debug_fn(|writer, field, value| {
+            let text = crate::text::visible(&format!("{value:?}"));
+            match field.name() {
+                "message" => write!(writer, "{text}"),
+                name => write!(writer, "{name}={text}"),
+            }
+        });
+        logs.fmt_fields(fields.delimited(" ")).with_ansi(colour).boxed()
+    }
 }
 
 fn use_colour() -> bool {
@@ -206,4 +225,62 @@ pub(crate) fn process_span(service: &str, subject: &str, received: Option<&Recei
         continue_trace(&span, &attributes.trace);
     }
     span
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use local_stack::hostile::NAMES;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::log_layer;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(json: bool, name: &str) -> String {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let subscriber = tracing_subscriber::registry().with(log_layer(json, false, move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("work", model.name = name);
+            let _entered = span.enter();
+            tracing::error!(model.name = %name, reason = name, "event for {name} failed: {:#}", anyhow::anyhow!("{name}"));
+        });
+        let bytes = kept.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn hostile_names_stay_in_their_log_line_in_both_formats() {
+        for name in NAMES {
+            for json in [false, true] {
+                let text = logged(json, name);
+                let line = text.strip_suffix('\n').unwrap();
+                assert!(!line.chars().any(char::is_control), "{line:?}");
+                if json {
+                    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                    assert_eq!(value["fields"]["model.name"], *name);
+                } else {
+                    assert!(!line.contains(['\u{2028}', '\u{202e}', '\u{200b}']), "{line:?}");
+                }
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@
 //! Linux only.
 
 mod account;
+pub mod hostile;
 mod nats;
 pub mod peers;
 mod postgres;

@@ -9,6 +9,9 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use crate::{EventId, EventKind, ModelName};
 
+/// Most characters of what a parser says.
+const TOLD_MAX: usize = 400;
+
 /// The only CloudEvents version that is produced and accepted.
 pub const SPEC_VERSION: &str = "1.0";
 /// Media type of the body in binary mode.
@@ -176,6 +179,28 @@ fn malformed(name: &'static str, expected: &'static str, value: &str) -> HeaderE
 
 pub(crate) fn clip(text: &str) -> String {
     text.chars().take(80).collect()
+}
+
+/// What a parser says, for a line of a log: it may quote a whole hostile body, line breaks included.
+pub(crate) fn told(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut told: String = text
+        .chars()
+        .take(TOLD_MAX)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if told.len() < text.len() && text.chars().nth(TOLD_MAX).is_some() {
+        told.push('…');
+        // Where it is stands at the end.
+        let place = text.rfind(" at line ").map(|at| &text[at..]).unwrap_or_default();
+        told.extend(
+            place
+                .chars()
+                .take(60)
+                .map(|c| if c.is_control() { '\u{fffd}' } else { c }),
+        );
+    }
+    told
 }
 
 fn encode(value: &str) -> String {

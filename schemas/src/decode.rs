@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::attributes::{Attributes, HeaderError, clip, decode_value};
+use crate::attributes::{Attributes, HeaderError, clip, decode_value, told};
 use crate::event::Event;
 use crate::unique::check_unique;
 
@@ -109,9 +109,8 @@ pub fn decode<'a>(
 
 fn decode_structured(body: &[u8]) -> Result<Received, Refusal> {
     // Before a map is built: there the last of two fields would win without a word.
-    check_unique(body).map_err(|error| Refusal::Undecodable(error.to_string()))?;
-    let document: Value =
-        serde_json::from_slice(body).map_err(|error| Refusal::Undecodable(error.to_string()))?;
+    check_unique(body).map_err(|error| Refusal::Undecodable(told(&error)))?;
+    let document: Value = serde_json::from_slice(body).map_err(|error| Refusal::Undecodable(told(&error)))?;
     let Value::Object(fields) = &document else {
         return Err(Refusal::Undecodable(
             "structured event is not a JSON object".to_owned(),

@@ -93,7 +93,7 @@ macro_rules! events {
                 let read = crate::unique::check_unique(body).and_then(|()| match kind {
                     $(EventKind::$variant => serde_json::from_slice(body).map(Self::$variant),)*
                 });
-                read.map_err(|error| Refusal::SchemaInvalid { ce_type: kind.ce_type(), reason: error.to_string() })
+                read.map_err(|error| Refusal::SchemaInvalid { ce_type: kind.ce_type(), reason: crate::attributes::told(&error) })
             }
         }
 

@@ -23,6 +23,7 @@ pub use batch::{Batch, Column, Label};
 pub use catalogue::{Feature, FeatureKind};
 pub use definition::{ModelDefinition, SourceDefinition};
 pub use error::{CatalogueProblem, SourceError};
+pub use postgres::quoted;
 pub use source::{FeatureChoice, Order, Request, SourceAccess, SourceSettings, TransactionSource, readers};
 
 /// Default settings of this crate, for the services that read transactions.

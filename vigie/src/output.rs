@@ -44,12 +44,8 @@ pub fn print<T: Serialize>(
     }
 }
 
-/// Text without what a hostile message may not do to a terminal.
-pub fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
-}
+/// What a hostile message may not do to a terminal.
+pub use chassis::text::visible as one_line;
 
 /// Reports an error the way the output is written: a JSON object, or a sentence; both on standard error.
 pub fn report(output: Output, error: &anyhow::Error) {

@@ -1,10 +1,11 @@
-//! What developers run: `cargo xtask demo | test | faults | lint | schemas | schedules | layering`.
+//! What developers run: `cargo xtask demo | test | faults | fuzz | lint | schemas | schedules | layering`.
 //!
 //! * `demo` – builds the operator's command and runs its demo.
 //! * `test` – all set-up on a fresh machine, then every test.
 //! * `faults` – the trial of faults: breaks the system on purpose and audits what came of it.
 //! * `lint` – everything that is checked without running the system; each check is a `Step`.
 //! * `schemas` – writes or compares the JSON Schemas and the AsyncAPI document.
+//! * `fuzz` – broken inputs by the million.
 //! * `schedules` – the rules of delivery under many schedules of a simulated broker.
 //! * `layering` – who may import whom, and where SQL and clocks may be.
 
@@ -12,6 +13,7 @@ mod changelog;
 mod demo;
 mod docs;
 mod faults;
+mod fuzz;
 mod layering;
 mod lint;
 mod process;
@@ -75,6 +77,21 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Put broken inputs through everything that reads what others wrote.
+    ///
+    /// The suite runs 3,000 of them for each target. An input that breaks a property is shown; put it into the target's
+    /// folder of `bad-input/corpus`.
+    Fuzz {
+        /// How many for each target.
+        #[arg(long, default_value_t = 1_000_000)]
+        inputs: u64,
+        /// What the inputs follow from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// A part of the names of the tests to run, e.g. `any_body`.
+        #[arg(long)]
+        target: Option<String>,
+    },
     /// Put the rules of delivery through many schedules of crashes and losses of a simulated broker.
     ///
     /// The suite runs 2,000 of them. A schedule that breaks a property is shown with its seed and story.
@@ -97,6 +114,7 @@ fn main() -> ExitCode {
         Command::Faults { arguments } => faults::run_faults(&arguments),
         Command::Lint => lint::run_steps(),
         Command::Schemas { check } => schema_files::run(check),
+        Command::Fuzz { inputs, seed, target } => fuzz::run_fuzz(inputs, seed, target.as_deref()),
         Command::Schedules { count, seed } => schedules::run_schedules(count, seed),
         Command::Layering => layering::run(),
     };

@@ -18,6 +18,8 @@ pub struct Alias {
     pub key: &'static str,
 }
 
+/// Largest value that is read from a file, in bytes.
+const VALUE_BYTES_MAX: u64 = 65_536;
 /// Prefix of the general environment form, `VIGIE__SECTION__KEY`.
 const ENVIRONMENT_PREFIX: &str = "VIGIE__";
 /// Sections whose second level is named by the user, e.g. `models.fraud-cards`.
@@ -373,6 +375,20 @@ fn edit_distance(left: &str, right: &str) -> usize {
     row[right.len()]
 }
 
+/// The text of a small file: a device or a pipe may go on for ever.
+fn read_value(path: &str) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(VALUE_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > VALUE_BYTES_MAX {
+        return Err(std::io::Error::other(format!(
+            "more than {VALUE_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(text)
+}
+
 /// A layer whose values know where they came from.
 #[derive(Debug, Clone)]
 struct Named {
@@ -440,21 +456,19 @@ impl Named {
                 Value::new(Some(&origin), ValueKind::String(text.to_owned())),
             );
         };
-        let resolve =
-            |key: &str, name: &str, path: &str, problems: &mut Vec<Problem>| match std::fs::read_to_string(
-                path,
-            ) {
-                Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
-                Err(error) => {
-                    problems.push(Problem {
-                        key: key.to_owned(),
-                        value: Some(path.to_owned()),
-                        expected: format!("a readable file ({error})"),
-                        source: format!("{what} {name}"),
-                    });
-                    None
-                }
-            };
+        let resolve = |key: &str, name: &str, path: &str, problems: &mut Vec<Problem>| match read_value(path)
+        {
+            Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) => {
+                problems.push(Problem {
+                    key: key.to_owned(),
+                    value: Some(path.to_owned()),
+                    expected: format!("a readable file ({error})"),
+                    source: format!("{what} {name}"),
+                });
+                None
+            }
+        };
         // Aliases first: the general form is the more deliberate one and wins.
         for alias in aliases {
             let file_name = format!("{}_FILE", alias.name);

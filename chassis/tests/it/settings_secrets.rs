@@ -184,3 +184,21 @@ fn error_messages_name_the_server_without_the_password() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_value_from_a_file_without_end_is_refused() {
+    let sources = chassis::Sources {
+        environment: std::collections::BTreeMap::from([("NATS_URL_FILE".to_owned(), "/dev/zero".to_owned())]),
+        ..chassis::Sources::default()
+    };
+    let (defaults, aliases) = (
+        [chassis::settings::COMMON_DEFAULTS],
+        chassis::settings::COMMON_ALIASES,
+    );
+    let settings = chassis::Settings::load(&defaults, aliases, &sources).unwrap();
+    let problems = chassis::Reader::new(&settings).finish().unwrap_err().to_string();
+    assert!(
+        problems.contains("more than 65536 bytes") && problems.contains("NATS_URL_FILE"),
+        "{problems}"
+    );
+}

@@ -109,7 +109,11 @@ fn compare(rows: &[Row], after: &[Row], found: &BTreeMap<Uuid, Shape>, seed: u64
 
 async fn fill(context: &Context, subject: &'static str) {
     for _ in 0..LAST {
-        let stored = context.bus.jetstream().publish(subject, "of another".into()).await;
+        let stored = context
+            .bus
+            .jetstream()
+            .publish(subject, "of another".into())
+            .await;
         stored.unwrap().await.unwrap();
     }
 }

@@ -248,8 +248,8 @@ async fn set_timeout(connection: &mut PgConnection, timeout: Duration) -> sqlx::
     Ok(())
 }
 
-/// An identifier in quotes.
-fn quoted(name: &str) -> String {
+/// An identifier in quotes, whatever it is made of.
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

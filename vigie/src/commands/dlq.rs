@@ -146,16 +146,13 @@ fn whole(letter: &Letter) -> String {
 
 fn body(data: &[u8]) -> String {
     let shown = &data[..data.len().min(SHOWN_BYTES_MAX)];
-    let mut text: String = String::from_utf8_lossy(shown)
-        .chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect();
+    let lossy = String::from_utf8_lossy(shown);
+    let mut text = String::new();
+    for piece in lossy.split_inclusive(['\n', '\t']) {
+        let end = piece.len() - usize::from(piece.ends_with(['\n', '\t']));
+        text.push_str(&one_line(&piece[..end]));
+        text.push_str(&piece[end..]);
+    }
     if shown.len() < data.len() {
         let _ = write!(text, "\n… and {} more bytes", data.len() - shown.len());
     }
@@ -168,8 +165,8 @@ mod tests {
 
     #[test]
     fn hostile_bytes_do_nothing_to_a_terminal() {
-        assert_eq!(one_line("a\u{1b}[2Jb\r\nc"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
-        assert_eq!(body(b"{\n\t\"a\": \x1b\xff}"), "{\n\t\"a\": \u{fffd}\u{fffd}}");
+        assert_eq!(one_line("a\u{1b}[2Jb\r\nc"), "a\\u{1b}[2Jb\\r\\nc");
+        assert_eq!(body(b"{\n\t\"a\": \x1b\xff}"), "{\n\t\"a\": \\u{1b}\u{fffd}}");
         let long = body(&vec![b'x'; SHOWN_BYTES_MAX + 7]);
         assert!(long.ends_with("… and 7 more bytes"));
     }

@@ -44,6 +44,7 @@ fn may_test_with(member: &str) -> &'static [&'static str] {
         "schemas" => &["schemas"],
         name if PURE.contains(&name) || name == "local-stack" || name == "xtask" => &[],
         name if SERVICES.contains(&name) => &["local-stack", BENCH],
+        "bad-input" => &["chassis", "schemas", "scoring", "transactions"],
         _ => &["local-stack"],
     }
 }
@@ -213,6 +214,7 @@ mod tests {
             ("e2e", "vigie", Kind::Dev),
             ("xtask", "schemas", Kind::Normal),
             ("local-stack", "async-nats", Kind::Dev),
+            ("bad-input", "chassis", Kind::Dev),
         ] {
             assert_eq!(found(member, package, kind), None, "{member} → {package}");
         }
@@ -282,6 +284,7 @@ mod tests {
             ("local-stack", "chassis", Kind::Dev, "may import nothing of ours"),
             ("xtask", "chassis", Kind::Normal, "may import only schemas"),
             ("xtask", "sqlx", Kind::Normal, "only chassis owns pools"),
+            ("bad-input", "chassis", Kind::Normal, "may import nothing of ours"),
             ("newcomer", "chassis", Kind::Normal, "may import nothing of ours"),
             ("notifier", "native-tls", Kind::Dev, "banned"),
         ] {
