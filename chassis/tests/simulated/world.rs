@@ -24,8 +24,9 @@ const WAITS_MAX: u32 = 600;
 const WAIT: i64 = 61_000;
 /// As many together are twice the time after which anything is offered again.
 const QUIET: u32 = 10;
-/// Within this, a broker that came back is given everything.
-const SHORT: i64 = 290_000;
+/// Within this, a broker that came back is given everything: the span of the rule, less the minute after which a stream that was
+/// made again under a living connection is noticed at the latest.
+const SHORT: i64 = 230_000;
 /// Power takes at most this much with it.
 const UNWRITTEN: i64 = 150_000;
 
