@@ -211,7 +211,7 @@ impl Opening {
                 }
             });
         let shown = crate::db::shown_url(settings.url.expose());
-        let url = url::Url::parse(settings.url.expose()).context("read `nats.url`")?;
+        let mut url = url::Url::parse(settings.url.expose()).context("read `nats.url`")?;
         transport::warn("nats.url", &shown, is_exposed(&url));
         // The client ignores what a URL says of user and password.
         if !url.username().is_empty() {
@@ -220,6 +220,9 @@ impl Opening {
                 Some(password) => options.user_and_password(plain(url.username())?, plain(password)?),
                 None => options.token(plain(url.username())?),
             };
+            // It would also write them into its log.
+            let bare = url.set_username("").and_then(|()| url.set_password(None));
+            bare.map_err(|()| anyhow::anyhow!("`nats.url` cannot hold user and password"))?;
         }
         if let Some(path) = &settings.credentials {
             let text = std::fs::read_to_string(path)
@@ -235,7 +238,7 @@ impl Opening {
             options = options.add_root_certificates(path.clone());
         }
         let client = options
-            .connect(settings.url.expose())
+            .connect(url.as_str())
             .await
             .with_context(|| format!("connect to NATS at {shown}"))?;
         let info = client.server_info();

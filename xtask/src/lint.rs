@@ -40,6 +40,10 @@ const STEPS: &[Step] = &[
         check: compose,
     },
     Step {
+        name: "licences and sources",
+        check: dependencies,
+    },
+    Step {
         name: "clippy",
         check: clippy,
     },
@@ -89,6 +93,17 @@ fn clippy() -> anyhow::Result<()> {
         "-D",
         "warnings",
     ]))
+}
+
+/// `deny.toml`, where the tool is there. What no dependency may bring, `layering` refuses in any case.
+fn dependencies() -> anyhow::Result<()> {
+    if !works(cargo().args(["deny", "--version"])) {
+        eprintln!(
+            "lint: cargo-deny is not installed, so deny.toml is not checked; `cargo install cargo-deny --locked` brings it"
+        );
+        return Ok(());
+    }
+    run(cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))
 }
 
 fn compose() -> anyhow::Result<()> {

@@ -16,6 +16,8 @@ use vigie::host::{Processes, SERVICES};
 
 /// Part of every secret here, and of nothing else.
 const CANARY: &str = "canary5e7b1d";
+/// The file of the one source that can be read.
+const TRAINERS_SOURCE: &str = "the_source_of_the_trainer";
 /// Longest wait for anything; reached only when the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -68,6 +70,8 @@ fn secrets(env: &TestEnv, peer: SocketAddr) -> BTreeMap<&'static str, String> {
     let broker = env.nats.url().replace("nats://", "");
     BTreeMap::from([
         ("FRAUD_DATABASE_URL_FILE", database("vigie", own)),
+        // The trainer's source is there, so that it goes on to Databricks; the others' is not.
+        (TRAINERS_SOURCE, database("vigie", own)),
         (
             "VIGIE__TRANSACTIONS__URL_FILE",
             database("vigie", "no_such_database"),
@@ -220,6 +224,13 @@ fn metrics(log: &Path) -> Option<String> {
 async fn a_secret_is_in_no_log_metric_event_or_table_though_every_peer_fails() {
     let env = TestEnv::new().await;
     let folder = tempfile::tempdir().unwrap();
+    let pool = PgPool::connect(&env.database_url).await.unwrap();
+    pool.execute(
+        "create schema bank; create table bank.payment (id bigint, at timestamptz, fraud boolean, amount float8); \
+         insert into bank.payment values (1, '2025-01-01', false, 1)",
+    )
+    .await
+    .unwrap();
     let broker = format!("authorization {{ user: vigie, password: \"{CANARY}-nats\" }}\n");
     env.nats.restart_with(&broker).unwrap();
     let (peer, asked) = failing_peer();
@@ -259,10 +270,17 @@ async fn a_secret_is_in_no_log_metric_event_or_table_though_every_peer_fails() {
     }
     let services: Vec<Running> = SERVICES
         .iter()
-        .map(|service| start(service, folder.path(), &environment, &[]))
+        .map(|service| {
+            let mut own = environment.clone();
+            if let Some(source) = own.remove(TRAINERS_SOURCE)
+                && *service == "trainer-bridge"
+            {
+                own.insert("VIGIE__TRANSACTIONS__URL_FILE".to_owned(), source);
+            }
+            start(service, folder.path(), &own, &[])
+        })
         .collect();
 
-    let pool = PgPool::connect(&env.database_url).await.unwrap();
     let client =
         async_nats::ConnectOptions::with_user_and_password("vigie".to_owned(), format!("{CANARY}-nats"))
             .connect(env.nats.url())
@@ -294,11 +312,16 @@ async fn a_secret_is_in_no_log_metric_event_or_table_though_every_peer_fails() {
             eventually("a mail that failed", async || answered(&pool, query).await).await;
             continue;
         }
-        eventually(path, async || {
-            let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
-            asked.iter().any(|line| line.contains(path))
-        })
-        .await;
+        let heard = || asked.lock().unwrap_or_else(PoisonError::into_inner).join("");
+        let begun = Instant::now();
+        while !heard().contains(path) {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "nobody asked for {path}, only for {}",
+                heard()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
     let query = "select exists (select from drift_monitor.outbox where subject = 'drift.checked')";
     eventually("a check that could not look", async || {
@@ -311,7 +334,9 @@ async fn a_secret_is_in_no_log_metric_event_or_table_though_every_peer_fails() {
         "alter database {name} allow_connections false; select pg_terminate_backend(pid) from pg_stat_activity \
          where datname = '{name}' and application_name like 'vigie-%'"
     );
-    pool.execute(AssertSqlSafe(shut)).await.unwrap();
+    let (server, _) = env.database_url.rsplit_once('/').unwrap();
+    let elsewhere = PgPool::connect(&format!("{server}/postgres")).await.unwrap();
+    elsewhere.execute(AssertSqlSafe(shut)).await.unwrap();
     eventually("services that cannot reach the database", async || {
         logs.iter().all(|log| {
             let text = std::fs::read_to_string(log).unwrap_or_default();
@@ -319,6 +344,9 @@ async fn a_secret_is_in_no_log_metric_event_or_table_though_every_peer_fails() {
         })
     })
     .await;
+
+    let open = format!("alter database {name} allow_connections true");
+    elsewhere.execute(AssertSqlSafe(open)).await.unwrap();
 
     for (place, row) in tables(&pool).await {
         look_into(&place, &row);
