@@ -79,16 +79,24 @@ fn is_forbidden_four(address: Ipv4Addr) -> bool {
 
 /// The IPv4 address that an IPv6 address stands for: mapped, compatible, NAT64 or 6to4.
 fn four_within(six: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, g, h] = six.segments();
-    let join = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Ipv4Addr::new(a, b, c, d)
+    const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+    const NAT64: [u8; 12] = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
+    let octets = six.octets();
+    let at = |first: usize| {
+        Ipv4Addr::new(
+            octets[first],
+            octets[first + 1],
+            octets[first + 2],
+            octets[first + 3],
+        )
     };
-    match (a, b, c, d, e, f) {
-        (0, 0, 0, 0, 0, 0) if !six.is_loopback() => Some(join(g, h)),
-        (0, 0, 0, 0, 0, 0xffff) | (0x0064, 0xff9b, 0, 0, 0, 0) => Some(join(g, h)),
-        (0x2002, high, low, ..) => Some(join(high, low)),
-        _ => None,
+    let compatible = octets.starts_with(&[0; 12]) && !six.is_loopback();
+    if compatible || octets.starts_with(&MAPPED) || octets.starts_with(&NAT64) {
+        Some(at(12))
+    } else if octets.starts_with(&[0x20, 0x02]) {
+        Some(at(2))
+    } else {
+        None
     }
 }
 
@@ -226,7 +234,8 @@ mod tests {
         });
         let (mut connection, _) = listener.accept().await.unwrap();
         let mut request = [0; 1024];
-        connection.read(&mut request).await.unwrap();
+        let asked_for = connection.read(&mut request).await.unwrap();
+        assert!(asked_for > 0, "it asked");
         connection
             .write_all(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/latest/\r\ncontent-length: 0\r\n\r\n")
             .await

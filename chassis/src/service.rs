@@ -233,7 +233,7 @@ pub async fn launch_then<S: Service>(
     up: impl FnOnce() + Send,
 ) -> anyhow::Result<()> {
     let (common, config) = configure::<S>(&load::<S>(sources)?)?;
-    start::<S>(common, config, stop, up).await
+    Box::pin(start::<S>(common, config, stop, up)).await
 }
 
 async fn start<S: Service>(
@@ -399,7 +399,7 @@ pub async fn run<S: Service>() -> ExitCode {
     };
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
-    let result = start::<S>(common, config, stop, || ()).await;
+    let result = Box::pin(start::<S>(common, config, stop, || ())).await;
     if let Err(error) = &result {
         tracing::error!("{} stops: {error:#}", definition.name);
     }

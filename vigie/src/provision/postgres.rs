@@ -91,8 +91,7 @@ pub fn whole(sources: &[SourceTable], statement_timeout: Duration) -> String {
 
 /// The rights in the tables that are there, for the roles that are there; the owner of the tables can give them.
 pub fn rights() -> String {
-    let mut text =
-        String::from("-- Rights: each role what its work needs, and nothing that an older release needed.\n");
+    let mut text = String::from("-- Rights: each role what its work needs.\n");
     for party in parties() {
         text.push_str(&in_its_own(party));
     }
