@@ -299,7 +299,11 @@ async fn answer(message: &Message, verdict: Verdict, deliveries: i64) {
         }
         Answer::Again(delay) => {
             // Not the message's fault: it need not wait for hours because a server was away for a minute.
-            let delay = if outage { delay.min(OUTAGE_DELAY_MAX) } else { delay };
+            let delay = if outage {
+                delay.min(OUTAGE_DELAY_MAX)
+            } else {
+                delay
+            };
             tracing::warn!(
                 "{} is offered again in {} s: {error}",
                 message.subject,

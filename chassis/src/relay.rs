@@ -71,7 +71,8 @@ pub async fn run(
         }
         let connection = *connects.borrow();
         let batch = async {
-            let due = compared.is_none_or(|(on, at)| rules::is_comparison_due(on == connection, at.elapsed()));
+            let due =
+                compared.is_none_or(|(on, at)| rules::is_comparison_due(on == connection, at.elapsed()));
             if due && !trial::without(Guard::Epoch) {
                 epoch::check(&pool, &bus, &metrics).await?;
                 compared = Some((connection, Instant::now()));

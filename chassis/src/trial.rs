@@ -143,7 +143,11 @@ mod on_request {
             *of_name += 1;
             (all, *of_name)
         };
-        let here = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.is_here(name, all, of_name));
+        let here = |place: &Option<Place>| {
+            place
+                .as_ref()
+                .is_some_and(|place| place.is_here(name, all, of_name))
+        };
         if here(&plan.crash_at) {
             record(plan, "died", name, all);
             let _gone = kill_process(getpid(), Signal::KILL);

@@ -198,7 +198,12 @@ enum Way {
     Answer,
 }
 
-async fn pump(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut state: watch::Receiver<State>, way: Way) {
+async fn pump(
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+    way: Way,
+) {
     let mut buffer = vec![0; 16 * 1024];
     let mut turn = 0_u32;
     let mut left: Option<u32> = None;

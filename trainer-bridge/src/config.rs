@@ -149,11 +149,17 @@ impl BridgeSettings {
             section.duration(name, Duration::from_secs(from)..=Duration::from_secs(to))
         };
         let retry = Retry {
-            first: section.duration("retry_first", Duration::from_millis(100)..=Duration::from_mins(10)),
+            first: section.duration(
+                "retry_first",
+                Duration::from_millis(100)..=Duration::from_mins(10),
+            ),
             longest: section.duration("retry_longest", Duration::from_secs(1)..=Duration::from_hours(1)),
         };
         if retry.longest < retry.first {
-            section.problem("retry_longest", "a duration not shorter than `training.retry_first`");
+            section.problem(
+                "retry_longest",
+                "a duration not shorter than `training.retry_first`",
+            );
         }
         let span = |name, from, to| {
             let length = seconds(&section, name, from, to);

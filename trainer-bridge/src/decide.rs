@@ -119,7 +119,9 @@ pub fn submitted(job: &Job, result: Result<RunRef, BackendError>, policy: &Polic
         // The run may exist although its answer was lost. Asking again within the grace finds it by its token; then it
         // is stopped like any other.
         Err(error) if job.is_overdue() => aborted(job, Err(error), policy),
-        Err(BackendError::Transient { detail, retry_after }) => wait_after_error(job, detail, retry_after, policy.retry),
+        Err(BackendError::Transient { detail, retry_after }) => {
+            wait_after_error(job, detail, retry_after, policy.retry)
+        }
     }
 }
 
@@ -154,7 +156,9 @@ pub fn observed(job: &Job, result: Result<Observation, BackendError>, policy: &P
             after: poll_delay(job, pace),
             error: None,
         },
-        Err(BackendError::Transient { detail, retry_after }) => wait_after_error(job, detail, retry_after, policy.retry),
+        Err(BackendError::Transient { detail, retry_after }) => {
+            wait_after_error(job, detail, retry_after, policy.retry)
+        }
     }
 }
 
@@ -193,7 +197,9 @@ pub fn not_registered(job: &Job, error: RegistryError, policy: &Policy) -> Step 
         RegistryError::Transient { detail, .. } if job.is_overdue() => fail(format!(
             "the model was trained but could not be registered in time: {detail}"
         )),
-        RegistryError::Transient { detail, retry_after } => wait_after_error(job, detail, retry_after, policy.retry),
+        RegistryError::Transient { detail, retry_after } => {
+            wait_after_error(job, detail, retry_after, policy.retry)
+        }
     }
 }
 

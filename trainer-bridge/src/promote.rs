@@ -369,7 +369,11 @@ impl AtWork<'_> {
 ///
 /// # Errors
 /// When the registry cannot be asked now.
-pub(crate) async fn put_back(context: &Context, bridge: &Bridge, champion: &ModelVersion) -> anyhow::Result<()> {
+pub(crate) async fn put_back(
+    context: &Context,
+    bridge: &Bridge,
+    champion: &ModelVersion,
+) -> anyhow::Result<()> {
     let Some((version, intent)) = store::promotion::of_champion(&context.pool, champion).await? else {
         return Ok(());
     };

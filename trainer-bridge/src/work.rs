@@ -327,7 +327,16 @@ async fn register(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Resu
             trial::boundary("register.enrolled");
             announce_candidate(context, bridge, job, candidate, &registration).await
         }
-        Err(error) => apply(context, bridge, job, decide::not_registered(job, error, &bridge.policy), None).await,
+        Err(error) => {
+            apply(
+                context,
+                bridge,
+                job,
+                decide::not_registered(job, error, &bridge.policy),
+                None,
+            )
+            .await
+        }
     }
 }
 

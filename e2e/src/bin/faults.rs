@@ -15,7 +15,12 @@ use serde_json::json;
 ///
 /// Without a command: faults at random for the time that is given. Everything runs on loopback, in a folder of its own.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask faults", bin_name = "cargo xtask faults", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "cargo xtask faults",
+    bin_name = "cargo xtask faults",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -166,7 +171,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
             };
             let outage = Box::pin(outage::run(options)).await?;
             let shown = |time: Option<Duration>| {
-                time.map_or_else(|| "never".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()))
+                time.map_or_else(
+                    || "never".to_owned(),
+                    |time| format!("{:.1} s", time.as_secs_f64()),
+                )
             };
             eprintln!(
                 "faults: after NATS was back, the first effect came after {}, that of a new event after {}",
@@ -231,9 +239,20 @@ async fn run_controls(only: Option<&str>, world: &WorldOptions, as_json: bool) -
             );
             continue;
         }
-        let verdict = if holds && fails { "as it must be" } else { "NOT AS IT MUST BE" };
-        println!("{name}: {verdict}; with it {} violations, without it:", with.violations.len());
-        for violation in list(&with).iter().map(|v| format!("WITH IT {v}")).chain(list(&without)) {
+        let verdict = if holds && fails {
+            "as it must be"
+        } else {
+            "NOT AS IT MUST BE"
+        };
+        println!(
+            "{name}: {verdict}; with it {} violations, without it:",
+            with.violations.len()
+        );
+        for violation in list(&with)
+            .iter()
+            .map(|v| format!("WITH IT {v}"))
+            .chain(list(&without))
+        {
             println!("  {violation}");
         }
     }

@@ -88,7 +88,9 @@ impl Findings {
 
     /// Whether an invariant was violated.
     pub fn violates(&self, invariant: &str) -> bool {
-        self.violations.iter().any(|violation| violation.invariant == invariant)
+        self.violations
+            .iter()
+            .any(|violation| violation.invariant == invariant)
     }
 }
 
@@ -167,7 +169,10 @@ async fn receipts(pool: &PgPool, settled: &Settled, findings: &mut Findings) -> 
                 if !undelivered.is_empty() {
                     findings.add(
                         "I2",
-                        format!("{event_type} of {publisher} without a receipt of {reader}: {}", some(&undelivered)),
+                        format!(
+                            "{event_type} of {publisher} without a receipt of {reader}: {}",
+                            some(&undelivered)
+                        ),
                     );
                 }
             }
@@ -184,7 +189,10 @@ async fn receipts(pool: &PgPool, settled: &Settled, findings: &mut Findings) -> 
         )
         .await?;
         if unexplained > 0 {
-            findings.add("I2", format!("{unexplained} dead receipts of {service} have no dead letter"));
+            findings.add(
+                "I2",
+                format!("{unexplained} dead receipts of {service} have no dead letter"),
+            );
         }
     }
     Ok(())
@@ -214,7 +222,10 @@ async fn decisions(world: &World, findings: &mut Findings) -> anyhow::Result<()>
     )
     .await?;
     if !twice.is_empty() {
-        findings.add("I3", format!("decisions asked for more than once: {}", some(&twice)));
+        findings.add(
+            "I3",
+            format!("decisions asked for more than once: {}", some(&twice)),
+        );
     }
     let attempts: HashMap<String, i32> = sqlx::query_as::<_, (String, i32)>(
         "select decision_id::text, attempt from trainer_bridge.training_job",
@@ -232,7 +243,10 @@ async fn decisions(world: &World, findings: &mut Findings) -> anyhow::Result<()>
     for (decision, runs) in runs {
         let allowed = attempts.get(decision).copied().unwrap_or(0);
         if runs > usize::try_from(allowed)? {
-            findings.add("I3", format!("decision {decision} has {runs} external runs in {allowed} attempts"));
+            findings.add(
+                "I3",
+                format!("decision {decision} has {runs} external runs in {allowed} attempts"),
+            );
         }
     }
     Ok(())
@@ -251,7 +265,10 @@ async fn promotions(world: &World, findings: &mut Findings) -> anyhow::Result<()
         if let Some((before, ..)) = last.get(&model)
             && *before >= fence
         {
-            findings.add("I4", format!("model {model}: fence {fence} was promoted after {before}"));
+            findings.add(
+                "I4",
+                format!("model {model}: fence {fence} was promoted after {before}"),
+            );
         }
         last.insert(model, (fence, version, number));
     }
@@ -272,13 +289,21 @@ async fn promotions(world: &World, findings: &mut Findings) -> anyhow::Result<()
         )
         .await?;
         if champion.first() != Some(version) {
-            findings.add("I4", format!("champion of {model} is {champion:?}, last promoted was {version}"));
+            findings.add(
+                "I4",
+                format!("champion of {model} is {champion:?}, last promoted was {version}"),
+            );
         }
-        let alias = world.tracking.alias(model, "champion").map(|number| number.to_string());
+        let alias = world
+            .tracking
+            .alias(model, "champion")
+            .map(|number| number.to_string());
         if alias != *number {
             findings.add(
                 "I4",
-                format!("alias of {model} is at {alias:?}, last promoted was {version}, registered as {number:?}"),
+                format!(
+                    "alias of {model} is at {alias:?}, last promoted was {version}, registered as {number:?}"
+                ),
             );
         }
     }
@@ -302,26 +327,49 @@ async fn alerts(
     let mut told: HashMap<String, usize> = HashMap::new();
     for mail in &mails {
         let id = mail.header("Message-ID").unwrap_or_default().to_owned();
-        *told.entry(id.trim_matches(['<', '>']).split('@').next().unwrap_or_default().to_owned()).or_default() += 1;
+        *told
+            .entry(
+                id.trim_matches(['<', '>'])
+                    .split('@')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            )
+            .or_default() += 1;
     }
     for message in world.slack.shown() {
         let text = message.to_string();
-        let ids = text.match_indices("alert ").map(|(at, word)| text[at + word.len()..].chars().take(36));
-        if let Some(id) = ids.map(Iterator::collect::<String>).find(|id| Uuid::parse_str(id).is_ok()) {
+        let ids = text
+            .match_indices("alert ")
+            .map(|(at, word)| text[at + word.len()..].chars().take(36));
+        if let Some(id) = ids
+            .map(Iterator::collect::<String>)
+            .find(|id| Uuid::parse_str(id).is_ok())
+        {
             *told.entry(format!("slack {id}")).or_default() += 1;
         }
     }
     let mut channels: HashMap<Uuid, HashSet<String>> = HashMap::new();
     for (alert, event, channel, state, attempts) in &rows {
         channels.entry(*event).or_default().insert(channel.clone());
-        let key = if channel == "slack" { format!("slack {alert}") } else { alert.clone() };
+        let key = if channel == "slack" {
+            format!("slack {alert}")
+        } else {
+            alert.clone()
+        };
         let times = told.get(&key).copied().unwrap_or(0);
         if state != "sent" {
             findings.add("I5", format!("alert {alert} by {channel} is {state}"));
         } else if times == 0 {
-            findings.add("I5", format!("alert {alert} by {channel} is recorded as told and nobody was"));
+            findings.add(
+                "I5",
+                format!("alert {alert} by {channel} is recorded as told and nobody was"),
+            );
         } else if times > usize::try_from(*attempts)? {
-            findings.add("I5", format!("alert {alert} by {channel} was told {times} times in {attempts} attempts"));
+            findings.add(
+                "I5",
+                format!("alert {alert} by {channel} was told {times} times in {attempts} attempts"),
+            );
         }
         findings.counts.alerts += usize::from(times > 0);
         findings.counts.told_twice += times.saturating_sub(1);
@@ -329,7 +377,11 @@ async fn alerts(
     let untold = ledger
         .commits()
         .iter()
-        .filter(|commit| channels.get(&commit.id.uuid()).is_none_or(|channels| channels.len() < 2))
+        .filter(|commit| {
+            channels
+                .get(&commit.id.uuid())
+                .is_none_or(|channels| channels.len() < 2)
+        })
         .count();
     if untold > 0 {
         findings.add("I5", format!("{untold} drifts were not told by both channels"));
@@ -363,7 +415,10 @@ async fn ends(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
     )
     .await?;
     if !odd.is_empty() {
-        findings.add("I6", format!("training jobs without exactly one end: {}", some(&odd)));
+        findings.add(
+            "I6",
+            format!("training jobs without exactly one end: {}", some(&odd)),
+        );
     }
     Ok(())
 }
@@ -371,7 +426,12 @@ async fn ends(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
 async fn causes(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
     let all: Vec<String> = SERVICES
         .iter()
-        .map(|service| format!("select event_id, causation_id from {}.outbox where subject not like 'dead.%'", schema_of(service)))
+        .map(|service| {
+            format!(
+                "select event_id, causation_id from {}.outbox where subject not like 'dead.%'",
+                schema_of(service)
+            )
+        })
         .collect();
     let all = all.join(" union all ");
     let dangling = texts(
@@ -383,7 +443,10 @@ async fn causes(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
     )
     .await?;
     if !dangling.is_empty() {
-        findings.add("I7", format!("events whose cause does not exist: {}", some(&dangling)));
+        findings.add(
+            "I7",
+            format!("events whose cause does not exist: {}", some(&dangling)),
+        );
     }
     Ok(())
 }
@@ -394,7 +457,9 @@ async fn record(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
         let schema = schema_of(service);
         match chassis::audit::verify(pool, &schema, &[]).await? {
             Verdict::Intact { .. } => {}
-            broken => findings.add("I8", format!("the record of {service}: {broken:?}")),
+            broken @ Verdict::Broken { .. } => {
+                findings.add("I8", format!("the record of {service}: {broken:?}"));
+            }
         }
         let unsaid = scalar(
             pool,
@@ -413,7 +478,10 @@ async fn record(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
         )
         .await?;
         if unsaid + unread > 0 {
-            findings.add("I8", format!("the record of {service} lacks {unsaid} events and {unread} receipts"));
+            findings.add(
+                "I8",
+                format!("the record of {service} lacks {unsaid} events and {unread} receipts"),
+            );
         }
     }
     Ok(())
@@ -424,11 +492,18 @@ async fn stream(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
         .iter()
         .map(|service| format!("select event_id::text from {}.outbox", schema_of(service)))
         .collect();
-    let known: HashSet<String> = texts(&world.pool, all.join(" union all ")).await?.into_iter().collect();
+    let known: HashSet<String> = texts(&world.pool, all.join(" union all "))
+        .await?
+        .into_iter()
+        .collect();
     let mut forged = Vec::new();
     for message in messages(&world.stack.nats_url()).await? {
         let headers = message.headers.as_ref();
-        let header = |name: &str| headers.and_then(|headers| headers.get(name)).map(ToString::to_string);
+        let header = |name: &str| {
+            headers
+                .and_then(|headers| headers.get(name))
+                .map(ToString::to_string)
+        };
         if header(HOSTILE).is_some() {
             continue;
         }
@@ -471,10 +546,16 @@ fn logs(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
         if let Some((when, count)) = lines.iter().max_by_key(|(_, count)| **count)
             && count / 10 > LINES_PER_SECOND_MAX
         {
-            findings.add("I11", format!("{name} wrote {count} lines in the ten seconds from {when}0"));
+            findings.add(
+                "I11",
+                format!("{name} wrote {count} lines in the ten seconds from {when}0"),
+            );
         }
         if text.contains("panicked at") {
-            let line = text.lines().find(|line| line.contains("panicked at")).unwrap_or_default();
+            let line = text
+                .lines()
+                .find(|line| line.contains("panicked at"))
+                .unwrap_or_default();
             findings.add("I11", format!("{name} panicked: {line}"));
         }
     }
@@ -500,7 +581,10 @@ async fn slots(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
     )
     .await?;
     if !twice.is_empty() {
-        findings.add("I12", format!("checks of one slot were said more than once: {}", some(&twice)));
+        findings.add(
+            "I12",
+            format!("checks of one slot were said more than once: {}", some(&twice)),
+        );
     }
     Ok(())
 }

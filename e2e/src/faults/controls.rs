@@ -123,7 +123,10 @@ async fn until(world: &World, query: &'static str, expected: i64) -> anyhow::Res
         if count == expected {
             return Ok(());
         }
-        anyhow::ensure!(begun.elapsed() < ENDS_WITHIN, "waited in vain for {expected} of `{query}`");
+        anyhow::ensure!(
+            begun.elapsed() < ENDS_WITHIN,
+            "waited in vain for {expected} of `{query}`"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -152,9 +155,16 @@ async fn copies(world: &World, pool: &sqlx::PgPool, ledger: &Ledger) -> anyhow::
     published(world).await?;
     let jetstream = async_nats::jetstream::new(async_nats::connect(world.stack.nats_url()).await?);
     let messages = messages(&world.stack.nats_url()).await?;
-    for message in messages.iter().filter(|message| message.subject.as_str() == "drift.detected") {
+    for message in messages
+        .iter()
+        .filter(|message| message.subject.as_str() == "drift.detected")
+    {
         for _ in 0..2 {
-            let headers = message.headers.as_ref().map(without_message_id).unwrap_or_default();
+            let headers = message
+                .headers
+                .as_ref()
+                .map(without_message_id)
+                .unwrap_or_default();
             jetstream
                 .publish_with_headers(message.subject.clone(), headers, message.payload.clone())
                 .await?
@@ -206,7 +216,12 @@ async fn rollback(world: &World, pool: &sqlx::PgPool, ledger: &Ledger) -> anyhow
 }
 
 /// A trainer stands still right after a run was asked for; another takes over and ends the job; the first one wakes up.
-async fn stale(world: &World, pool: &sqlx::PgPool, ledger: &Ledger, record: &std::path::Path) -> anyhow::Result<()> {
+async fn stale(
+    world: &World,
+    pool: &sqlx::PgPool,
+    ledger: &Ledger,
+    record: &std::path::Path,
+) -> anyhow::Result<()> {
     let other = Replica {
         service: "trainer-bridge",
         number: 1,

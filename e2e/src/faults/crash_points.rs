@@ -142,7 +142,7 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
     let mut round = 0_u32;
     let mut told = Instant::now();
     let missed = loop {
-        let left = left(records.path(), &planned_deaths)?;
+        let left = left(records.path(), &planned_deaths);
         if left.is_empty() {
             break Vec::new();
         }
@@ -154,11 +154,16 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
             eprintln!("faults: {} deaths, {} to come", world.fleet.deaths(), left.len());
         }
         // Something to park for everybody, and a training that fails now and then.
-        if round % 24 == 0 {
-            let outcome = Outcome::new("FAILED", "RUN_EXECUTION_ERROR", "CLIENT_ERROR", "the notebook raised an error");
+        if round.is_multiple_of(24) {
+            let outcome = Outcome::new(
+                "FAILED",
+                "RUN_EXECUTION_ERROR",
+                "CLIENT_ERROR",
+                "the notebook raised an error",
+            );
             world.databricks.plan([RunPlan::fails(outcome)]);
         }
-        if round % 8 == 0 {
+        if round.is_multiple_of(8) {
             // A broker that is away takes nothing; the next round comes.
             let _best_effort = bad_messages(&world).await;
         }
@@ -199,21 +204,29 @@ async fn bad_messages(world: &World) -> anyhow::Result<()> {
         let mut headers = HeaderMap::new();
         headers.insert(HOSTILE, "1");
         let body = format!("no event {:?}", Instant::now());
-        jetstream.publish_with_headers(subject, headers, body.into()).await?.await?;
+        jetstream
+            .publish_with_headers(subject, headers, body.into())
+            .await?
+            .await?;
     }
     Ok(())
 }
 
 /// Planned deaths that have not been recorded.
-fn left(records: &Path, planned: &BTreeMap<&'static str, Vec<String>>) -> anyhow::Result<Vec<String>> {
+fn left(records: &Path, planned: &BTreeMap<&'static str, Vec<String>>) -> Vec<String> {
     let mut left = Vec::new();
     for (service, places) in planned {
         let record = std::fs::read_to_string(records.join(service)).unwrap_or_default();
         let died = record.lines().filter(|line| line.starts_with("died ")).count();
         // Lives end in the order of their plan.
-        left.extend(places.iter().skip(died).map(|place| format!("{service} at {place}")));
+        left.extend(
+            places
+                .iter()
+                .skip(died)
+                .map(|place| format!("{service} at {place}")),
+        );
     }
-    Ok(left)
+    left
 }
 
 /// Every place that the sources name.
@@ -222,7 +235,14 @@ fn left(records: &Path, planned: &BTreeMap<&'static str, Vec<String>>) -> anyhow
 /// When a source cannot be read.
 pub fn places_in_sources(workspace: &Path) -> anyhow::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    for package in ["chassis", "drift-monitor", "retrain-decider", "trainer-bridge", "validator", "notifier"] {
+    for package in [
+        "chassis",
+        "drift-monitor",
+        "retrain-decider",
+        "trainer-bridge",
+        "validator",
+        "notifier",
+    ] {
         let mut folders = vec![workspace.join(package).join("src")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(&folder)? {

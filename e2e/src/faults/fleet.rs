@@ -58,10 +58,7 @@ impl Launch {
     fn spawn(&self, replica: Replica, variables: &[(&'static str, String)]) -> anyhow::Result<Child> {
         let binary = self.binaries.join(replica.service);
         if !binary.exists() {
-            bail!(
-                "{} is missing; `cargo xtask faults` builds it",
-                binary.display()
-            );
+            bail!("{} is missing; `cargo xtask faults` builds it", binary.display());
         }
         let log = std::fs::File::options()
             .create(true)

@@ -74,7 +74,10 @@ pub async fn run(options: LoadOptions) -> anyhow::Result<Load> {
         world.fleet.hold(*reader).await?;
     }
     offer(&world, &options).await?;
-    eprintln!("faults: {} messages are offered; now they are read", options.events * options.copies);
+    eprintln!(
+        "faults: {} messages are offered; now they are read",
+        options.events * options.copies
+    );
     let begun = Instant::now();
     for reader in &readers {
         world.fleet.release(*reader, Vec::new());
@@ -104,7 +107,10 @@ pub async fn run(options: LoadOptions) -> anyhow::Result<Load> {
         );
         if told.elapsed() > Duration::from_secs(15) {
             told = Instant::now();
-            eprintln!("faults: {decisions} decisions after {} s", begun.elapsed().as_secs());
+            eprintln!(
+                "faults: {decisions} decisions after {} s",
+                begun.elapsed().as_secs()
+            );
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
@@ -129,9 +135,10 @@ async fn counts(pool: &PgPool) -> anyhow::Result<(i64, (i64, i64))> {
     )
     .fetch_one(pool)
     .await?;
-    let witnessed: (i64, i64) = sqlx::query_as("select count(distinct event_id), count(*) from witness.effect")
-        .fetch_one(pool)
-        .await?;
+    let witnessed: (i64, i64) =
+        sqlx::query_as("select count(distinct event_id), count(*) from witness.effect")
+            .fetch_one(pool)
+            .await?;
     Ok((decisions, witnessed))
 }
 
@@ -146,7 +153,10 @@ async fn settle_readers(world: &World) -> anyhow::Result<()> {
             if info.num_pending == 0 && info.num_ack_pending == 0 {
                 break;
             }
-            anyhow::ensure!(begun.elapsed() < Duration::from_mins(20), "{reader} does not come to an end");
+            anyhow::ensure!(
+                begun.elapsed() < Duration::from_mins(20),
+                "{reader} does not come to an end"
+            );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

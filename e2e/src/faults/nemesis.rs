@@ -243,11 +243,9 @@ impl Nemesis {
                 (Kind::BrokerWiped, _) => nats.lose_disk()?,
                 (Kind::BrokerRolledBack, Some(kept)) => nats.roll_back_disk(kept)?,
                 // The copy may be older than a stream that was made again: then it is the whole disk.
-                (Kind::BrokerTailLost, Some(kept)) => {
-                    if nats.roll_back_messages(kept).is_err() {
-                        nats.roll_back_disk(kept)?;
-                    }
-                }
+                (Kind::BrokerTailLost, Some(kept)) => nats
+                    .roll_back_messages(kept)
+                    .or_else(|_| nats.roll_back_disk(kept))?,
                 _ => {}
             }
             std::thread::sleep(away);
@@ -270,7 +268,11 @@ impl Nemesis {
             }
             Kind::ConsumerDeleted => {
                 let service = SERVICES[self.rng.random_range(0..SERVICES.len())];
-                jetstream.get_stream(STREAM).await?.delete_consumer(service).await?;
+                jetstream
+                    .get_stream(STREAM)
+                    .await?
+                    .delete_consumer(service)
+                    .await?;
                 Ok(service.to_owned())
             }
             Kind::Copies => self.copies(&jetstream).await,
@@ -288,7 +290,9 @@ impl Nemesis {
         let mut copied = 0;
         for _ in 0..5 {
             let seq = self.rng.random_range(state.first_sequence..=state.last_sequence);
-            let Ok(message) = stream.get_raw_message(seq).await else { continue };
+            let Ok(message) = stream.get_raw_message(seq).await else {
+                continue;
+            };
             let headers = without_message_id(&message.headers);
             jetstream
                 .publish_with_headers(message.subject, headers, message.payload)
@@ -424,7 +428,9 @@ pub fn without_message_id(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What it is, headers, body.
-fn bad_messages() -> Vec<(&'static str, Vec<(&'static str, String)>, Vec<u8>)> {
+type BadMessage = (&'static str, Vec<(&'static str, String)>, Vec<u8>);
+
+fn bad_messages() -> Vec<BadMessage> {
     let named = |name: &str| {
         vec![
             ("ce-specversion", "1.0".to_owned()),
@@ -438,7 +444,11 @@ fn bad_messages() -> Vec<(&'static str, Vec<(&'static str, String)>, Vec<u8>)> {
         ("nothing", vec![], vec![]),
         ("half an event", named("vigie.drift.detected.v1"), b"{".to_vec()),
         ("another major", named("vigie.drift.detected.v9"), b"{}".to_vec()),
-        ("no text", named("vigie.drift.detected.v1"), vec![0xff, 0xfe, 0x00]),
+        (
+            "no text",
+            named("vigie.drift.detected.v1"),
+            vec![0xff, 0xfe, 0x00],
+        ),
         ("depth", vec![], [b"[".repeat(5_000), b"]".repeat(5_000)].concat()),
     ]
 }

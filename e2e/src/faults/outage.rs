@@ -48,7 +48,13 @@ pub async fn run(options: OutageOptions) -> anyhow::Result<Outage> {
     tokio::task::block_in_place(|| world.stack.nats().kill())?;
     let gone = Instant::now();
     while gone.elapsed() < options.away {
-        tokio::time::sleep((options.away - gone.elapsed()).min(Duration::from_secs(30))).await;
+        tokio::time::sleep(
+            options
+                .away
+                .saturating_sub(gone.elapsed())
+                .min(Duration::from_secs(30)),
+        )
+        .await;
         eprintln!("faults: NATS has been away for {} s", gone.elapsed().as_secs());
     }
     let before = receipts(&world.pool).await?;

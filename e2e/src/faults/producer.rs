@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chassis::outbox::{self, Draft};
 use chassis::Cause;
+use chassis::outbox::{self, Draft};
 use chrono::{DateTime, TimeDelta, Utc};
 use schemas::events::{DriftDetected, DriftKind, DriftSeverity, FeatureDrift};
 use schemas::{CheckId, EventId, Finite, ModelName, ModelVersion, Window};

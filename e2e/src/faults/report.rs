@@ -75,7 +75,9 @@ impl Report {
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let counts = &self.findings.counts;
-        let seconds = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
+        let seconds = |time: Option<Duration>| {
+            time.map_or_else(|| "-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()))
+        };
         write!(f, "{}", self.trial)?;
         if let Some(seed) = self.seed {
             write!(f, ", seed {seed}")?;
@@ -93,7 +95,12 @@ impl std::fmt::Display for Report {
         writeln!(
             f,
             "  {} acknowledged commits, {} decisions, {} external runs, {} promotions, {} alerts told ({} of them again)",
-            counts.commits, counts.decisions, counts.runs, counts.promotions, counts.alerts, counts.told_twice
+            counts.commits,
+            counts.decisions,
+            counts.runs,
+            counts.promotions,
+            counts.alerts,
+            counts.told_twice
         )?;
         for (how, count) in &counts.ends {
             writeln!(f, "    {count} decisions {how}")?;
@@ -113,7 +120,11 @@ impl std::fmt::Display for Report {
             )?;
         }
         match self.settled {
-            Some(time) => writeln!(f, "  nothing was under way {:.1} s after the last fault", time.as_secs_f64())?,
+            Some(time) => writeln!(
+                f,
+                "  nothing was under way {:.1} s after the last fault",
+                time.as_secs_f64()
+            )?,
             None => writeln!(f, "  SOMETHING WAS STILL UNDER WAY when the bound had passed")?,
         }
         for missed in &self.missed {

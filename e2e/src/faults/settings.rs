@@ -51,7 +51,13 @@ pub const NOTEBOOK_EXPERIMENT: &str = "/Shared/vigie-training";
 pub const RECIPIENT: &str = "fraud-team@bank.example";
 
 /// The settings file of one service; `told`: whether people are told.
-pub fn file(addresses: &Addresses, artifacts: &Path, models: &[String], patience: &Patience, told: bool) -> String {
+pub fn file(
+    addresses: &Addresses,
+    artifacts: &Path,
+    models: &[String],
+    patience: &Patience,
+    told: bool,
+) -> String {
     let Addresses {
         nats,
         database,
@@ -74,6 +80,7 @@ pub fn file(addresses: &Addresses, artifacts: &Path, models: &[String], patience
     } else {
         (String::new(), "")
     };
+    let artifacts = artifacts.display();
     let mut text = format!(
         r#"[database]
 url = {database:?}
@@ -120,7 +127,7 @@ rows_min = 1
 frauds_min = 1
 
 [artifacts]
-dir = {artifacts:?}
+dir = "{artifacts}"
 
 [mlflow]
 tracking_uri = {mlflow:?}

@@ -22,7 +22,11 @@ impl UnderWay {
 
 impl std::fmt::Display for UnderWay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parts: Vec<String> = self.0.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        let parts: Vec<String> = self
+            .0
+            .iter()
+            .map(|(what, count)| format!("{count} {what}"))
+            .collect();
         f.write_str(&parts.join(", "))
     }
 }
@@ -37,7 +41,9 @@ pub async fn under_way(pool: &PgPool) -> anyhow::Result<UnderWay> {
         let schema = schema_of(service);
         queries.push((
             format!("events of {service} that wait to be published"),
-            format!("select count(*) from {schema}.outbox where published_at is null and failed_reason is null"),
+            format!(
+                "select count(*) from {schema}.outbox where published_at is null and failed_reason is null"
+            ),
         ));
         queries.push((
             format!("events of {service} without every receipt"),
@@ -48,10 +54,22 @@ pub async fn under_way(pool: &PgPool) -> anyhow::Result<UnderWay> {
         ));
     }
     for (what, query) in [
-        ("training jobs", "select count(*) from trainer_bridge.training_job where state <> 'reported'"),
-        ("promotions", "select count(*) from trainer_bridge.promotion where state = 'intent'"),
-        ("triggers", "select count(*) from retrain_decider.trigger where status in ('pending', 'running')"),
-        ("alerts", "select count(*) from notifier.alert where state not in ('sent', 'failed')"),
+        (
+            "training jobs",
+            "select count(*) from trainer_bridge.training_job where state <> 'reported'",
+        ),
+        (
+            "promotions",
+            "select count(*) from trainer_bridge.promotion where state = 'intent'",
+        ),
+        (
+            "triggers",
+            "select count(*) from retrain_decider.trigger where status in ('pending', 'running')",
+        ),
+        (
+            "alerts",
+            "select count(*) from notifier.alert where state not in ('sent', 'failed')",
+        ),
     ] {
         queries.push((what.to_owned(), query.to_owned()));
     }

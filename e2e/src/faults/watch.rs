@@ -58,7 +58,11 @@ impl Watch {
 
     /// What had ended and changed all the same.
     pub fn changed(&self) -> Vec<String> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).changed.clone()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .changed
+            .clone()
     }
 }
 
@@ -71,7 +75,10 @@ impl Drop for Watch {
 async fn look(pool: &PgPool, seen: &Mutex<Seen>) -> anyhow::Result<()> {
     let known: Vec<uuid::Uuid> = {
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let ids = seen.rows.keys().filter_map(|key| key.rsplit(' ').next()?.parse().ok());
+        let ids = seen
+            .rows
+            .keys()
+            .filter_map(|key| key.rsplit(' ').next()?.parse().ok());
         ids.collect()
     };
     let rows: Vec<(String, String)> = sqlx::query_as(ENDED).bind(known).fetch_all(pool).await?;

@@ -1,6 +1,7 @@
 //! Servers, lines, peers and services of one trial, in a folder of its own.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,13 +147,18 @@ impl World {
             .await
             .context("connect to PostgreSQL")?;
         create_table(&pool).await?;
-        let (databricks, tracking) = (Arc::new(Databricks::start().await?), Arc::new(Tracking::start().await?));
+        let (databricks, tracking) = (
+            Arc::new(Databricks::start().await?),
+            Arc::new(Tracking::start().await?),
+        );
         databricks.otherwise(RunPlan::succeeds(""));
         let (slack, smtp) = (Slack::start().await?, Smtp::start().await?);
         let folder = tempfile::Builder::new().prefix("vigie-faults-").tempdir()?;
         let artifacts = folder.path().join("artifacts");
         std::fs::create_dir(&artifacts)?;
-        let models: Vec<String> = (0..options.models).map(|number| format!("fraud-{number:02}")).collect();
+        let models: Vec<String> = (0..options.models)
+            .map(|number| format!("fraud-{number:02}"))
+            .collect();
         let mut lines = Lines(BTreeMap::new());
         let smtp_url = format!("smtp://127.0.0.1:{}", smtp.port(Security::Plain));
         let smtp_led = lines.lead("smtp", &smtp_url).await?;
@@ -170,7 +176,9 @@ impl World {
             services.push(WITNESS);
         }
         for service in &services {
-            addresses.nats = lines.lead(&format!("{service} to nats"), &stack.nats_url()).await?;
+            addresses.nats = lines
+                .lead(&format!("{service} to nats"), &stack.nats_url())
+                .await?;
             addresses.database = lines
                 .lead(&format!("{service} to postgres"), &stack.database_url())
                 .await?;
@@ -216,7 +224,9 @@ impl World {
         for service in services {
             let inbox = format!("select 1 from {}.inbox limit 1", schema_of(service));
             loop {
-                let table = sqlx::query(AssertSqlSafe(inbox.clone())).fetch_optional(&self.pool).await;
+                let table = sqlx::query(AssertSqlSafe(inbox.clone()))
+                    .fetch_optional(&self.pool)
+                    .await;
                 let consumer = match jetstream.get_stream(schemas::flow::STREAM).await {
                     Ok(stream) => stream.consumer_info(service).await.is_ok(),
                     Err(_) => false,
@@ -225,7 +235,11 @@ impl World {
                     break;
                 }
                 if begun.elapsed() > UP_WITHIN {
-                    anyhow::bail!("{service} is not up after {} s\n{}", UP_WITHIN.as_secs(), self.tails());
+                    anyhow::bail!(
+                        "{service} is not up after {} s\n{}",
+                        UP_WITHIN.as_secs(),
+                        self.tails()
+                    );
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -240,11 +254,15 @@ impl World {
             let path = super::fleet::log_of(self.folder.path(), replica);
             let log = std::fs::read_to_string(&path).unwrap_or_default();
             let last: Vec<&str> = log.lines().rev().take(6).collect();
-            text.push_str(&format!("--- {} {}\n", replica.service, replica.number));
-            for line in last.into_iter().rev() {
-                text.push_str(line);
-                text.push('\n');
-            }
+            let last: Vec<&str> = last.into_iter().rev().collect();
+            // Writing to a text cannot fail.
+            let _infallible = writeln!(
+                text,
+                "--- {} {}\n{}",
+                replica.service,
+                replica.number,
+                last.join("\n")
+            );
         }
         text
     }
@@ -316,8 +334,10 @@ async fn create_table(pool: &PgPool) -> anyhow::Result<()> {
          100.0 * (n % 97) / 97, (n % 53) / 53.0 from generate_series(0, 7999) n",
         "create index on bank.payment (tx_time)",
     ] {
-        sqlx::query(statement).execute(pool).await.context("make the payments")?;
+        sqlx::query(statement)
+            .execute(pool)
+            .await
+            .context("make the payments")?;
     }
     Ok(())
 }
-

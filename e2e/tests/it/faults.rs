@@ -18,7 +18,10 @@ const FAULTS_MIN: usize = 100;
 
 fn assert_holds(report: &Report) {
     assert!(report.holds(), "{report}");
-    assert!(report.findings.counts.commits > 0 && report.findings.counts.promotions > 0, "{report}");
+    assert!(
+        report.findings.counts.commits > 0 && report.findings.counts.promotions > 0,
+        "{report}"
+    );
 }
 
 async fn random(seed: u64) {
@@ -60,7 +63,9 @@ async fn a_service_that_dies_at_any_boundary_loses_nothing_and_doubles_nothing()
         patience: Duration::from_mins(15),
         world: WorldOptions::default(),
     };
-    let report = Box::pin(crash_points::run(options)).await.expect("the trial goes on");
+    let report = Box::pin(crash_points::run(options))
+        .await
+        .expect("the trial goes on");
     eprintln!("{report}");
     assert_holds(&report);
 }
@@ -103,7 +108,11 @@ async fn holds_with(guard: Guard) {
     let findings = Box::pin(controls::run(guard, false, &WorldOptions::default()))
         .await
         .expect("the trial goes on");
-    assert!(findings.violations.is_empty(), "with {guard:?}: {:?}", findings.violations);
+    assert!(
+        findings.violations.is_empty(),
+        "with {guard:?}: {:?}",
+        findings.violations
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

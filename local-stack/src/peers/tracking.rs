@@ -182,7 +182,7 @@ impl Tracking {
             return;
         }
         let mut run = book.new_run(experiment);
-        run.status = "FINISHED".to_owned();
+        "FINISHED".clone_into(&mut run.status);
         run.tags.insert(once.0.to_owned(), once.1.to_owned());
         run.tags
             .extend(tags.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
@@ -223,7 +223,7 @@ impl Book {
             .find(|run| run.experiment == experiment && run.tags.get(key).is_some_and(|found| found == value))
     }
 
-    fn run_mut(&mut self, id: &Value) -> Result<&mut RunRecord, Response> {
+    fn run_mut(&mut self, id: &Value) -> Result<&mut RunRecord, Refusal> {
         let id = id.as_str().unwrap_or_default();
         self.runs
             .iter_mut()
@@ -246,7 +246,7 @@ async fn take(
         book.faults.pop_front()
     };
     match fault {
-        Some(Fault::ServerError) => return broken(),
+        Some(Fault::ServerError) => return broken().answer(),
         Some(Fault::TooManyRequests) => {
             let text = json!({ "error_code": "REQUEST_LIMIT_EXCEEDED", "message": "Too many requests." });
             return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")], Json(text)).into_response();
@@ -262,28 +262,53 @@ async fn take(
         Some(Fault::Slow(time)) => tokio::time::sleep(time).await,
         Some(Fault::AnswerLost | Fault::DoneThenError) | None => {}
     }
-    let answer = serve(&mut shared.lock(), &method, uri.path(), &query, &body).unwrap_or_else(|refusal| refusal);
+    let answer =
+        serve(&mut shared.lock(), &method, uri.path(), &query, &body).unwrap_or_else(Refusal::answer);
     match fault {
         Some(Fault::AnswerLost) => wire.cut(),
-        Some(Fault::DoneThenError) => return broken(),
+        Some(Fault::DoneThenError) => return broken().answer(),
         _ => {}
     }
     answer
 }
 
-fn broken() -> Response {
-    let text = json!({ "error_code": "INTERNAL_ERROR", "message": "Internal server error" });
-    (StatusCode::INTERNAL_SERVER_ERROR, Json(text)).into_response()
+/// What is not done, in MLflow's words.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
 }
 
-fn missing(message: &str) -> Response {
-    let text = json!({ "error_code": "RESOURCE_DOES_NOT_EXIST", "message": message });
-    (StatusCode::NOT_FOUND, Json(text)).into_response()
+impl Refusal {
+    fn answer(self) -> Response {
+        let text = json!({ "error_code": self.code, "message": self.message });
+        (self.status, Json(text)).into_response()
+    }
 }
 
-fn exists(message: &str) -> Response {
-    let text = json!({ "error_code": "RESOURCE_ALREADY_EXISTS", "message": message });
-    (StatusCode::BAD_REQUEST, Json(text)).into_response()
+fn broken() -> Refusal {
+    Refusal {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        code: "INTERNAL_ERROR",
+        message: "Internal server error".to_owned(),
+    }
+}
+
+fn missing(message: &str) -> Refusal {
+    Refusal {
+        status: StatusCode::NOT_FOUND,
+        code: "RESOURCE_DOES_NOT_EXIST",
+        message: message.to_owned(),
+    }
+}
+
+fn exists(message: &str) -> Refusal {
+    Refusal {
+        status: StatusCode::BAD_REQUEST,
+        code: "RESOURCE_ALREADY_EXISTS",
+        message: message.to_owned(),
+    }
 }
 
 /// `tags.`KEY` = 'VALUE'`, the only filter of runs that is asked for.
@@ -335,7 +360,7 @@ fn serve(
     path: &str,
     query: &HashMap<String, String>,
     body: &Bytes,
-) -> Result<Response, Response> {
+) -> Result<Response, Refusal> {
     if let Some(file) = path.strip_prefix(ARTIFACTS) {
         return Ok(match *method {
             Method::PUT => {
@@ -344,7 +369,7 @@ fn serve(
             }
             _ => match book.files.get(file) {
                 Some(bytes) => bytes.clone().into_response(),
-                None => missing("no such artifact"),
+                None => missing("no such artifact").answer(),
             },
         });
     }
@@ -353,7 +378,10 @@ fn serve(
     let text = |key: &str| asked[key].as_str().unwrap_or_default().to_owned();
     let answer = match (method.as_str(), path.strip_prefix(API).unwrap_or_default()) {
         ("GET", "experiments/get-by-name") => {
-            let known = book.experiments.iter().position(|name| name == given("experiment_name"));
+            let known = book
+                .experiments
+                .iter()
+                .position(|name| name == given("experiment_name"));
             let index = known.ok_or_else(|| missing("Could not find experiment"))?;
             json!({ "experiment": { "experiment_id": (index + 1).to_string(), "lifecycle_stage": "active" } })
         }
@@ -367,7 +395,8 @@ fn serve(
         ("POST", "runs/search") => {
             let filter = text("filter");
             let experiment = asked["experiment_ids"][0].as_str().unwrap_or_default();
-            let found = tag_filter(&filter).and_then(|(key, value)| book.run_with_tag(experiment, key, value));
+            let found =
+                tag_filter(&filter).and_then(|(key, value)| book.run_with_tag(experiment, key, value));
             json!({ "runs": found.map(run_of).into_iter().collect::<Vec<Value>>() })
         }
         ("POST", "runs/create") => {
@@ -383,7 +412,9 @@ fn serve(
             run.tags.extend(pairs(&asked["tags"]));
             let metrics = asked["metrics"].as_array().into_iter().flatten();
             run.metrics.extend(
-                metrics.filter_map(|metric| Some((metric["key"].as_str()?.to_owned(), metric["value"].as_f64()?))),
+                metrics.filter_map(|metric| {
+                    Some((metric["key"].as_str()?.to_owned(), metric["value"].as_f64()?))
+                }),
             );
             json!({})
         }
@@ -402,13 +433,20 @@ fn registry(
     call: &str,
     query: &HashMap<String, String>,
     asked: &Value,
-) -> Result<Response, Response> {
+) -> Result<Response, Refusal> {
     let text = |key: &str| {
         let given = query.get(key).map(String::as_str);
-        given.or_else(|| asked[key].as_str()).unwrap_or_default().to_owned()
+        given
+            .or_else(|| asked[key].as_str())
+            .unwrap_or_default()
+            .to_owned()
     };
     let (name, number) = (text("name"), text("version").parse::<u64>().unwrap_or(0));
-    let no_version = || missing(&format!("Model Version (name={name}, version={number}) not found"));
+    let no_version = || {
+        missing(&format!(
+            "Model Version (name={name}, version={number}) not found"
+        ))
+    };
     let answer = match (method, call) {
         ("POST", "registered-models/create") => {
             if book.models.contains_key(&name) {
@@ -418,7 +456,10 @@ fn registry(
             json!({ "registered_model": { "name": name } })
         }
         ("POST", "model-versions/create") => {
-            let versions = book.models.get_mut(&name).ok_or_else(|| missing("Registered Model not found"))?;
+            let versions = book
+                .models
+                .get_mut(&name)
+                .ok_or_else(|| missing("Registered Model not found"))?;
             let version = VersionRecord {
                 number: versions.len() as u64 + 1,
                 run_id: text("run_id"),
@@ -449,7 +490,10 @@ fn registry(
         ("POST", "model-versions/set-tag") => {
             let versions = book.models.get_mut(&name).into_iter().flatten();
             let found = versions.into_iter().find(|version| version.number == number);
-            found.ok_or_else(no_version)?.tags.insert(text("key"), text("value"));
+            found
+                .ok_or_else(no_version)?
+                .tags
+                .insert(text("key"), text("value"));
             json!({})
         }
         ("POST", "registered-models/alias") => {
@@ -467,12 +511,13 @@ fn registry(
         ("GET", "registered-models/alias") => {
             let pointed = book.aliases.get(&(name.clone(), text("alias"))).copied();
             let versions = book.models.get(&name).into_iter().flatten();
-            let found = versions.into_iter().find(|version| Some(version.number) == pointed);
-            let absent = || {
-                let text = json!({
-                    "error_code": "INVALID_PARAMETER_VALUE", "message": "Registered model alias champion not found.",
-                });
-                (StatusCode::BAD_REQUEST, Json(text)).into_response()
+            let found = versions
+                .into_iter()
+                .find(|version| Some(version.number) == pointed);
+            let absent = || Refusal {
+                status: StatusCode::BAD_REQUEST,
+                code: "INVALID_PARAMETER_VALUE",
+                message: "Registered model alias champion not found.".to_owned(),
             };
             json!({ "model_version": version_of(&name, found.ok_or_else(absent)?) })
         }

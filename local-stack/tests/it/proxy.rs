@@ -52,7 +52,11 @@ async fn a_good_line_passes_and_a_late_or_narrow_one_passes_too() {
     let (address, _) = server().await;
     let proxy = Proxy::to(address).await.unwrap();
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
-    for line in [Line::Pass, Line::Delay(Duration::from_millis(5)), Line::Throttle(1_000)] {
+    for line in [
+        Line::Pass,
+        Line::Delay(Duration::from_millis(5)),
+        Line::Throttle(1_000),
+    ] {
         proxy.set(line);
         assert_eq!(ask(&mut stream, 7).await.unwrap(), 8, "{line:?}");
     }
@@ -85,7 +89,10 @@ async fn lost_answers_were_answers_to_what_was_done() {
     proxy.set(Line::Pass);
     stream.write_u8(6).await.unwrap();
     seen(&count, 2).await;
-    assert!(is_silent(&mut stream).await, "a stream with a hole is never read on");
+    assert!(
+        is_silent(&mut stream).await,
+        "a stream with a hole is never read on"
+    );
     let mut fresh = TcpStream::connect(proxy.address()).await.unwrap();
     assert_eq!(ask(&mut fresh, 7).await.unwrap(), 8);
 }

@@ -11,7 +11,10 @@ use crate::scene::{QUICK, Scene, day, model, validated};
 async fn two_champions() -> (Scene, Tracking, service_bench::Replica) {
     chassis::install_crypto();
     let tracking = Tracking::start().await.expect("a tracking server");
-    let settings = format!("{QUICK}[mlflow]\ntracking_uri = {:?}\ntimeout = \"5s\"\n", tracking.url());
+    let settings = format!(
+        "{QUICK}[mlflow]\ntracking_uri = {:?}\ntimeout = \"5s\"\n",
+        tracking.url()
+    );
     let scene = Scene::new(&settings).await;
     let replica = scene.start().await;
     for (count, (decision, as_of)) in [("one", 28), ("two", 30)].into_iter().enumerate() {
