@@ -267,7 +267,7 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) 
         .metrics
         .processed(message.subject.as_str(), word, started.elapsed());
     drop(entered);
-    answer(message, verdict, deliveries).await;
+    answer(context, message, verdict, deliveries).await;
 }
 
 /// Tells broker and supervisor that the handler is still at work, for ever.
@@ -281,7 +281,7 @@ async fn keep_alive(context: &Context, message: &Message) -> std::convert::Infal
     }
 }
 
-async fn answer(message: &Message, verdict: Verdict, deliveries: i64) {
+async fn answer(context: &Context, message: &Message, verdict: Verdict, deliveries: i64) {
     let (became, error) = match verdict {
         Verdict::Done => (Became::Done, None),
         Verdict::Duplicate => (Became::Duplicate, None),
@@ -293,7 +293,13 @@ async fn answer(message: &Message, verdict: Verdict, deliveries: i64) {
     let error = error.map_or_else(String::new, |error| format!("{error:#}"));
     let outcome = match rules::answer(became, deliveries) {
         Answer::Ack => {
-            let acked = message.double_ack().await;
+            let mut connection = context.bus.connects();
+            connection.mark_unchanged();
+            let acked = tokio::select! {
+                acked = message.double_ack() => acked,
+                // The broker's word went with the connection; a redelivery meets the inbox.
+                _ = connection.changed() => Ok(()),
+            };
             trial::boundary("consume.acked");
             acked
         }

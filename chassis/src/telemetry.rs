@@ -273,11 +273,13 @@ mod tests {
             for json in [false, true] {
                 let text = logged(json, name);
                 let line = text.strip_suffix('\n').unwrap();
-                assert!(!line.chars().any(char::is_control), "{line:?}");
                 if json {
+                    // JSON escapes what is below a space; what else a name holds is for machines to read.
+                    assert!(!line.chars().any(|c| c < ' '), "{line:?}");
                     let value: serde_json::Value = serde_json::from_str(line).unwrap();
                     assert_eq!(value["fields"]["model.name"], *name);
                 } else {
+                    assert!(!line.chars().any(char::is_control), "{line:?}");
                     assert!(!line.contains(['\u{2028}', '\u{202e}', '\u{200b}']), "{line:?}");
                 }
             }

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use e2e::faults::controls::{CONTROLS, word};
 use e2e::faults::report::Report;
 use e2e::faults::world::WorldOptions;
-use e2e::faults::{controls, crash_points, load, outage, random};
+use e2e::faults::{controls, crash_points, disk_full, load, outage, random};
 use serde_json::json;
 
 /// Breaks real servers and services on purpose, and audits what came of it.
@@ -84,6 +84,15 @@ enum Command {
         /// Pause between two events, seconds.
         #[arg(long, default_value_t = 0.5)]
         pace: f64,
+    },
+    /// The disk of NATS and PostgreSQL is full, again and again; needs the right to mount a file system in memory.
+    DiskFull {
+        /// How often.
+        #[arg(long, default_value_t = 10)]
+        times: u32,
+        /// For how long, seconds.
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
     },
     /// A backlog of events, each offered several times in any order.
     Load {
@@ -182,6 +191,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
                 shown(outage.new_event)
             );
             Ok(tell(&outage.report, arguments.json) && outage.new_event.is_some())
+        }
+        Some(Command::DiskFull { times, seconds: full }) => {
+            let options = disk_full::DiskFullOptions {
+                times,
+                full: seconds(full),
+                world,
+            };
+            if let Some(report) = Box::pin(disk_full::run(options)).await? {
+                return Ok(tell(&report, arguments.json));
+            }
+            anyhow::bail!("this machine does not permit to mount a file system in memory; run it as root")
         }
         Some(Command::Load { events, copies }) => {
             let options = load::LoadOptions {

@@ -8,11 +8,12 @@
 //! * [`witness`] – counts how often an event takes effect, where nothing else keeps it single.
 //! * [`watch`] – sees whether what has ended changes all the same.
 //! * [`auditor`] – the invariants I1 to I11 on tables, stream and ledgers.
-//! * [`random`], [`crash_points`], [`controls`], [`outage`], [`load`] – the trials; [`report`] says what came of one.
+//! * [`random`], [`crash_points`], [`controls`], [`outage`], [`disk_full`], [`load`] – the trials; [`report`] says what came of one.
 
 pub mod auditor;
 pub mod controls;
 pub mod crash_points;
+pub mod disk_full;
 pub mod fleet;
 pub mod load;
 pub mod nemesis;

@@ -67,6 +67,8 @@ pub enum Kind {
     Copies,
     /// Messages that are no events, or hostile ones.
     BadMessage,
+    /// The disk of both servers is full; a trial of its own.
+    DiskFull,
 }
 
 /// Every kind with its weight.
@@ -177,6 +179,7 @@ impl Nemesis {
                 format!("{} ms away", away.as_millis())
             }
             Kind::BackendsEnded => self.backends(world).await,
+            Kind::DiskFull => "nothing: it is a trial of its own".to_owned(),
             Kind::Line => self.line(world).await,
             Kind::Databricks | Kind::Mlflow | Kind::Slack | Kind::Mail => self.peer(kind, world)?,
         };

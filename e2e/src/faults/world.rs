@@ -45,6 +45,8 @@ pub struct WorldOptions {
     pub witness: bool,
     /// Whether people are told: without, the notifier decides and sends nothing.
     pub told: bool,
+    /// Where the servers keep their data; none: a temporary folder.
+    pub stack_folder: Option<PathBuf>,
     /// Whether PostgreSQL and NATS write everything to disk before they say so.
     pub durable: bool,
 }
@@ -60,6 +62,7 @@ impl Default for WorldOptions {
             binaries: None,
             witness: false,
             told: true,
+            stack_folder: None,
             durable: false,
         }
     }
@@ -139,7 +142,11 @@ impl World {
         } else {
             StackOptions::for_tests()
         };
-        let stack = Stack::start(stack_options).await?;
+        let stack = Stack::start(StackOptions {
+            folder: options.stack_folder,
+            ..stack_options
+        })
+        .await?;
         let pool = PgPoolOptions::new()
             .max_connections(6)
             .acquire_timeout(Duration::from_mins(2))

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use chassis::db::PUBLISHED;
 use chassis::{Definition, Service as _};
 use schemas::EventKind;
+use schemas::flow::TRAINER_BRIDGE;
 use schemas::rights::{OPERATOR, services};
 use sqlx::migrate::Migrator;
 use sqlx::{Executor as _, PgPool};
@@ -19,8 +20,12 @@ use sqlx::{Executor as _, PgPool};
 pub const OWNER: &str = "vigie_owner";
 /// Reads transactions, and can do nothing else.
 pub const SOURCE: &str = "vigie_source";
-/// Tables that rows are only ever added to.
-const APPEND_ONLY: [&str; 1] = ["event_log"];
+/// The record: rows are only ever added, and then given their places in the chain. Table, what is taken back of the rights in a
+/// schema of one's own, and the columns that the sealer writes.
+const RECORD: [(&str, &str, &str); 2] = [
+    ("event_log", "update, delete", "link, prev_hash, hash"),
+    ("event_log_head", "insert, update, delete", "link, hash"),
+];
 /// Books of what was migrated.
 const MIGRATIONS: [&str; 2] = ["_chassis_migrations", "_sqlx_migrations"];
 
@@ -117,6 +122,16 @@ pub fn rights() -> String {
         text.push_str(&for_operator(&schema_of(service)));
     }
     let operator = role_of(OPERATOR);
+    // Who was champion when.
+    for table in ["promotion", "model_version"] {
+        let schema = schema_of(TRAINER_BRIDGE);
+        let grant = on_table(
+            &schema,
+            table,
+            &format!("grant select on {schema}.{table} to {operator}"),
+        );
+        text.push_str(&guarded(&schema, &operator, &[&grant]));
+    }
     for view in PUBLISHED {
         let grant = on_table(
             "public",
@@ -138,12 +153,13 @@ fn in_its_own(party: &str) -> String {
         format!("grant select, insert, update, delete on all tables in schema {schema} to {role}"),
         format!("grant usage on all sequences in schema {schema} to {role}"),
     ];
-    for table in APPEND_ONLY {
-        statements.push(on_table(
-            &schema,
-            table,
-            &format!("revoke update, delete on {schema}.{table} from {role}"),
-        ));
+    for (table, taken_back, sealed) in RECORD {
+        for statement in [
+            format!("revoke {taken_back} on {schema}.{table} from {role}"),
+            format!("grant update ({sealed}) on {schema}.{table} to {role}"),
+        ] {
+            statements.push(on_table(&schema, table, &statement));
+        }
     }
     for table in MIGRATIONS {
         statements.push(on_table(
@@ -156,11 +172,21 @@ fn in_its_own(party: &str) -> String {
     guarded(&schema, &role, &statements)
 }
 
-/// Dead letters are looked at, decided about, and offered once more.
+/// The record is read and verified; dead letters are looked at, decided about, and offered once more, which goes on record.
 fn for_operator(schema: &str) -> String {
     let role = role_of(OPERATOR);
     let grants = [
         format!("grant usage on schema {schema} to {role}"),
+        on_table(
+            schema,
+            "event_log",
+            &format!("grant select, insert on {schema}.event_log to {role}"),
+        ),
+        on_table(
+            schema,
+            "event_log_head",
+            &format!("grant select on {schema}.event_log_head to {role}"),
+        ),
         on_table(
             schema,
             "dead_letter",

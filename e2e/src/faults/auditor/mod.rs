@@ -15,19 +15,19 @@
 //! | I11 | no secret in any log, and no more than 100 lines a second of a service |
 //! | I12 | every slot was done once and none was left out |
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod outside;
+
+use std::collections::HashSet;
 
 use chassis::audit::Verdict;
-use local_stack::peers::databricks::RunRecord;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 use vigie::host::SERVICES;
 
-use super::fleet::log_of;
-use super::nemesis::{HOSTILE, messages};
-use super::producer::Ledger;
-use super::settle::{Settled, types_with_readers};
-use super::world::{World, schema_of};
+use crate::faults::nemesis::{HOSTILE, messages};
+use crate::faults::producer::Ledger;
+use crate::faults::settle::{Settled, types_with_readers};
+use crate::faults::world::{World, schema_of};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,14 +103,14 @@ pub async fn audit(world: &World, ledger: &Ledger, settled: &Settled) -> anyhow:
     let pool = &world.pool;
     commits(pool, ledger, &mut findings).await?;
     receipts(pool, settled, &mut findings).await?;
-    decisions(world, &mut findings).await?;
-    promotions(world, &mut findings).await?;
-    alerts(world, ledger, settled, &mut findings).await?;
+    outside::decisions(world, &mut findings).await?;
+    outside::promotions(world, &mut findings).await?;
+    outside::alerts(world, ledger, settled, &mut findings).await?;
     ends(world, &mut findings).await?;
     causes(pool, &mut findings).await?;
     record(pool, &mut findings).await?;
     stream(world, &mut findings).await?;
-    logs(world, &mut findings)?;
+    outside::logs(world, &mut findings)?;
     slots(pool, &mut findings).await?;
     counts(pool, &mut findings).await?;
     if let Err(left) = &settled.took {
@@ -194,197 +194,6 @@ async fn receipts(pool: &PgPool, settled: &Settled, findings: &mut Findings) -> 
                 format!("{unexplained} dead receipts of {service} have no dead letter"),
             );
         }
-    }
-    Ok(())
-}
-
-fn parameter<'a>(run: &'a RunRecord, key: &str) -> &'a str {
-    run.request["tasks"][0]["notebook_task"]["base_parameters"][key]
-        .as_str()
-        .unwrap_or_default()
-}
-
-async fn decisions(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
-    let pool = &world.pool;
-    let twice = texts(
-        pool,
-        "select cause from retrain_decider.trigger group by model, cause having count(*) > 1".to_owned(),
-    )
-    .await?;
-    if !twice.is_empty() {
-        findings.add("I3", format!("causes decided more than once: {}", some(&twice)));
-    }
-    let twice = texts(
-        pool,
-        "select convert_from(data, 'UTF8')::jsonb ->> 'decision_id' from retrain_decider.outbox \
-         where subject = 'retrain.requested' group by 1 having count(*) > 1"
-            .to_owned(),
-    )
-    .await?;
-    if !twice.is_empty() {
-        findings.add(
-            "I3",
-            format!("decisions asked for more than once: {}", some(&twice)),
-        );
-    }
-    let attempts: HashMap<String, i32> = sqlx::query_as::<_, (String, i32)>(
-        "select decision_id::text, attempt from trainer_bridge.training_job",
-    )
-    .fetch_all(pool)
-    .await?
-    .into_iter()
-    .collect();
-    let mut runs: BTreeMap<&str, usize> = BTreeMap::new();
-    let recorded = world.databricks.runs();
-    for run in &recorded {
-        *runs.entry(parameter(run, "vigie_decision_id")).or_default() += 1;
-    }
-    findings.counts.runs = recorded.len();
-    for (decision, runs) in runs {
-        let allowed = attempts.get(decision).copied().unwrap_or(0);
-        if runs > usize::try_from(allowed)? {
-            findings.add(
-                "I3",
-                format!("decision {decision} has {runs} external runs in {allowed} attempts"),
-            );
-        }
-    }
-    Ok(())
-}
-
-async fn promotions(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
-    let pool = &world.pool;
-    let rows: Vec<(String, i64, String, Option<String>)> = sqlx::query_as(
-        "select p.model, p.fence, p.version, v.registry_version from trainer_bridge.promotion p \
-         join trainer_bridge.model_version v on v.version = p.version where p.state = 'promoted' order by p.ended_at",
-    )
-    .fetch_all(pool)
-    .await?;
-    let mut last: BTreeMap<String, (i64, String, Option<String>)> = BTreeMap::new();
-    for (model, fence, version, number) in rows {
-        if let Some((before, ..)) = last.get(&model)
-            && *before >= fence
-        {
-            findings.add(
-                "I4",
-                format!("model {model}: fence {fence} was promoted after {before}"),
-            );
-        }
-        last.insert(model, (fence, version, number));
-    }
-    let said = texts(
-        pool,
-        "select convert_from(data, 'UTF8')::jsonb ->> 'version' from trainer_bridge.outbox \
-         where subject = 'model.promoted' group by 1 having count(*) > 1"
-            .to_owned(),
-    )
-    .await?;
-    if !said.is_empty() {
-        findings.add("I4", format!("versions promoted more than once: {}", some(&said)));
-    }
-    for (model, (_, version, number)) in &last {
-        let champion = texts(
-            pool,
-            format!("select coalesce(champion, '') from trainer_bridge.model where model = '{model}'"),
-        )
-        .await?;
-        if champion.first() != Some(version) {
-            findings.add(
-                "I4",
-                format!("champion of {model} is {champion:?}, last promoted was {version}"),
-            );
-        }
-        let alias = world
-            .tracking
-            .alias(model, "champion")
-            .map(|number| number.to_string());
-        if alias != *number {
-            findings.add(
-                "I4",
-                format!(
-                    "alias of {model} is at {alias:?}, last promoted was {version}, registered as {number:?}"
-                ),
-            );
-        }
-    }
-    Ok(())
-}
-
-async fn alerts(
-    world: &World,
-    ledger: &Ledger,
-    settled: &Settled,
-    findings: &mut Findings,
-) -> anyhow::Result<()> {
-    let rows: Vec<(String, Uuid, String, String, i32)> =
-        sqlx::query_as(
-            "select alert_id::text, event_id, channel, state, attempts from notifier.alert where created_at <= $1",
-        )
-        .bind(settled.at)
-        .fetch_all(&world.pool)
-            .await?;
-    let mails = world.smtp.delivered()?;
-    let mut told: HashMap<String, usize> = HashMap::new();
-    for mail in &mails {
-        let id = mail.header("Message-ID").unwrap_or_default().to_owned();
-        *told
-            .entry(
-                id.trim_matches(['<', '>'])
-                    .split('@')
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned(),
-            )
-            .or_default() += 1;
-    }
-    for message in world.slack.shown() {
-        let text = message.to_string();
-        let ids = text
-            .match_indices("alert ")
-            .map(|(at, word)| text[at + word.len()..].chars().take(36));
-        if let Some(id) = ids
-            .map(Iterator::collect::<String>)
-            .find(|id| Uuid::parse_str(id).is_ok())
-        {
-            *told.entry(format!("slack {id}")).or_default() += 1;
-        }
-    }
-    let mut channels: HashMap<Uuid, HashSet<String>> = HashMap::new();
-    for (alert, event, channel, state, attempts) in &rows {
-        channels.entry(*event).or_default().insert(channel.clone());
-        let key = if channel == "slack" {
-            format!("slack {alert}")
-        } else {
-            alert.clone()
-        };
-        let times = told.get(&key).copied().unwrap_or(0);
-        if state != "sent" {
-            findings.add("I5", format!("alert {alert} by {channel} is {state}"));
-        } else if times == 0 {
-            findings.add(
-                "I5",
-                format!("alert {alert} by {channel} is recorded as told and nobody was"),
-            );
-        } else if times > usize::try_from(*attempts)? {
-            findings.add(
-                "I5",
-                format!("alert {alert} by {channel} was told {times} times in {attempts} attempts"),
-            );
-        }
-        findings.counts.alerts += usize::from(times > 0);
-        findings.counts.told_twice += times.saturating_sub(1);
-    }
-    let untold = ledger
-        .commits()
-        .iter()
-        .filter(|commit| {
-            channels
-                .get(&commit.id.uuid())
-                .is_none_or(|channels| channels.len() < 2)
-        })
-        .count();
-    if untold > 0 {
-        findings.add("I5", format!("{untold} drifts were not told by both channels"));
     }
     Ok(())
 }
@@ -514,50 +323,6 @@ async fn stream(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
     }
     if !forged.is_empty() {
         findings.add("I9", format!("messages that no service wrote: {}", some(&forged)));
-    }
-    Ok(())
-}
-
-/// Most lines a second of one replica, over any ten seconds.
-const LINES_PER_SECOND_MAX: usize = 100;
-
-fn logs(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
-    let webhook = world.slack.webhook_url();
-    let secrets = [
-        world.databricks.token(),
-        webhook.rsplit('/').next().unwrap_or_default().to_owned(),
-    ];
-    for replica in world.fleet.replicas() {
-        let path = log_of(world.folder.path(), replica);
-        let text = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
-        let name = format!("{} {}", replica.service, replica.number);
-        for secret in &secrets {
-            if text.contains(secret.as_str()) {
-                findings.add("I11", format!("the log of {name} holds a secret"));
-            }
-        }
-        let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
-        for line in text.lines() {
-            // `2026-11-28T04:03:1`: ten seconds.
-            if let Some(ten) = line.get(..18).filter(|ten| ten.starts_with("20")) {
-                *lines.entry(ten).or_default() += 1;
-            }
-        }
-        if let Some((when, count)) = lines.iter().max_by_key(|(_, count)| **count)
-            && count / 10 > LINES_PER_SECOND_MAX
-        {
-            findings.add(
-                "I11",
-                format!("{name} wrote {count} lines in the ten seconds from {when}0"),
-            );
-        }
-        if text.contains("panicked at") {
-            let line = text
-                .lines()
-                .find(|line| line.contains("panicked at"))
-                .unwrap_or_default();
-            findings.add("I11", format!("{name} panicked: {line}"));
-        }
     }
     Ok(())
 }
