@@ -63,6 +63,8 @@ pub struct Metrics {
     pub outbox_unconfirmed: Gauge,
     /// Rows of the event log that have no place in its chain yet.
     pub event_log_unsealed: Gauge,
+    /// Advisories of the broker that must not be, count.
+    pub advisories: Gauge,
     /// Restarts of the broker that were noticed.
     pub epoch_changes: Counter,
     /// Acknowledged events that the broker no longer had.
@@ -122,6 +124,12 @@ impl Metrics {
         let (outbox_unconfirmed, epoch_changes) = (Gauge::default(), Counter::default());
         let (lost, reoffered) = (Counter::default(), Counter::default());
         let event_log_unsealed = Gauge::default();
+        let advisories = Gauge::default();
+        registry.register(
+            "vigie_advisories",
+            "Advisories of the broker about messages that were given up; must be 0",
+            advisories.clone(),
+        );
         registry.register(
             "vigie_event_log_unsealed",
             "Rows of the event log that have no place in its chain yet",
@@ -158,6 +166,7 @@ impl Metrics {
             outbox_unpublished,
             outbox_unconfirmed,
             event_log_unsealed,
+            advisories,
             epoch_changes,
             lost,
             reoffered,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use crate::bus::STREAM_ADVISORY;
 use crate::db::Tx;
 use crate::dead_letter::{self, Class, Original, Parked};
 use crate::rules::{self, OFFERS_MAX, Position};
@@ -116,6 +117,10 @@ pub async fn round(context: &Context, patience: Patience) -> anyhow::Result<Swep
     trial::boundary("sweep.found");
     tx.commit().await.context("keep what the sweep found")?;
     trial::boundary("sweep.kept");
+    // A tripwire that cannot be looked at is no reason to keep nothing of the rest.
+    if let Err(error) = look_at_tripwire(context).await {
+        tracing::debug!("{error:#}");
+    }
     context.metrics.reoffered.inc_by(swept.reoffered);
     if swept.reoffered > 0 {
         tracing::warn!("{} events without a receipt are offered again", swept.reoffered);
@@ -291,6 +296,20 @@ async fn forget(tx: &mut Tx, stream_age_max: Duration) -> sqlx::Result<()> {
     .bind(ROWS_MAX)
     .execute(&mut **tx)
     .await?;
+    Ok(())
+}
+
+/// No consumer of ours ever gives up on a message by the broker's count, and none terminates one: an advisory that says so is a bug,
+/// ours or of whoever changed a consumer.
+async fn look_at_tripwire(context: &Context) -> anyhow::Result<()> {
+    let stream = context.bus.jetstream().get_stream(STREAM_ADVISORY).await;
+    let stream = stream.with_context(|| format!("look at stream {STREAM_ADVISORY}"))?;
+    let found = stream.cached_info().state.messages.cast_signed();
+    if found > context.metrics.advisories.set(found) {
+        tracing::error!(
+            "stream {STREAM_ADVISORY} holds {found} messages and must be empty: somewhere a message was given up without being parked"
+        );
+    }
     Ok(())
 }
 

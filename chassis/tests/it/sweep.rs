@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::AckKind;
 use chassis::Context;
 use chassis::sweep::{Patience, Swept, round};
+use futures_util::StreamExt as _;
 
 use crate::relay::{all_published, append};
-use crate::support::{Bench, Running, count, dead_letters, handled, obliging};
+use crate::support::{Bench, Running, count, dead_letters, eventually, handled, obliging};
 
 const PATIENT: Patience = Patience {
     overdue: Duration::from_secs(300),
@@ -137,4 +139,32 @@ async fn a_number_that_somebody_elses_message_has_is_not_taken_for_one_that_wait
         .await
         .unwrap();
     assert_eq!(round(&vigie, AT_ONCE).await.unwrap().reoffered, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_somebody_terminated_trips_the_wire() {
+    let bench = Bench::new().await;
+    let (vigie, monitor) = parties(&bench).await;
+    let relay = Running::relay(&vigie);
+    append(&vigie, "terminated").await;
+    all_published(&vigie.pool, 1).await;
+    round(&vigie, PATIENT).await.unwrap();
+    assert_eq!(vigie.metrics.advisories.get(), 0);
+    let consumer = chassis::provision::consumer(
+        &monitor.bus,
+        &monitor.nats,
+        "drift-monitor",
+        crate::support::KINDS,
+    )
+    .await
+    .unwrap();
+    let mut batch = consumer.fetch().max_messages(1).messages().await.unwrap();
+    let message = batch.next().await.unwrap().unwrap();
+    message.ack_with(AckKind::Term).await.unwrap();
+    eventually("the advisory", async || {
+        round(&vigie, PATIENT).await.unwrap();
+        (vigie.metrics.advisories.get() == 1).then_some(())
+    })
+    .await;
+    relay.stop().await;
 }

@@ -39,7 +39,13 @@ impl SmallDisk {
     /// Mounts one; none when this machine does not permit it.
     fn mount(folder: &Path) -> Option<Self> {
         let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={SIZE},mode=0711"), "vigie-faults"])
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={SIZE},mode=0711"),
+                "vigie-faults",
+            ])
             .arg(folder)
             .status();
         status
