@@ -182,7 +182,7 @@ pub(crate) fn clip(text: &str) -> String {
 }
 
 /// What a parser says, for a line of a log: it may quote a whole hostile body, line breaks included.
-pub(crate) fn told(error: &impl std::fmt::Display) -> String {
+pub fn told(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
     let mut told: String = text
         .chars()

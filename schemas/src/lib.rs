@@ -26,7 +26,9 @@ mod window;
 #[cfg(feature = "generate")]
 pub mod generate;
 
-pub use attributes::{Attributes, CONTENT_TYPE_JSON, HeaderError, SOURCE_PREFIX, SPEC_VERSION, TraceContext};
+pub use attributes::{
+    Attributes, CONTENT_TYPE_JSON, HeaderError, SOURCE_PREFIX, SPEC_VERSION, TraceContext, told,
+};
 pub use decode::{DATA_BYTES_MAX, DEPTH_MAX, Received, Refusal, decode};
 pub use event::{Event, EventBody, EventKind};
 pub use ids::{

@@ -30,23 +30,11 @@ pub enum LoadError {
         bytes: usize,
     },
     /// Not a document of the format.
-    #[error("the artefact is not a model document: {}", brief(.0))]
+    #[error("the artefact is not a model document: {}", schemas::told(.0))]
     Malformed(#[from] serde_json::Error),
     /// A document that breaks a rule.
-    #[error("the artefact breaks the format: {0}")]
+    #[error("the artefact breaks the format: {}", schemas::told(.0))]
     Invalid(#[from] InvalidArtifact),
-}
-
-/// Longest reason of a parser, characters: it quotes what it met, which may be anything.
-const REASON_MAX: usize = 500;
-
-fn brief(error: &serde_json::Error) -> String {
-    let whole = error.to_string();
-    if whole.chars().count() <= REASON_MAX {
-        return whole;
-    }
-    let start: String = whole.chars().take(REASON_MAX).collect();
-    format!("{start}… at line {} column {}", error.line(), error.column())
 }
 
 /// SHA-256 of exactly these bytes.

@@ -149,6 +149,13 @@ async fn client_reads(header: &[u8]) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_client_library_reads_what_we_say_that_it_reads() {
+    // The library's own panics are what is looked for, and need not be told.
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.to_string().contains("invalid header value") {
+            told(panic);
+        }
+    }));
     let count: u32 = std::env::var("VIGIE_FUZZ_INPUTS").map_or(300, |text| text.parse().unwrap());
     let seed: u64 = std::env::var("VIGIE_FUZZ_SEED").map_or(1, |text| text.parse().unwrap());
     let mut rng = StdRng::seed_from_u64(seed);
