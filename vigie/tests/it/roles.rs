@@ -78,10 +78,12 @@ fn expected(role: &str, own: &str, schema: &str, table: &str, verb: &str) -> boo
         (schema, "event_log_head") => (schema == own || role == "vigie_operator") && verb == "select",
         (schema, _) if schema == own => true,
         // An operator reads dead letters, and offers a message once more: the rest of it is in columns, tried below.
-        (_, "dead_letter") => role == "vigie_operator" && verb == "select",
+        // Who was champion when is the trainer's to know and the operator's to ask.
+        (_, "dead_letter") | ("trainer_bridge", "promotion" | "model_version") => {
+            role == "vigie_operator" && verb == "select"
+        }
         (_, "inbox") => role == "vigie_operator" && verb == "delete",
         (_, "outbox") => role == "vigie_operator" && verb == "insert",
-        ("trainer_bridge", "promotion" | "model_version") => role == "vigie_operator" && verb == "select",
         _ => false,
     }
 }
