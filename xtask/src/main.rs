@@ -59,7 +59,7 @@ enum Command {
     /// Break the running system on purpose, and audit what came of it.
     ///
     /// Builds the services and runs the trial. `cargo xtask faults --minutes 60 --seed 7` breaks things at random for an
-    /// hour; `crash-points`, `controls`, `outage` and `load` are further trials. `--release` builds with optimisation, which
+    /// hour; `crash-points`, `controls`, `outage`, `disk-full` and `load` are further trials. `--release` builds with optimisation, which
     /// leaves out what crash points and controls need. `cargo xtask faults -- --help` shows all options.
     Faults {
         /// Passed to the trial.

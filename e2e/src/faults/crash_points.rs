@@ -66,7 +66,7 @@ pub const PROMOTION: [&str; 7] = [
 ];
 /// Where the notifier passes by.
 pub const ALERTS: [&str; 4] = ["alert.claimed", "alert.sent", "alert.recording", "alert.recorded"];
-/// Where only a promotion that is refused passes by: tried by the promotion's own tests.
+/// Where only a promotion that is refused passes by: no death is tried here, because no story of this trial refuses one.
 pub const REFUSAL: [&str; 2] = ["refusal.written", "refusal.announced"];
 
 /// What to do.

@@ -7,7 +7,7 @@
 //! * [`nemesis`] – breaks things, drawn from a seed.
 //! * [`witness`] – counts how often an event takes effect, where nothing else keeps it single.
 //! * [`watch`] – sees whether what has ended changes all the same.
-//! * [`auditor`] – the invariants I1 to I11 on tables, stream and ledgers.
+//! * [`auditor`] – the invariants I1 to I12 on tables, stream and ledgers.
 //! * [`random`], [`crash_points`], [`controls`], [`outage`], [`disk_full`], [`load`] – the trials; [`report`] says what came of one.
 
 pub mod auditor;
