@@ -4,10 +4,12 @@
 //! before the commit is redone, a crash after it comes back as a duplicate. The handler is dull on
 //! purpose: load, decide, save, append.
 
+mod failure;
+
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::{Consumer, pull};
@@ -25,6 +27,9 @@ use crate::rules::{self, Answer, Became};
 use crate::service::Context;
 use crate::trial;
 use crate::unreadable::{self, Readable};
+
+pub use failure::HandleError;
+use failure::{Failure, classify, is_outage, panicked};
 
 /// Turns one event into effects, inside the transaction that also records its receipt.
 pub trait Handler: Send + Sync + 'static {
@@ -50,59 +55,13 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
-/// What the consumer must do about an event that could not be handled.
-#[derive(Debug, thiserror::Error)]
-pub enum HandleError {
-    /// The world may recover: roll back and offer it again with back-off.
-    #[error("{0:#}")]
-    Transient(anyhow::Error),
-    /// No retry can help: park it.
-    #[error("{reason}")]
-    Permanent {
-        /// Under which class.
-        class: Class,
-        /// Why, in words.
-        reason: String,
-    },
-}
-
-impl HandleError {
-    /// No retry can help, for a reason of the handler's own.
-    pub fn permanent(reason: impl Into<String>) -> Self {
-        Self::Permanent {
-            class: Class::HandlerPermanent,
-            reason: reason.into(),
-        }
-    }
-
-    /// The event is about a model that the settings do not name.
-    pub fn unknown_model(model: &schemas::ModelName) -> Self {
-        Self::Permanent {
-            class: Class::UnknownModel,
-            reason: format!(
-                "model `{model}` is not in the settings; add it and offer the message again: `vigie dlq list`"
-            ),
-        }
-    }
-}
-
-impl From<sqlx::Error> for HandleError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Transient(error.into())
-    }
-}
-
-impl From<anyhow::Error> for HandleError {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Transient(error)
-    }
-}
-
 /// Most deliveries a service works on at once, per replica.
 const WORKERS_MAX: u32 = 4;
 const FETCH_EXPIRES: Duration = Duration::from_secs(5);
 /// Longest wait of a message whose handler met a server that was away.
 const OUTAGE_DELAY_MAX: Duration = Duration::from_secs(30);
+/// How long a database that did its work is trusted to be there still.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// Immediate repetitions when transactions of ours collide.
 const COLLISION_RETRIES: u32 = 3;
 
@@ -144,6 +103,7 @@ async fn work<H: Handler>(
     let mut consumer: Option<Consumer<pull::Config>> = None;
     let mut connects = context.bus.connects();
     let mut connection = 0;
+    let mut committed_at: Option<Instant> = None;
     while !context.stop.is_cancelled() {
         context.metrics.beat("consume");
         // A broker that came back may have lost the consumer, or its stream's tail: both are looked at again.
@@ -162,14 +122,17 @@ async fn work<H: Handler>(
                 consumer = Some(active);
             }
             // No database, no work: messages stay with the broker and their deliveries are not counted.
-            sqlx::query("select 1")
-                .execute(&context.pool)
-                .await
-                .context("reach PostgreSQL")?;
-            let Some(active) = &consumer else { return Ok(()) };
+            if committed_at.is_none_or(|at| at.elapsed() > TRUSTED_FOR) {
+                sqlx::query("select 1")
+                    .execute(&context.pool)
+                    .await
+                    .context("reach PostgreSQL")?;
+            }
+            let Some(active) = &consumer else { return Ok(false) };
             fetch_and_process(&context, active, connects.clone(), &*handler, &readable).await
         }
         .await;
+        committed_at = matches!(result, Ok(true)).then(Instant::now);
         if let Err(error) = result {
             tracing::warn!("consumer {durable} waits: {error:#}");
             consumer = None;
@@ -182,15 +145,16 @@ async fn work<H: Handler>(
     Ok(())
 }
 
+/// Waits for a message and deals with it; whether that was committed.
 async fn fetch_and_process<H: Handler>(
     context: &Context,
     consumer: &Consumer<pull::Config>,
     mut connection: watch::Receiver<u64>,
     handler: &H,
     known: &Readable,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     if connection.has_changed()? {
-        return Ok(());
+        return Ok(false);
     }
     let mut batch = consumer
         .batch()
@@ -202,26 +166,25 @@ async fn fetch_and_process<H: Handler>(
     let next = tokio::select! {
         next = batch.next() => next,
         // A message that arrives after this is offered again; nothing is lost by not waiting.
-        () = context.stop.cancelled() => return Ok(()),
+        () = context.stop.cancelled() => return Ok(false),
         // The answer went with the connection; what it would have brought is offered again.
-        _ = connection.changed() => return Ok(()),
+        _ = connection.changed() => return Ok(false),
     };
     match next {
         Some(Ok(message)) => {
             context.metrics.fetch_answered();
-            process(context, &message, handler).await;
-            return Ok(());
+            return Ok(process(context, &message, handler).await);
         }
         Some(Err(error)) => tracing::debug!("fetch: {error}"),
         None => {}
     }
     if connection.has_changed()? {
-        return Ok(());
+        return Ok(false);
     }
     // Nobody to fetch for, or a message that the client cannot read: the broker itself tells which.
     unreadable::park(context, consumer, known).await?;
     context.metrics.fetch_answered();
-    Ok(())
+    Ok(false)
 }
 
 /// What became of a delivery.
@@ -234,8 +197,9 @@ enum Verdict {
     CommitUnknown(anyhow::Error),
 }
 
-async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) {
-    let started = std::time::Instant::now();
+/// Deals with a message; whether that was committed.
+async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) -> bool {
+    let started = Instant::now();
     let deliveries = message.info().map_or(1, |info| info.delivered);
     let headers: Vec<(&str, &str)> = message
         .headers
@@ -267,7 +231,9 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) 
         .metrics
         .processed(message.subject.as_str(), word, started.elapsed());
     drop(entered);
+    let committed = matches!(verdict, Verdict::Done | Verdict::Duplicate | Verdict::Parked);
     answer(context, message, verdict, deliveries).await;
+    committed
 }
 
 /// Tells broker and supervisor that the handler is still at work, for ever.
@@ -411,12 +377,6 @@ fn parked_of<'a>(
     }
 }
 
-enum Failure {
-    Handle(HandleError),
-    Collision(anyhow::Error),
-    CommitUnknown(anyhow::Error),
-}
-
 async fn attempt<H: Handler>(
     context: &Context,
     received: &Received,
@@ -428,7 +388,6 @@ async fn attempt<H: Handler>(
         .begin()
         .await
         .map_err(|error| Failure::Handle(error.into()))?;
-    let id = received.attributes.id;
     let first = inbox::receive(&mut tx, context.service, received, body)
         .await
         .map_err(classify)?;
@@ -444,10 +403,6 @@ async fn attempt<H: Handler>(
                 other => Failure::Handle(other),
             });
         }
-    } else {
-        inbox::count_duplicate(&mut tx, context.service, id)
-            .await
-            .map_err(classify)?;
     }
     trial::boundary("consume.handled");
     match tx.commit().await {
@@ -459,43 +414,6 @@ async fn attempt<H: Handler>(
         Err(error @ sqlx::Error::Database(_)) => Err(classify(error)),
         Err(error) => Err(Failure::CommitUnknown(error.into())),
     }
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    anyhow::anyhow!("the handler panicked: {}", text.unwrap_or("without a word"))
-}
-
-fn classify(error: sqlx::Error) -> Failure {
-    let error = anyhow::Error::from(error);
-    if is_collision(&error) {
-        Failure::Collision(error)
-    } else {
-        Failure::Handle(HandleError::Transient(error))
-    }
-}
-
-/// Whether the database was away, shutting down or out of connections: nothing that the message has caused.
-fn is_outage(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<sqlx::Error>())
-        .any(|error| match error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
-            // Connection exceptions, too many connections, and a server that goes down or comes up.
-            sqlx::Error::Database(database) => database
-                .code()
-                .is_some_and(|code| code.starts_with("08") || code.starts_with("57P") || code == "53300"),
-            _ => false,
-        })
 }
 
 async fn park<H: Handler>(

@@ -198,7 +198,7 @@ async fn announce(
         Value::String(one_line(parked.reason)),
     );
     let subject = format!("dead.{}.{}", parked.consumer, parked.class.as_str());
-    crate::outbox::insert(tx, &attributes, &subject, "vigie.dead", headers, data).await?;
+    crate::outbox::append_message(tx, &attributes, &subject, "vigie.dead", headers, data).await?;
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 //! that it keeps it. After each (re)connect the relay compares the broker with what it was told before. A server that was
 //! restarted may have lost what was not yet on its disk; a stream that is shorter than it was certainly has. Both are
 //! offered again under the same message id: what was not lost is a duplicate to the broker or to the reader's inbox.
+//! What was not yet on its disk is counted back from when it was last seen alive: it does not matter how late its successor
+//! is noticed.
 
 use anyhow::Context as _;
 use async_nats::jetstream::context::GetStreamErrorKind;
@@ -45,15 +47,17 @@ pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Resul
     );
     let ends = [(STREAM, events.last), (STREAM_DEAD, dead.last)];
     let mut tx = pool.begin().await?;
+    let (known, alive_at) = known(&mut tx, &broker, looked_at).await?;
     let mut epoch = Epoch {
-        changed: changed(&mut tx, &broker, events.last).await?,
+        changed: known != broker,
         ..Epoch::default()
     };
     if epoch.changed {
         let again = sqlx::query(
             "update outbox set published_at = null, next_at = clock_timestamp() \
-             where published_at > clock_timestamp() - make_interval(secs => $1)",
+             where published_at > $1 - make_interval(secs => $2)",
         )
+        .bind(alive_at)
         .bind(LOST_SPAN.as_secs_f64())
         .execute(&mut *tx)
         .await?;
@@ -79,9 +83,10 @@ pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Resul
         epoch.lost += lost;
     }
     epoch.reoffered += epoch.lost;
-    sqlx::query("update broker_epoch set server_id = $1, max_stream_seq = $2")
+    sqlx::query("update broker_epoch set server_id = $1, max_stream_seq = $2, compared_at = $3")
         .bind(&broker)
         .bind(events.last.cast_signed())
+        .bind(looked_at)
         .execute(&mut *tx)
         .await?;
     trial::boundary("epoch.compared");
@@ -98,19 +103,18 @@ pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Resul
     Ok(epoch)
 }
 
-/// Whether the broker is not the one of the last comparison; the first one ever is none.
-async fn changed(tx: &mut Tx, broker: &str, last: u64) -> sqlx::Result<bool> {
+/// The broker of the last comparison, and an instant at which it was alive; at the first comparison ever, the one of now.
+async fn known(tx: &mut Tx, broker: &str, looked_at: DateTime<Utc>) -> sqlx::Result<(String, DateTime<Utc>)> {
     sqlx::query(
-        "insert into broker_epoch (id, server_id, max_stream_seq) values (1, $1, $2) on conflict do nothing",
+        "insert into broker_epoch (id, server_id, compared_at) values (1, $1, $2) on conflict do nothing",
     )
     .bind(broker)
-    .bind(last.cast_signed())
+    .bind(looked_at)
     .execute(&mut **tx)
     .await?;
-    let (known,): (String,) = sqlx::query_as("select server_id from broker_epoch for update")
+    sqlx::query_as("select server_id, compared_at from broker_epoch for update")
         .fetch_one(&mut **tx)
-        .await?;
-    Ok(known != broker)
+        .await
 }
 
 /// Where a stream ends, and which one it is.

@@ -125,20 +125,14 @@ pub(crate) async fn append_to(
     Ok(())
 }
 
-/// A receipt, with the digest of what was received: it can be compared with what was said.
-pub(crate) async fn received(
-    tx: &mut Tx,
-    consumer: &str,
-    attributes: &Attributes,
-    body: &[u8],
-) -> sqlx::Result<()> {
+/// The entry of a receipt, with the digest of what was received: it can be compared with what was said.
+pub(crate) fn receipt(consumer: &str, attributes: &Attributes, body: &[u8]) -> Value {
     let headers: Map<String, Value> = attributes
         .to_headers()
         .into_iter()
         .map(|(name, value)| (name.to_owned(), Value::String(value)))
         .collect();
-    let entry = json!({ "consumer": consumer, "headers": headers, "body_sha256": sha256_hex(body) });
-    append(tx, What::Received, &About::event(attributes), &entry, None).await
+    json!({ "consumer": consumer, "headers": headers, "body_sha256": sha256_hex(body) })
 }
 
 /// Digest of a body, in hexadecimal digits.

@@ -292,4 +292,33 @@ mod tests {
         }
         assert_eq!(metrics.silent(Duration::ZERO), ["relay"]);
     }
+
+    #[test]
+    fn a_hostile_label_stays_in_its_line() {
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct Label {
+            model: String,
+        }
+        let metrics = Metrics::new("toy");
+        let family = Family::<Label, Counter>::default();
+        metrics.register(|registry| registry.register("named", "Names", family.clone()));
+        for name in local_stack::hostile::NAMES {
+            let model = (*name).to_owned();
+            family.get_or_create(&Label { model }).inc();
+        }
+        let text = metrics.render().unwrap();
+        let count = |part: &str| text.split('\n').filter(|line| line.starts_with(part)).count();
+        assert_eq!(count("named_total{"), local_stack::hostile::NAMES.len());
+        assert_eq!(
+            text.split('\n').count() - count("named_total{"),
+            Metrics::new("toy").render().unwrap().split('\n').count() + 2
+        );
+        for name in local_stack::hostile::NAMES {
+            let escaped = name
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            assert!(text.contains(&format!("model=\"{escaped}\"}} 1\n")), "{name:?}");
+        }
+    }
 }

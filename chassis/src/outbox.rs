@@ -10,7 +10,7 @@ use schemas::{
 use serde_json::{Map, Value, json};
 
 use crate::db::Tx;
-use crate::event_log::{self, About, What};
+use crate::event_log::What;
 
 /// Channel on which the relay is woken: a hint, never a promise.
 pub fn wake_channel(schema: &str) -> String {
@@ -122,10 +122,25 @@ pub async fn append(tx: &mut Tx, service: &str, draft: Draft) -> sqlx::Result<Ap
         .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     let headers = header_map(&attributes);
     let entry = json!({ "subject": kind.subject(), "headers": headers });
-    if insert(tx, &attributes, kind.subject(), kind.ce_type(), headers, &data).await? {
-        let about = About::event(&attributes);
-        event_log::append(tx, What::Said, &about, &entry, Some(&data)).await?;
-    }
+    // Row, record and the call to the relay in one statement; a row that was there is neither recorded nor written again.
+    sqlx::query(
+        "with said as (insert into outbox (event_id, subject, event_type, model, correlation_id, causation_id, headers, data) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (event_id) do nothing returning event_id), \
+         logged as (insert into event_log (what, event_id, event_type, model, correlation_id, causation_id, entry, body) \
+         select $9, $1, $3, $4, $5, $6, $10, $8 from said) select pg_notify('outbox_' || current_schema(), '')",
+    )
+    .bind(id.uuid())
+    .bind(kind.subject())
+    .bind(kind.ce_type())
+    .bind(attributes.model.as_str())
+    .bind(correlation_id.uuid())
+    .bind(causation_id.map(EventId::uuid))
+    .bind(Value::Object(headers))
+    .bind(&data)
+    .bind(What::Said.as_str())
+    .bind(entry.to_string())
+    .execute(&mut **tx)
+    .await?;
     tracing::info!(
         event.id = %id,
         event.kind = %kind,
@@ -145,16 +160,16 @@ fn header_map(attributes: &Attributes) -> Map<String, Value> {
         .collect()
 }
 
-/// Inserts a row and wakes the relay when the transaction commits; `false` when the row was there.
-pub(crate) async fn insert(
+/// Appends a message that is no event, such as one that was parked; whoever calls this records it. A row that was there stays.
+pub(crate) async fn append_message(
     tx: &mut Tx,
     attributes: &Attributes,
     subject: &str,
     event_type: &str,
     headers: Map<String, Value>,
     data: &[u8],
-) -> sqlx::Result<bool> {
-    let inserted = sqlx::query(
+) -> sqlx::Result<()> {
+    sqlx::query(
         "insert into outbox (event_id, subject, event_type, model, correlation_id, causation_id, headers, data) \
          values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (event_id) do nothing",
     )
@@ -171,7 +186,7 @@ pub(crate) async fn insert(
     sqlx::query("select pg_notify('outbox_' || current_schema(), '')")
         .execute(&mut **tx)
         .await?;
-    Ok(inserted.rows_affected() == 1)
+    Ok(())
 }
 
 /// When it was said: the only use of the wall clock in an event; no decision reads it.

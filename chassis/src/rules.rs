@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::backoff::{DELIVERIES_MAX, redelivery_delay};
 
-/// How far back a restarted broker may have lost acknowledged events: twice the longest default interval between two of
-/// its writes to disk (2 min), and at least this.
+/// How far back a restarted broker may have lost acknowledged events, counted from when it was last seen alive: twice the
+/// default interval between two of its writes to disk (2 min), and a minute more.
 pub const LOST_SPAN: Duration = Duration::from_secs(300);
 /// Offers without a receipt after which a person must look.
 pub const OFFERS_MAX: i32 = 10;

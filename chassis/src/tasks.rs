@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgExecutor;
+use sqlx::{PgExecutor, Postgres, QueryBuilder};
 
 /// The DAG of drift checks.
 pub const DAG_DRIFT: &str = "02_drift_monitoring";
@@ -50,7 +50,26 @@ impl TaskTimer {
         }
     }
 
-    /// Writes the row: `processed` and `failed` count records. A second run of the same task replaces it.
+    /// Ends the timing: `processed` and `failed` count records.
+    pub fn stop(self, end: TaskEnd, processed: u64, failed: u64) -> TaskRow {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let cpu_percent = match (self.cpu_seconds, process_cpu_seconds()) {
+            (Some(before), Some(after)) if seconds > 0.0 => Some((after - before).max(0.0) / seconds * 100.0),
+            _ => None,
+        };
+        TaskRow {
+            seconds,
+            cpu_percent,
+            memory_mb: process_memory_mb(),
+            completed_at: Utc::now(),
+            end,
+            processed,
+            failed,
+            timer: self,
+        }
+    }
+
+    /// Ends the timing and writes the row, as [`TaskTimer::stop`] and [`record`].
     ///
     /// # Errors
     /// Database errors.
@@ -61,41 +80,60 @@ impl TaskTimer {
         processed: u64,
         failed: u64,
     ) -> sqlx::Result<()> {
-        let seconds = self.started.elapsed().as_secs_f64();
-        let cpu_percent = match (self.cpu_seconds, process_cpu_seconds()) {
-            (Some(before), Some(after)) if seconds > 0.0 => Some((after - before).max(0.0) / seconds * 100.0),
-            _ => None,
-        };
-        let (status, error) = match end {
-            TaskEnd::Success => ("success", None),
-            TaskEnd::Failed(reason) => ("failed", Some(reason.as_str())),
-        };
-        sqlx::query(
-            "insert into task_run (dag_id, task_id, execution_date, run_id, duration_seconds, records_processed, \
-             records_failed, cpu_percent, memory_mb, status, error_message, started_at, completed_at) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
-             on conflict (dag_id, task_id, run_id) do update set duration_seconds = excluded.duration_seconds, \
-             records_processed = excluded.records_processed, records_failed = excluded.records_failed, \
-             cpu_percent = excluded.cpu_percent, memory_mb = excluded.memory_mb, status = excluded.status, \
-             error_message = excluded.error_message, started_at = excluded.started_at, completed_at = excluded.completed_at",
-        )
-        .bind(self.dag_id)
-        .bind(self.task_id)
-        .bind(self.execution_date)
-        .bind(&self.run_id)
-        .bind(seconds)
-        .bind(processed.cast_signed())
-        .bind(failed.cast_signed())
-        .bind(cpu_percent)
-        .bind(process_memory_mb())
-        .bind(status)
-        .bind(error)
-        .bind(self.started_at)
-        .bind(Utc::now())
-        .execute(executor)
-        .await?;
-        Ok(())
+        record(executor, vec![self.stop(end.clone(), processed, failed)]).await
     }
+}
+
+/// A task that has ended and is not yet written down.
+#[derive(Debug)]
+pub struct TaskRow {
+    timer: TaskTimer,
+    seconds: f64,
+    cpu_percent: Option<f64>,
+    memory_mb: Option<i64>,
+    completed_at: DateTime<Utc>,
+    end: TaskEnd,
+    processed: u64,
+    failed: u64,
+}
+
+/// Writes rows of different tasks in one statement. A second run of the same task replaces its row.
+///
+/// # Errors
+/// Database errors.
+pub async fn record(executor: impl PgExecutor<'_>, rows: Vec<TaskRow>) -> sqlx::Result<()> {
+    let mut insert = QueryBuilder::<Postgres>::new(
+        "insert into task_run (dag_id, task_id, execution_date, run_id, duration_seconds, records_processed, \
+         records_failed, cpu_percent, memory_mb, status, error_message, started_at, completed_at) ",
+    );
+    insert.push_values(rows, |mut values, row| {
+        let (status, error) = match row.end {
+            TaskEnd::Success => ("success", None),
+            TaskEnd::Failed(reason) => ("failed", Some(reason)),
+        };
+        values
+            .push_bind(row.timer.dag_id)
+            .push_bind(row.timer.task_id)
+            .push_bind(row.timer.execution_date)
+            .push_bind(row.timer.run_id)
+            .push_bind(row.seconds)
+            .push_bind(row.processed.cast_signed())
+            .push_bind(row.failed.cast_signed())
+            .push_bind(row.cpu_percent)
+            .push_bind(row.memory_mb)
+            .push_bind(status)
+            .push_bind(error)
+            .push_bind(row.timer.started_at)
+            .push_bind(row.completed_at);
+    });
+    insert.push(
+        " on conflict (dag_id, task_id, run_id) do update set duration_seconds = excluded.duration_seconds, \
+         records_processed = excluded.records_processed, records_failed = excluded.records_failed, \
+         cpu_percent = excluded.cpu_percent, memory_mb = excluded.memory_mb, status = excluded.status, \
+         error_message = excluded.error_message, started_at = excluded.started_at, completed_at = excluded.completed_at",
+    );
+    insert.build().execute(executor).await?;
+    Ok(())
 }
 
 /// Resident memory of this process in MiB, where `/proc` tells.

@@ -1,5 +1,6 @@
 //! The private PostgreSQL: one cluster in a folder, on a free loopback port, never as root.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -217,6 +218,24 @@ impl PostgresServer {
         let mut state = self.state();
         let port = state.port;
         self.launch(&mut state, Some(port), RETRY_WITHIN)
+    }
+
+    /// Starts it again with a certificate and its key (PEM): from now on it also takes connections with TLS. Blocks until it
+    /// takes connections.
+    ///
+    /// # Errors
+    /// When it does not start, e.g. because the key is not that of the certificate.
+    pub fn restart_with_certificate(&self, certificate: &str, key: &str) -> anyhow::Result<()> {
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let file = self.files.data.join(name);
+            std::fs::write(&file, text).with_context(|| format!("write `{}`", file.display()))?;
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+        }
+        let mut settings = std::fs::OpenOptions::new()
+            .append(true)
+            .open(self.files.data.join("postgresql.conf"))?;
+        writeln!(settings, "ssl = on")?;
+        self.restart()
     }
 
     fn initialise(&self) -> anyhow::Result<()> {

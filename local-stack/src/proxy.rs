@@ -25,6 +25,8 @@ pub enum Line {
     Silent,
     /// What is asked arrives, answers are lost: done, and nobody knows. Such a connection never recovers.
     AnswersLost,
+    /// What is asked is lost, and the other end goes on saying what it says of itself. Such a connection never recovers.
+    QuestionsLost,
     /// Answers end after so many bytes, and the connection with them.
     Truncate(u32),
     /// Connections are reset and none is accepted.
@@ -218,7 +220,10 @@ async fn pump(
         loop {
             let line = state.borrow_and_update().line;
             // What once was lost makes a stream that nobody can read on.
-            lost |= line == Line::AnswersLost && way == Way::Answer;
+            lost |= matches!(
+                (line, way),
+                (Line::AnswersLost, Way::Answer) | (Line::QuestionsLost, Way::Ask)
+            );
             if lost {
                 break;
             }
@@ -243,7 +248,7 @@ async fn pump(
                     *rest -= u32::try_from(take).unwrap_or(u32::MAX);
                     piece = &piece[..take];
                 }
-                Line::Truncate(_) | Line::Pass | Line::AnswersLost | Line::Cut => {}
+                Line::Truncate(_) | Line::Pass | Line::AnswersLost | Line::QuestionsLost | Line::Cut => {}
             }
             if to.write_all(piece).await.is_err() || left == Some(0) {
                 return;

@@ -148,6 +148,7 @@ impl Decider {
         };
         let model = &received.attributes.model;
         let mut state = store::load_for_update(tx, model).await?;
+        let before = state.clone();
         let was_running = state.facts.running.is_some();
         let decision = self.decide(tx, model, &mut state, &asked).await?;
         let held_back = was_running && matches!(decision.verdict, Verdict::Decline { .. });
@@ -166,7 +167,11 @@ impl Decider {
                 });
             }
         }
-        Ok(store::save(tx, model, &state).await?)
+        // Most drifts are declined and change nothing.
+        if state != before {
+            store::save(tx, model, &state).await?;
+        }
+        Ok(())
     }
 
     async fn operator(
@@ -321,9 +326,7 @@ impl Decider {
         facts.immediate_trainings =
             store::immediate_trainings(tx, model, asked.as_of - self.policy.breaker_span).await?;
         let decision = decide(&self.policy, &facts, &asked.trigger, asked.as_of);
-        check
-            .finish(&mut **tx, &TaskEnd::Success, facts.new_rows.unwrap_or(0), 0)
-            .await?;
+        let check = check.stop(TaskEnd::Success, facts.new_rows.unwrap_or(0), 0);
         let branch = TaskTimer::start(
             DAG_TRAINING,
             "decide_training_branch",
@@ -352,7 +355,7 @@ impl Decider {
             correlation_id: said,
         };
         store::insert_trigger(tx, &record).await?;
-        branch.finish(&mut **tx, &TaskEnd::Success, 1, 0).await?;
+        let mut tasks = vec![check, branch.stop(TaskEnd::Success, 1, 0)];
         let outcome = match &decision.verdict {
             Verdict::Train { .. } => {
                 state.facts.running = Some(Running {
@@ -368,10 +371,11 @@ impl Decider {
                     asked.as_of,
                     decision_id.to_string(),
                 );
-                skip.finish(&mut **tx, &TaskEnd::Success, 0, 0).await?;
+                tasks.push(skip.stop(TaskEnd::Success, 0, 0));
                 reason.as_str()
             }
         };
+        chassis::tasks::record(&mut **tx, tasks).await?;
         let labels = DecisionLabels {
             model: model.to_string(),
             trigger: asked.trigger.kind().to_string(),

@@ -20,6 +20,9 @@ pub struct State {
     revision: i64,
 }
 
+const LOCKED: &str = "select training_decision, training_since, last_completed_at, last_failed_at, champion, champion_fence, \
+                      pending_drift, pending_event, pending_correlation, revision from model_state where model = $1 for update";
+
 /// A drift held back, with the event that told of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pending {
@@ -46,17 +49,23 @@ type StateRow = (
 
 /// Loads and locks a model's row, creating it when the model is new.
 pub async fn load_for_update(tx: &mut Tx, model: &ModelName) -> anyhow::Result<State> {
-    sqlx::query("insert into model_state (model) values ($1) on conflict do nothing")
+    let known: Option<StateRow> = sqlx::query_as(LOCKED)
         .bind(model.as_str())
-        .execute(&mut **tx)
+        .fetch_optional(&mut **tx)
         .await?;
-    let row: StateRow = sqlx::query_as(
-        "select training_decision, training_since, last_completed_at, last_failed_at, champion, champion_fence, \
-         pending_drift, pending_event, pending_correlation, revision from model_state where model = $1 for update",
-    )
-    .bind(model.as_str())
-    .fetch_one(&mut **tx)
-    .await?;
+    let row = match known {
+        Some(row) => row,
+        None => {
+            sqlx::query("insert into model_state (model) values ($1) on conflict do nothing")
+                .bind(model.as_str())
+                .execute(&mut **tx)
+                .await?;
+            sqlx::query_as(LOCKED)
+                .bind(model.as_str())
+                .fetch_one(&mut **tx)
+                .await?
+        }
+    };
     let (
         training_decision,
         training_since,

@@ -53,6 +53,8 @@ pub struct Bench {
     pub pool: PgPool,
     /// A plain client of the broker.
     pub nats: async_nats::Client,
+    /// More settings of `[nats]`, e.g. `ack_wait = "2s"` where replicas are killed.
+    pub nats_settings: &'static str,
     /// For artefacts, mails and settings.
     pub folder: tempfile::TempDir,
     /// Dropped last: it stops the broker and drops the database.
@@ -70,6 +72,7 @@ impl Bench {
                 .await
                 .expect("connect to PostgreSQL"),
             nats: async_nats::connect(&env.nats_url).await.expect("connect to NATS"),
+            nats_settings: "",
             folder: tempfile::tempdir().expect("a folder"),
             env,
         }
@@ -78,8 +81,8 @@ impl Bench {
     /// Settings that name the servers; no port for health and metrics is opened.
     pub fn settings(&self) -> String {
         format!(
-            "[database]\nurl = {:?}\n[nats]\nurl = {:?}\nstream_bytes_max = 16777216\n[http]\n{} = \"\"\n",
-            self.env.database_url, self.env.nats_url, self.schema
+            "[database]\nurl = {:?}\n[nats]\nurl = {:?}\nstream_bytes_max = 16777216\n{}\n[http]\n{} = \"\"\n",
+            self.env.database_url, self.env.nats_url, self.nats_settings, self.schema
         )
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::bail;
 
 use crate::process::{cargo, command, lasting, root, run, works};
-use crate::{changelog, docs, layering, schema_files};
+use crate::{changelog, docs, layering, licences, schema_files};
 
 /// One check.
 struct Step {
@@ -95,11 +95,13 @@ fn clippy() -> anyhow::Result<()> {
     ]))
 }
 
-/// `deny.toml`, where the tool is there. What no dependency may bring, `layering` refuses in any case.
+/// `deny.toml`: licences and sources anywhere, and with the tool where it is there. What no dependency may bring, `layering`
+/// refuses in any case.
 fn dependencies() -> anyhow::Result<()> {
+    licences::check(&root())?;
     if !works(cargo().args(["deny", "--version"])) {
         eprintln!(
-            "lint: cargo-deny is not installed, so deny.toml is not checked; `cargo install cargo-deny --locked` brings it"
+            "lint: cargo-deny is not installed; `cargo install cargo-deny --locked` brings it, and the last word on deny.toml"
         );
         return Ok(());
     }

@@ -15,6 +15,7 @@ mod docs;
 mod faults;
 mod fuzz;
 mod layering;
+mod licences;
 mod lint;
 mod process;
 mod schedules;

@@ -7,12 +7,13 @@ use async_nats::jetstream::consumer::pull;
 use chassis::bus::STREAM_DEAD;
 use chassis::provision;
 use futures_util::StreamExt as _;
+use local_stack::proxy::{Line, Proxy};
 use schemas::Received;
 
 use crate::child::{self, ToyHandler};
 use crate::support::{
-    Act, Bench, KINDS, Proxy, Running, Scripted, count, dead_letters, effects_of, eventually, handled,
-    headers_of, messages, obliging, sample, send, send_sample, via,
+    Act, Bench, KINDS, Running, Scripted, count, dead_letters, effects_of, eventually, handled, headers_of,
+    messages, obliging, receipt, sample, send, send_sample,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,12 +303,12 @@ async fn killed_before_the_commit_the_work_is_redone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_commit_and_ack_the_work_is_not_redone() {
     let bench = Bench::new().await;
-    let proxy = Proxy::to(&bench.env.nats_url).await;
+    let proxy = Proxy::to_url(&bench.env.nats_url).await.unwrap();
     let doomed = bench
         .replica_of(
             "toy",
             "toy",
-            &via(&bench.env.nats_url, proxy.address),
+            &proxy.instead_of(&bench.env.nats_url).unwrap(),
             &bench.env.database_url,
         )
         .await;
@@ -320,7 +321,7 @@ async fn killed_between_commit_and_ack_the_work_is_not_redone() {
     let event = child::send_waiting(&witness.bus, "commit").await;
     child::visited(&witness.pool, event, 1).await;
     // From here on no ack gets through; then the handler may commit.
-    proxy.swallow_requests();
+    proxy.set(Line::QuestionsLost);
     child::open_gate(&witness.pool, "commit").await;
     handled(&witness.pool, event).await;
     consumer.kill().await;
@@ -429,7 +430,7 @@ async fn an_event_that_is_done_is_not_parked_however_often_it_comes() {
     let event = send_sample(&toy.bus).await;
     // Done by a reader whose acks all got lost.
     let mut tx = toy.pool.begin().await.unwrap();
-    assert!(chassis::inbox::first_time(&mut tx, "toy", event).await.unwrap());
+    receipt(&mut tx, "toy", event).await;
     tx.commit().await.unwrap();
     waste_deliveries(&toy, 9).await;
     let consumer = Running::consumer(&toy, obliging());
@@ -444,27 +445,27 @@ async fn an_event_that_is_done_is_not_parked_however_often_it_comes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_database_messages_stay_with_the_broker_and_nothing_is_counted_against_them() {
     let bench = Bench::new().await;
-    let proxy = Proxy::to(&bench.env.database_url).await;
+    let proxy = Proxy::to_url(&bench.env.database_url).await.unwrap();
     let witness = bench.replica().await;
     let toy = bench
         .replica_of(
             "toy",
             "toy",
             &bench.env.nats_url,
-            &via(&bench.env.database_url, proxy.address),
+            &proxy.instead_of(&bench.env.database_url).unwrap(),
         )
         .await;
     let consumer = Running::consumer(&toy, obliging());
     let before = send_sample(&witness.bus).await;
     handled(&witness.pool, before).await;
-    proxy.cut();
+    proxy.set(Line::Cut);
     let during = send_sample(&witness.bus).await;
     // The service notices on its own and goes on waiting.
     eventually("the pool is useless", async || {
         sqlx::query("select 1").execute(&toy.pool).await.err()
     })
     .await;
-    proxy.mend();
+    proxy.set(Line::Pass);
     assert_eq!(handled(&witness.pool, during).await.len(), 1);
     assert!(!consumer.is_finished());
     consumer.stop().await;
@@ -474,26 +475,26 @@ async fn without_a_database_messages_stay_with_the_broker_and_nothing_is_counted
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_broker_the_consumer_waits_and_goes_on() {
     let bench = Bench::new().await;
-    let proxy = Proxy::to(&bench.env.nats_url).await;
+    let proxy = Proxy::to_url(&bench.env.nats_url).await.unwrap();
     let witness = bench.replica().await;
     let toy = bench
         .replica_of(
             "toy",
             "toy",
-            &via(&bench.env.nats_url, proxy.address),
+            &proxy.instead_of(&bench.env.nats_url).unwrap(),
             &bench.env.database_url,
         )
         .await;
     let consumer = Running::consumer(&toy, obliging());
     let before = send_sample(&witness.bus).await;
     handled(&witness.pool, before).await;
-    proxy.cut();
+    proxy.set(Line::Cut);
     eventually("the client notices", async || {
         (!toy.bus.is_connected()).then_some(())
     })
     .await;
     let during = send_sample(&witness.bus).await;
-    proxy.mend();
+    proxy.set(Line::Pass);
     assert_eq!(handled(&witness.pool, during).await.len(), 1);
     consumer.stop().await;
 }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use chassis::Context;
+use local_stack::proxy::{Line, Proxy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Bench, Proxy, Running, eventually, handled, obliging, send_sample, via};
+use crate::support::{Bench, Running, eventually, handled, obliging, send_sample};
 
 /// A free port of loopback; nobody else gets it between here and the bind, or the test says so.
 fn free_address() -> SocketAddr {
@@ -47,14 +48,14 @@ fn serve(context: &Context) -> (SocketAddr, Running) {
 #[tokio::test(flavor = "multi_thread")]
 async fn ready_only_when_work_can_be_done_and_alive_all_the_time() {
     let bench = Bench::new().await;
-    let nats = Proxy::to(&bench.env.nats_url).await;
-    let database = Proxy::to(&bench.env.database_url).await;
+    let nats = Proxy::to_url(&bench.env.nats_url).await.unwrap();
+    let database = Proxy::to_url(&bench.env.database_url).await.unwrap();
     let toy = bench
         .replica_of(
             "toy",
             "toy",
-            &via(&bench.env.nats_url, nats.address),
-            &via(&bench.env.database_url, database.address),
+            &nats.instead_of(&bench.env.nats_url).unwrap(),
+            &database.instead_of(&bench.env.database_url).unwrap(),
         )
         .await;
     let (address, server) = serve(&toy);
@@ -66,7 +67,7 @@ async fn ready_only_when_work_can_be_done_and_alive_all_the_time() {
     let consumer = Running::consumer(&toy, obliging());
     until(address, "/readyz", 200).await;
 
-    database.cut();
+    database.set(Line::Cut);
     let text = until(address, "/readyz", 503).await;
     assert!(text.contains("PostgreSQL"), "{text}");
     assert_eq!(
@@ -74,14 +75,14 @@ async fn ready_only_when_work_can_be_done_and_alive_all_the_time() {
         200,
         "a restart would not help"
     );
-    database.mend();
+    database.set(Line::Pass);
     until(address, "/readyz", 200).await;
 
-    nats.cut();
+    nats.set(Line::Cut);
     let text = until(address, "/readyz", 503).await;
     assert!(text.contains("NATS"), "{text}");
     assert_eq!(get(address, "/healthz").await.unwrap().0, 200);
-    nats.mend();
+    nats.set(Line::Pass);
     until(address, "/readyz", 200).await;
     consumer.stop().await;
     server.stop().await;

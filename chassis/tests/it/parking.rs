@@ -7,7 +7,7 @@ use chassis::{HandleError, Handler, Tx};
 use schemas::Received;
 
 use crate::consumer::waste_deliveries;
-use crate::support::{Bench, Running, count, dead_letters, eventually, send_sample};
+use crate::support::{Bench, Running, count, dead_letters, eventually, receipt, send_sample};
 
 /// Notes whether it was told to give up.
 #[derive(Clone, Default)]
@@ -31,7 +31,7 @@ async fn an_event_that_is_done_while_another_gives_it_up_is_not_parked() {
     let event = send_sample(&toy.bus).await;
     // A replica that was stopped in the middle of its transaction, while the event was delivered again and again.
     let mut slow = toy.pool.begin().await.unwrap();
-    assert!(chassis::inbox::first_time(&mut slow, "toy", event).await.unwrap());
+    receipt(&mut slow, "toy", event).await;
     waste_deliveries(&toy, 9).await;
     let told = Told::default();
     let consumer = Running::consumer(&toy, told.clone());

@@ -7,12 +7,13 @@ use chassis::bus::{STREAM, STREAM_DEAD};
 use chassis::outbox::{self, Draft};
 use chassis::relay::publish_batch;
 use chassis::{Cause, Context};
+use local_stack::proxy::{Line, Proxy};
 use local_stack::{Stack, StackOptions};
 use schemas::events::DriftCheckRequested;
 use schemas::{EventId, EventKind};
 use sqlx::PgPool;
 
-use crate::support::{Bench, Proxy, Running, count, eventually, messages, model, via};
+use crate::support::{Bench, Running, count, eventually, messages, model};
 
 pub async fn append(context: &Context, key: &str) -> EventId {
     let mut tx = context.pool.begin().await.unwrap();
@@ -113,12 +114,12 @@ async fn a_message_is_what_the_row_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_killed_between_publish_and_mark_loses_nothing_and_doubles_nothing() {
     let bench = Bench::new().await;
-    let proxy = Proxy::to(&bench.env.nats_url).await;
+    let proxy = Proxy::to_url(&bench.env.nats_url).await.unwrap();
     let doomed = bench
         .replica_of(
             "toy",
             "toy",
-            &via(&bench.env.nats_url, proxy.address),
+            &proxy.instead_of(&bench.env.nats_url).unwrap(),
             &bench.env.database_url,
         )
         .await;
@@ -127,7 +128,7 @@ async fn a_relay_killed_between_publish_and_mark_loses_nothing_and_doubles_nothi
     let before = append(&doomed, "before").await;
     all_published(&witness.pool, 1).await;
     // The broker stores the message; its ack never arrives.
-    proxy.swallow_replies();
+    proxy.set(Line::AnswersLost);
     let id = append(&doomed, "k").await;
     eventually("the message is in the stream", async || {
         stored(&witness).await.contains_key(&id.to_string()).then_some(())
@@ -188,16 +189,16 @@ async fn several_relays_share_the_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_broker_is_away_rows_wait_and_nothing_is_lost() {
     let bench = Bench::new().await;
-    let proxy = Proxy::to(&bench.env.nats_url).await;
+    let proxy = Proxy::to_url(&bench.env.nats_url).await.unwrap();
     let toy = bench
         .replica_of(
             "toy",
             "toy",
-            &via(&bench.env.nats_url, proxy.address),
+            &proxy.instead_of(&bench.env.nats_url).unwrap(),
             &bench.env.database_url,
         )
         .await;
-    proxy.cut();
+    proxy.set(Line::Cut);
     eventually("the client notices", async || {
         (!toy.bus.is_connected()).then_some(())
     })
@@ -211,16 +212,16 @@ async fn while_the_broker_is_away_rows_wait_and_nothing_is_lost() {
     let relay = Running::relay(&toy);
     let elsewhere = bench.replica().await;
     // Another replica whose connection only seems to be up tries in vain, and says so in the rows.
-    let half_open = Proxy::to(&bench.env.nats_url).await;
+    let half_open = Proxy::to_url(&bench.env.nats_url).await.unwrap();
     let deaf = bench
         .replica_of(
             "toy",
             "toy",
-            &via(&bench.env.nats_url, half_open.address),
+            &half_open.instead_of(&bench.env.nats_url).unwrap(),
             &bench.env.database_url,
         )
         .await;
-    half_open.swallow_requests();
+    half_open.set(Line::QuestionsLost);
     publish_batch(&deaf.pool, &deaf.bus, &deaf.metrics).await.unwrap();
     assert!(count(&toy.pool, "select count(*) from outbox where attempt = 1").await > 0);
     assert_eq!(
@@ -239,7 +240,7 @@ async fn while_the_broker_is_away_rows_wait_and_nothing_is_lost() {
         .await,
         0
     );
-    proxy.mend();
+    proxy.set(Line::Pass);
     all_published(&toy.pool, 100).await;
     relay.stop().await;
     assert_eq!(stored(&elsewhere).await.len(), 100);
@@ -249,12 +250,12 @@ async fn while_the_broker_is_away_rows_wait_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn acks_that_never_come_do_not_undo_the_ones_that_came() {
     let bench = Bench::new().await;
-    let proxy = Proxy::to(&bench.env.nats_url).await;
+    let proxy = Proxy::to_url(&bench.env.nats_url).await.unwrap();
     let toy = bench
         .replica_of(
             "toy",
             "toy",
-            &via(&bench.env.nats_url, proxy.address),
+            &proxy.instead_of(&bench.env.nats_url).unwrap(),
             &bench.env.database_url,
         )
         .await;
@@ -263,7 +264,7 @@ async fn acks_that_never_come_do_not_undo_the_ones_that_came() {
         append_in(&mut tx, &format!("row {row}")).await;
     }
     tx.commit().await.unwrap();
-    proxy.swallow_requests();
+    proxy.set(Line::QuestionsLost);
     // One deadline for the batch: twenty timeouts one after the other would outlive the transaction's patience.
     assert_eq!(
         publish_batch(&toy.pool, &toy.bus, &toy.metrics)

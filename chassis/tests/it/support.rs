@@ -1,9 +1,7 @@
-//! What the tests share: contexts without a whole service, handlers that count, a proxy that misbehaves.
+//! What the tests share: contexts without a whole service, handlers that count.
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,8 +16,6 @@ use schemas::events::DriftCheckRequested;
 use schemas::{Attributes, Event, EventId, EventKind, ModelName, Received, TraceContext};
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -387,129 +383,12 @@ pub async fn messages(bus: &Bus, stream: &str) -> Vec<async_nats::jetstream::mes
     messages
 }
 
-/// Replaces the address inside a URL; user, password and database stay.
-pub fn via(url: &str, address: SocketAddr) -> String {
-    let mut url = url::Url::parse(url).unwrap();
-    url.set_host(Some(&address.ip().to_string())).unwrap();
-    url.set_port(Some(address.port())).unwrap();
-    url.to_string()
-}
-
-/// A TCP proxy that can be cut, and that can swallow one direction.
-pub struct Proxy {
-    pub address: SocketAddr,
-    faults: Arc<Faults>,
-    accept: JoinHandle<()>,
-}
-
-#[derive(Debug, Default)]
-struct Faults {
-    cut: AtomicBool,
-    swallow_requests: AtomicBool,
-    swallow_replies: AtomicBool,
-    generation: Mutex<CancellationToken>,
-}
-
-impl Proxy {
-    /// A proxy to the server of `url`.
-    pub async fn to(url: &str) -> Self {
-        let url = url::Url::parse(url).unwrap();
-        let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let faults = Arc::new(Faults::default());
-        let shared = Arc::clone(&faults);
-        let accept = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                if shared.cut.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let token = shared
-                    .generation
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                let (faults, target) = (Arc::clone(&shared), target.clone());
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = forward(client, &target, &faults) => {}
-                        () = token.cancelled() => {}
-                    }
-                });
-            }
-        });
-        Self {
-            address,
-            faults,
-            accept,
-        }
-    }
-
-    /// Ends all connections and refuses new ones.
-    pub fn cut(&self) {
-        self.faults.cut.store(true, Ordering::SeqCst);
-        let mut generation = self
-            .faults
-            .generation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *generation).cancel();
-    }
-
-    /// Lets connections through again.
-    pub fn mend(&self) {
-        self.faults.cut.store(false, Ordering::SeqCst);
-        self.faults.swallow_requests.store(false, Ordering::SeqCst);
-        self.faults.swallow_replies.store(false, Ordering::SeqCst);
-    }
-
-    /// What the client says from now on never arrives.
-    pub fn swallow_requests(&self) {
-        self.faults.swallow_requests.store(true, Ordering::SeqCst);
-    }
-
-    /// What the server says from now on never arrives.
-    pub fn swallow_replies(&self) {
-        self.faults.swallow_replies.store(true, Ordering::SeqCst);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.accept.abort();
-        self.cut();
-    }
-}
-
-async fn forward(client: TcpStream, target: &str, faults: &Faults) {
-    let Ok(server) = TcpStream::connect(target).await else {
-        return;
-    };
-    let (mut client_read, mut client_write) = client.into_split();
-    let (mut server_read, mut server_write) = server.into_split();
-    let requests = pump(&mut client_read, &mut server_write, &faults.swallow_requests);
-    let replies = pump(&mut server_read, &mut client_write, &faults.swallow_replies);
-    tokio::select! {
-        () = requests => {}
-        () = replies => {}
-    }
-}
-
-async fn pump(
-    from: &mut (impl tokio::io::AsyncRead + Unpin),
-    to: &mut (impl tokio::io::AsyncWrite + Unpin),
-    swallow: &AtomicBool,
-) {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let Ok(read) = from.read(&mut buffer).await else {
-            return;
-        };
-        if read == 0 {
-            return;
-        }
-        if !swallow.load(Ordering::SeqCst) && to.write_all(&buffer[..read]).await.is_err() {
-            return;
-        }
-    }
+/// A receipt alone, as the inbox has it.
+pub async fn receipt(tx: &mut Tx, consumer: &str, event: EventId) {
+    sqlx::query("insert into inbox (consumer, event_id, state) values ($1, $2, 'done')")
+        .bind(consumer)
+        .bind(event.uuid())
+        .execute(&mut **tx)
+        .await
+        .unwrap();
 }

@@ -7,7 +7,7 @@ use chassis::db::DatabaseSettings;
 use chassis::settings::{COMMON_ALIASES, COMMON_DEFAULTS};
 use chassis::telemetry::TelemetrySettings;
 use chassis::{Reader, Settings, Sources};
-use local_stack::TestEnv;
+use local_stack::{Stack, StackOptions, TestEnv};
 
 /// What is wrong with settings that every service has; nothing, if they are right.
 fn problems(text: &str) -> String {
@@ -171,4 +171,50 @@ async fn tls_to_the_broker_is_only_to_the_one_that_the_authority_knows() {
         );
         assert!(told.contains("NATS") || told.contains("`nats.ca_file`"), "{told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_to_the_database_is_only_to_the_one_that_the_authority_knows() {
+    chassis::install_crypto();
+    let stack = Stack::start(StackOptions::for_tests()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [authority, certificate_file, key] = certificate(folder.path(), "ours");
+    let [stranger, ..] = certificate(folder.path(), "theirs");
+    let text = |file: &Path| std::fs::read_to_string(file).unwrap();
+    stack
+        .postgres()
+        .restart_with_certificate(&text(&certificate_file), &text(&key))
+        .unwrap();
+    let plain = stack.database_url();
+    let connect = async |url: String| {
+        let text = format!("[database]\nurl = \"{url}\"\n");
+        let sources = Sources {
+            overrides: vec![("test".to_owned(), text)],
+            ..Sources::default()
+        };
+        let settings = Settings::load(&[COMMON_DEFAULTS], COMMON_ALIASES, &sources).unwrap();
+        chassis::db::connect(&DatabaseSettings::read(&Reader::new(&settings)), "toy", "toy").await
+    };
+    let named = plain.replace("127.0.0.1", "localhost");
+    let verified =
+        |url: &str, file: &Path| format!("{url}?sslmode=verify-full&sslrootcert={}", file.display());
+    let pool = connect(verified(&named, &authority)).await.unwrap();
+    let (protected,): (bool,) = sqlx::query_as("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert!(protected);
+    pool.close().await;
+    for url in [
+        verified(&named, &stranger),
+        format!("{named}?sslmode=verify-full"),
+        // The certificate is for another name.
+        verified(&plain, &authority),
+        verified(&named, Path::new("/no/such/file")),
+    ] {
+        let refused = connect(url.clone()).await;
+        let told = format!("{:#}", refused.err().unwrap_or_else(|| panic!("{url}")));
+        assert!(told.contains("connect to PostgreSQL at"), "{told}");
+    }
+    stack.stop().await.unwrap();
 }

@@ -27,10 +27,11 @@ impl Row {
         self.published_at.is_none() && !self.failed && self.next_at <= now
     }
 
-    /// What a comparison of brokers makes of it; `None` when nothing.
-    pub fn compared(&self, changed: bool, last: u64, looked_at: i64, now: i64) -> Option<Self> {
+    /// What a comparison of brokers makes of it; `None` when nothing. A broker that is `gone` was last seen alive then.
+    pub fn compared(&self, gone: Option<i64>, last: u64, looked_at: i64, now: i64) -> Option<Self> {
         let mut row = self.clone();
-        if changed && row.published_at.is_some_and(|at| at > now - millis(LOST_SPAN)) {
+        let risked = |at| gone.is_some_and(|alive_at| at > alive_at - millis(LOST_SPAN));
+        if row.published_at.is_some_and(risked) {
             (row.published_at, row.next_at) = (None, now);
         }
         let known = row.published_at.is_none_or(|at| at < looked_at);

@@ -125,25 +125,29 @@ impl World {
         } else {
             let locked = self.locked(service);
             let mut rows = self.services[service].outbox.iter();
-            rows.any(|row| locked.contains(&row.event) && row.compared(true, last, looked_at, now).is_some())
+            let alive_at = self.services[service].epoch.map(|(_, alive_at)| alive_at);
+            rows.any(|row| {
+                locked.contains(&row.event) && row.compared(alive_at, last, looked_at, now).is_some()
+            })
         };
         if waits {
             return (looked, false);
         }
         let database = &mut self.services[service];
-        let known = *database.epoch.get_or_insert(identity);
+        let (known, alive_at) = *database.epoch.get_or_insert((identity, looked_at));
         let changed = if self.rules.notices_new_streams {
             known != identity
         } else {
             known.0 != identity.0
         };
+        let gone = changed.then_some(alive_at);
         for row in &mut database.outbox {
-            if let Some(after) = row.compared(changed, last, looked_at, now) {
+            if let Some(after) = row.compared(gone, last, looked_at, now) {
                 *row = after;
                 self.figures.compared_again += 1;
             }
         }
-        database.epoch = Some(identity);
+        database.epoch = Some((identity, looked_at));
         database.compared[replica] = Some((connection, now));
         let told = format!("relay {service} compared: changed {changed}, the stream ends at {last}");
         self.tell(|| told);

@@ -24,9 +24,9 @@ const WAITS_MAX: u32 = 600;
 const WAIT: i64 = 61_000;
 /// As many together are twice the time after which anything is offered again.
 const QUIET: u32 = 10;
-/// Within this, a broker that came back is given everything: the span of the rule, less the minute after which a stream that was
-/// made again under a living connection is noticed at the latest.
-const SHORT: i64 = 230_000;
+/// All that is published within this is given to a broker that came back, however late that is noticed: less than the span of
+/// the rule.
+const SHORT: i64 = 290_000;
 /// Power takes at most this much with it.
 const UNWRITTEN: i64 = 150_000;
 
@@ -71,7 +71,8 @@ pub struct Service {
     pub effects: BTreeMap<Uuid, u32>,
     /// Parked, at which delivery.
     pub letters: BTreeMap<Uuid, i64>,
-    pub epoch: Option<Identity>,
+    /// The broker, and when it was last seen alive.
+    pub epoch: Option<(Identity, i64)>,
     pub relays: [Relay; REPLICAS],
     pub compared: [Option<(u64, i64)>; REPLICAS],
     pub readers: [Reader; REPLICAS],

@@ -211,24 +211,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
                 world,
             };
             let load = Box::pin(load::run(options)).await?;
-            let memory: Vec<String> = load
-                .memory
-                .iter()
-                .map(|(name, bytes)| format!("{name} {:.1} MiB", *bytes as f64 / f64::from(1 << 20)))
-                .collect();
-            println!(
-                "load: {} messages of {events} events; {} decisions, {} events with {} effects at the witness\n  \
-                 {:.0} s until the last decision, {:.0} decisions a second\n  largest memory: {}",
-                load.offered,
-                load.decisions,
-                load.witnessed.0,
-                load.witnessed.1,
-                load.drained.as_secs_f64(),
-                load.rate(),
-                memory.join(", ")
-            );
-            let expected = i64::try_from(events)?;
-            Ok(load.decisions == expected && load.witnessed == (expected, expected))
+            if arguments.json {
+                println!("{}", load.to_json());
+            } else {
+                println!("{load}");
+            }
+            Ok(load.holds())
         }
     }
 }

@@ -9,13 +9,11 @@ use local_stack::peers::databricks::{Outcome, RunPlan};
 use schemas::EventKind;
 use vigie::host::SERVICES;
 
-use super::auditor::audit;
+use super::conclude::{Story, conclude};
 use super::fleet::{Lives, Replica};
 use super::nemesis::HOSTILE;
 use super::producer::{Producer, monitors_pool};
-use super::random::SETTLED_WITHIN;
 use super::report::Report;
-use super::settle::settle;
 use super::world::{World, WorldOptions};
 
 /// Where every service passes by, in the order of their code.
@@ -172,25 +170,15 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
     };
     let faulty = faulty.elapsed();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let ledger = producer.stop().await?;
-    let settled = settle(&world.pool, SETTLED_WITHIN).await;
-    let findings = audit(&world, &ledger, &settled).await?;
-    let report = Report {
+    let story = Story {
         trial: "crash points".to_owned(),
         seed: None,
+        begun,
         faulty,
-        whole: begun.elapsed(),
-        settled: settled.took.ok(),
-        deaths: world.fleet.deaths(),
-        recoveries: Vec::new(),
         faults: Vec::new(),
-        findings,
         missed,
     };
-    pool.close().await;
-    let keep = !report.holds();
-    world.stop(keep).await?;
-    Ok(report)
+    conclude(world, pool, producer, story).await
 }
 
 /// A message that cannot be read, on a subject of every reader.

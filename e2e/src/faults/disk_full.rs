@@ -9,12 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use chrono::Utc;
 
-use super::auditor::audit;
+use super::conclude::{Story, conclude};
 use super::nemesis::{Fault, Kind};
 use super::producer::{Producer, monitors_pool};
-use super::random::SETTLED_WITHIN;
 use super::report::Report;
-use super::settle::settle;
 use super::world::{World, WorldOptions};
 
 /// Size of the file system.
@@ -111,24 +109,15 @@ pub async fn run(options: DiskFullOptions) -> anyhow::Result<Option<Report>> {
     let faulty = faulty.elapsed();
     world.heal().await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let ledger = producer.stop().await?;
-    let settled = settle(&world.pool, SETTLED_WITHIN).await;
-    let findings = audit(&world, &ledger, &settled).await?;
-    let report = Report {
+    let story = Story {
         trial: "disk full".to_owned(),
         seed: None,
+        begun,
         faulty,
-        whole: begun.elapsed(),
-        settled: settled.took.ok(),
-        deaths: world.fleet.deaths(),
-        recoveries: Vec::new(),
         faults,
-        findings,
         missed: Vec::new(),
     };
-    pool.close().await;
-    let keep = !report.holds();
-    world.stop(keep).await?;
+    let report = conclude(world, pool, producer, story).await?;
     drop(disk);
     Ok(Some(report))
 }

@@ -8,9 +8,11 @@
 //! * [`witness`] – counts how often an event takes effect, where nothing else keeps it single.
 //! * [`watch`] – sees whether what has ended changes all the same.
 //! * [`auditor`] – the invariants I1 to I12 on tables, stream and ledgers.
+//! * [`conclude`] – the end of a trial: rest, audit, report.
 //! * [`random`], [`crash_points`], [`controls`], [`outage`], [`disk_full`], [`load`] – the trials; [`report`] says what came of one.
 
 pub mod auditor;
+pub mod conclude;
 pub mod controls;
 pub mod crash_points;
 pub mod disk_full;

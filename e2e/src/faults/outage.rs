@@ -4,11 +4,9 @@ use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 
-use super::auditor::audit;
+use super::conclude::{SETTLED_WITHIN, Story, conclude};
 use super::producer::{Producer, commit, monitors_pool};
-use super::random::SETTLED_WITHIN;
 use super::report::Report;
-use super::settle::settle;
 use super::world::{World, WorldOptions};
 
 /// What to do.
@@ -83,28 +81,19 @@ pub async fn run(options: OutageOptions) -> anyhow::Result<Outage> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let ledger = producer.stop().await?;
-    let settled = settle(&world.pool, SETTLED_WITHIN).await;
-    let findings = audit(&world, &ledger, &settled).await?;
-    let report = Report {
+    let story = Story {
         trial: format!(
             "outage of {} s{}",
             options.away.as_secs(),
             if options.wiped { ", disk lost" } else { "" }
         ),
         seed: None,
+        begun,
         faulty: options.away,
-        whole: begun.elapsed(),
-        settled: settled.took.ok(),
-        deaths: world.fleet.deaths(),
-        recoveries: Vec::new(),
         faults: Vec::new(),
-        findings,
         missed: Vec::new(),
     };
-    pool.close().await;
-    let keep = !report.holds();
-    world.stop(keep).await?;
+    let report = conclude(world, pool, producer, story).await?;
     Ok(Outage {
         report,
         flow_resumed,

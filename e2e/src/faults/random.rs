@@ -2,20 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
-use uuid::Uuid;
 
-use super::auditor::audit;
+use super::conclude::{Story, conclude};
 use super::nemesis::{Fault, Nemesis};
-use super::producer::{Ledger, Producer, monitors_pool};
+use super::producer::{Producer, monitors_pool};
 use super::report::Report;
-use super::settle::settle;
 use super::world::{World, WorldOptions};
-
-/// How long everything may take to be published, confirmed and ended after the last fault: the bound after a lost disk.
-pub const SETTLED_WITHIN: Duration = Duration::from_mins(6);
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -73,51 +67,13 @@ pub async fn run(options: RandomOptions) -> anyhow::Result<Report> {
     world.heal().await?;
     // A last event that meets nothing broken, so that the last fault has a recovery time too.
     tokio::time::sleep(options.pace + Duration::from_secs(1)).await;
-    let ledger = producer.stop().await?;
-    let settled = settle(&world.pool, SETTLED_WITHIN).await;
-    let findings = audit(&world, &ledger, &settled).await?;
-    let recoveries = recoveries(&world, &ledger, &faults).await?;
-    let report = Report {
+    let story = Story {
         trial: "random".to_owned(),
         seed: Some(options.seed),
+        begun,
         faulty,
-        whole: begun.elapsed(),
-        settled: settled.took.ok(),
-        deaths: world.fleet.deaths(),
-        recoveries,
         faults,
-        findings,
         missed: Vec::new(),
     };
-    pool.close().await;
-    let keep = !report.holds();
-    world.stop(keep).await?;
-    Ok(report)
-}
-
-/// For each fault, the time from its end until an event committed after it took effect at the decider.
-async fn recoveries(world: &World, ledger: &Ledger, faults: &[Fault]) -> anyhow::Result<Vec<Duration>> {
-    let commits = ledger.commits();
-    let seen: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
-        "select event_id, first_seen from retrain_decider.inbox where state = 'done' order by first_seen",
-    )
-    .fetch_all(&world.pool)
-    .await?;
-    let seen: std::collections::HashMap<Uuid, DateTime<Utc>> = seen.into_iter().collect();
-    let mut effects: Vec<(DateTime<Utc>, DateTime<Utc>)> = commits
-        .iter()
-        .filter_map(|commit| Some((commit.at, *seen.get(&commit.id.uuid())?)))
-        .collect();
-    effects.sort();
-    let mut recoveries = Vec::new();
-    for fault in faults {
-        let after = effects.partition_point(|(committed, _)| *committed < fault.ended);
-        // A later event may arrive first.
-        let first = effects[after..].iter().take(200).map(|(_, effect)| *effect).min();
-        if let Some(effect) = first {
-            recoveries.push((effect - fault.ended).to_std().unwrap_or_default());
-        }
-    }
-    recoveries.sort();
-    Ok(recoveries)
+    conclude(world, pool, producer, story).await
 }

@@ -1,12 +1,13 @@
 //! What people read, as goldens. After a wanted change: `INSTA_UPDATE=always cargo test -p notifier`, then review.
 
 use lettre::Message;
+use local_stack::hostile::NAMES;
 use notifier::alert::Alert;
 use notifier::decide::{Decision, decide};
 use notifier::render::mail::{Envelope, MailError, mail};
 use notifier::render::{html, slack, text};
 use schemas::events::{DriftSeverity, Priority, PromotionKind, PromotionRefusal, ValidationVerdict, Verdict};
-use schemas::{AlertId, Event};
+use schemas::{AlertId, Event, ModelName};
 use uuid::Uuid;
 
 use crate::decisions::told;
@@ -156,10 +157,15 @@ const HOSTILE: [&str; 9] = [
 fn hostile(name: &str) -> Alert {
     // What the types let through sits in the name; the rest arrives in free text.
     let model = name.replace(['\r', '\n'], " ");
+    let model = if ModelName::new(&model).is_ok() {
+        &model
+    } else {
+        "neutral"
+    };
     let mut drift = samples::drift_detected(DriftSeverity::Immediate);
     name.clone_into(&mut drift.features[0].feature);
     let event: Event = drift.into();
-    match decide(&event, &samples::attributes(&event, &model)) {
+    match decide(&event, &samples::attributes(&event, model)) {
         Decision::Tell(alert) => *alert,
         Decision::Silent(_) => panic!("nobody was told"),
     }
@@ -169,7 +175,7 @@ fn hostile(name: &str) -> Alert {
 fn hostile_names_stay_text_in_every_channel() {
     let neutral_tags = html::html(&hostile("neutral"), alert_id()).matches('<').count();
     let neutral_heads = header_names(&hostile("neutral"));
-    for name in HOSTILE {
+    for name in HOSTILE.iter().chain(NAMES) {
         let alert = hostile(name);
         let page = html::html(&alert, alert_id());
         assert_eq!(page.matches('<').count(), neutral_tags, "{name:?} adds a tag");

@@ -62,7 +62,9 @@ impl Deref for Scene {
 impl Scene {
     /// Servers, and `rows` payments, one every ten seconds, up to hour 200.
     pub async fn new(rows: i64) -> Self {
-        let bench = Bench::new("retrain-decider").await;
+        let mut bench = Bench::new("retrain-decider").await;
+        // What a killed replica held is offered to the next one soon.
+        bench.nats_settings = "ack_wait = \"2s\"";
         bench
             .run(&format!(
                 "create schema bank; \

@@ -12,7 +12,7 @@ use schemas::{Event, EventKind, ModelName};
 
 use crate::cli::{CheckArgs, Output};
 use crate::operator::{self, Operator, who};
-use crate::output;
+use crate::output::{self, one_line};
 
 /// Asks drift-monitor for a check and shows the answer.
 pub async fn run(output: Output, args: CheckArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
@@ -48,11 +48,12 @@ fn describe(model: &ModelName, checked: &DriftChecked) -> String {
     let champion = checked
         .champion
         .as_ref()
-        .map_or("none", |version| version.as_str());
+        .map_or_else(|| "none".to_owned(), |version| one_line(version.as_str()));
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "model {model} as of {}: {verdict}",
+        "model {} as of {}: {verdict}",
+        one_line(model.as_str()),
         checked.as_of.format("%Y-%m-%d %H:%M UTC")
     );
     let _ = write!(text, "champion {champion}; window {}", checked.window);
@@ -75,8 +76,8 @@ fn describe(model: &ModelName, checked: &DriftChecked) -> String {
             text,
             "not measured: {} ({}): {}",
             missing.kind.metric_type(),
-            missing.reason,
-            missing.detail
+            one_line(&missing.reason),
+            one_line(&missing.detail)
         );
     }
     if !checked.metrics.is_empty() {
@@ -93,8 +94,8 @@ fn describe(model: &ModelName, checked: &DriftChecked) -> String {
                 text,
                 "{:<14} {:<20} {:<34} {:>9.4} {:>9.4} {:>9} {}",
                 metric.kind.metric_type(),
-                metric.name,
-                metric.feature.as_deref().unwrap_or("-"),
+                one_line(&metric.name),
+                one_line(metric.feature.as_deref().unwrap_or("-")),
                 metric.value.get(),
                 metric.threshold.get(),
                 noise,

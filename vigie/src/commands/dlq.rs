@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::cli::{DlqCommand, DlqDecideArgs, DlqListArgs, Output};
 use crate::operator::{Operator, who};
-use crate::output::{self, Usage, one_line};
+use crate::output::{self, Usage, one_line, several_lines};
 
 /// Bytes of a body that are shown to people.
 const SHOWN_BYTES_MAX: usize = 4_096;
@@ -147,12 +147,7 @@ fn whole(letter: &Letter) -> String {
 fn body(data: &[u8]) -> String {
     let shown = &data[..data.len().min(SHOWN_BYTES_MAX)];
     let lossy = String::from_utf8_lossy(shown);
-    let mut text = String::new();
-    for piece in lossy.split_inclusive(['\n', '\t']) {
-        let end = piece.len() - usize::from(piece.ends_with(['\n', '\t']));
-        text.push_str(&one_line(&piece[..end]));
-        text.push_str(&piece[end..]);
-    }
+    let mut text = several_lines(&lossy);
     if shown.len() < data.len() {
         let _ = write!(text, "\n… and {} more bytes", data.len() - shown.len());
     }

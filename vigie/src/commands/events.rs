@@ -11,7 +11,7 @@ use schemas::{Event, EventKind, Received};
 use crate::cli::{Output, TailArgs};
 use crate::demo::narrate;
 use crate::operator::{Operator, decode};
-use crate::output::{self, Usage};
+use crate::output::{self, Usage, one_line};
 
 /// Follows events, one line each.
 pub async fn tail(output: Output, args: TailArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
@@ -47,7 +47,7 @@ pub async fn tail(output: Output, args: TailArgs, sources: &Sources) -> anyhow::
                 }
                 output::say(&line(output, &received)?)?;
             }
-            Err(refusal) => eprintln!("{}: {refusal}", message.subject),
+            Err(refusal) => eprintln!("{}", one_line(&format!("{}: {refusal}", message.subject))),
         }
         shown += 1;
     }
@@ -76,8 +76,8 @@ fn line(output: Output, received: &Received) -> anyhow::Result<String> {
             "{} {:<21} {:<16} {}",
             attributes.time.format("%H:%M:%S%.3f"),
             attributes.kind,
-            attributes.model,
-            describe(&received.event)
+            one_line(attributes.model.as_str()),
+            one_line(&describe(&received.event))
         )),
     }
 }

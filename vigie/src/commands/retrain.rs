@@ -12,7 +12,7 @@ use schemas::{Event, EventKind};
 
 use crate::cli::{Output, RetrainArgs};
 use crate::operator::{self, Operator, who};
-use crate::output;
+use crate::output::{self, one_line};
 
 /// Asks for a retraining and shows the decision.
 pub async fn run(output: Output, args: RetrainArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
@@ -37,7 +37,10 @@ pub async fn run(output: Output, args: RetrainArgs, sources: &Sources) -> anyhow
             output::print(output, requested, |requested| {
                 let mut text = format!(
                     "decision {}: TRAIN model {} (priority {}): {}\n",
-                    requested.decision_id, args.model, requested.priority, requested.reason
+                    requested.decision_id,
+                    one_line(args.model.as_str()),
+                    requested.priority,
+                    one_line(&requested.reason)
                 );
                 rules(&mut text, &requested.rules);
                 text.push_str("follow it with: vigie events tail");
@@ -49,11 +52,14 @@ pub async fn run(output: Output, args: RetrainArgs, sources: &Sources) -> anyhow
             output::print(output, declined, |declined| {
                 let mut text = format!(
                     "decision {}: DECLINED for model {} ({}): {}\n",
-                    declined.decision_id, args.model, declined.reason, declined.detail
+                    declined.decision_id,
+                    one_line(args.model.as_str()),
+                    declined.reason,
+                    one_line(&declined.detail)
                 );
                 rules(&mut text, &declined.rules);
                 for counterfactual in &declined.counterfactuals {
-                    let _ = writeln!(text, "  would train if {}", counterfactual.change);
+                    let _ = writeln!(text, "  would train if {}", one_line(&counterfactual.change));
                 }
                 text
             })?;
@@ -72,6 +78,11 @@ fn rules(text: &mut String, rules: &[RuleOutcome]) {
             RuleResult::NotApplicable => "-",
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {:<22} {word:<9} {}", rule.rule, rule.detail);
+        let _ = writeln!(
+            text,
+            "  {:<22} {word:<9} {}",
+            one_line(&rule.rule),
+            one_line(&rule.detail)
+        );
     }
 }

@@ -4,6 +4,7 @@ mod arguments;
 mod asking;
 mod audit;
 mod canaries;
+mod provisioning;
 mod readme;
 mod restricted;
 mod rights;

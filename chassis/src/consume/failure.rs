@@ -1,0 +1,101 @@
+//! What goes wrong with a delivery, and what that means for it.
+
+use crate::db::is_collision;
+use crate::dead_letter::Class;
+
+/// What the consumer must do about an event that could not be handled.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    /// The world may recover: roll back and offer it again with back-off.
+    #[error("{0:#}")]
+    Transient(anyhow::Error),
+    /// No retry can help: park it.
+    #[error("{reason}")]
+    Permanent {
+        /// Under which class.
+        class: Class,
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+impl HandleError {
+    /// No retry can help, for a reason of the handler's own.
+    pub fn permanent(reason: impl Into<String>) -> Self {
+        Self::Permanent {
+            class: Class::HandlerPermanent,
+            reason: reason.into(),
+        }
+    }
+
+    /// The event is about a model that the settings do not name.
+    pub fn unknown_model(model: &schemas::ModelName) -> Self {
+        Self::Permanent {
+            class: Class::UnknownModel,
+            reason: format!(
+                "model `{model}` is not in the settings; add it and offer the message again: `vigie dlq list`"
+            ),
+        }
+    }
+}
+
+impl From<sqlx::Error> for HandleError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Transient(error.into())
+    }
+}
+
+impl From<anyhow::Error> for HandleError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Transient(error)
+    }
+}
+
+/// Why an attempt at a delivery took no effect, or may have taken none.
+pub(super) enum Failure {
+    /// The handler, or the database under it, said so.
+    Handle(HandleError),
+    /// Another transaction of ours was in the way: repeat it at once.
+    Collision(anyhow::Error),
+    /// The connection died during the commit: nobody knows.
+    CommitUnknown(anyhow::Error),
+}
+
+/// A panic as an error.
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    anyhow::anyhow!("the handler panicked: {}", text.unwrap_or("without a word"))
+}
+
+/// What an error of the database is to a delivery.
+pub(super) fn classify(error: sqlx::Error) -> Failure {
+    let error = anyhow::Error::from(error);
+    if is_collision(&error) {
+        Failure::Collision(error)
+    } else {
+        Failure::Handle(HandleError::Transient(error))
+    }
+}
+
+/// Whether the database was away, shutting down or out of connections: nothing that the message has caused.
+pub(super) fn is_outage(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<sqlx::Error>())
+        .any(|error| match error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            // Connection exceptions, too many connections, and a server that goes down or comes up.
+            sqlx::Error::Database(database) => database
+                .code()
+                .is_some_and(|code| code.starts_with("08") || code.starts_with("57P") || code == "53300"),
+            _ => false,
+        })
+}
