@@ -318,24 +318,24 @@ async fn decide_fate<H: Handler>(
             return park(context, message, &parked, None::<(&H, &Received)>).await;
         }
     };
+    // Most of what comes after an outage has been here before: that costs one statement.
+    match inbox::is_duplicate(&context.pool, consumer, received.attributes.id).await {
+        Ok(true) => return Verdict::Duplicate,
+        Ok(false) => {}
+        Err(error) => return Verdict::Again(error.into()),
+    }
     // Counted before the handler runs, so that a message that kills the process is parked too. What is done and lost
-    // only its acks goes the way of duplicates.
+    // only its acks was a duplicate above.
     if rules::is_exhausted(deliveries) {
-        match is_known(context, &received).await {
-            Ok(true) => {}
-            Ok(false) => {
-                let reason = format!("delivered {deliveries} times without success");
-                let parked = parked_of(
-                    context,
-                    &received,
-                    Class::DeliveriesExhausted,
-                    &reason,
-                    deliveries,
-                );
-                return park(context, message, &parked, Some((handler, &received))).await;
-            }
-            Err(error) => return Verdict::Again(error.into()),
-        }
+        let reason = format!("delivered {deliveries} times without success");
+        let parked = parked_of(
+            context,
+            &received,
+            Class::DeliveriesExhausted,
+            &reason,
+            deliveries,
+        );
+        return park(context, message, &parked, Some((handler, &received))).await;
     }
     let mut collisions = 0;
     loop {
@@ -353,11 +353,6 @@ async fn decide_fate<H: Handler>(
             Ok(false) => return Verdict::Duplicate,
         }
     }
-}
-
-async fn is_known(context: &Context, received: &Received) -> sqlx::Result<bool> {
-    let mut tx = context.pool.begin().await?;
-    inbox::is_known(&mut tx, context.service, received.attributes.id).await
 }
 
 fn parked_of<'a>(

@@ -1,6 +1,7 @@
 //! An event's effects happen once, however often it is delivered.
 
 use schemas::{EventId, Received};
+use sqlx::PgPool;
 
 use crate::db::Tx;
 use crate::event_log::{self, About, What};
@@ -9,8 +10,7 @@ use crate::trial::{self, Guard};
 /// Records the event for this consumer, and that it was received; `false` when it was recorded before: then the delivery is
 /// counted, for people who look.
 ///
-/// Runs in the transaction of the event's effects: all of it happens, or nothing. One statement, because most of what comes
-/// after an outage has been here before.
+/// Runs in the transaction of the event's effects: all of it happens, or nothing.
 ///
 /// # Errors
 /// Database errors.
@@ -35,18 +35,18 @@ pub async fn receive(tx: &mut Tx, consumer: &str, received: &Received, body: &[u
     Ok(first || trial::without(Guard::Inbox))
 }
 
-/// Whether the event has its receipt already.
+/// Counts a delivery of an event that has its receipt; `false` when it has none. One small transaction of its own.
 ///
 /// # Errors
 /// Database errors.
-pub async fn is_known(tx: &mut Tx, consumer: &str, event: EventId) -> sqlx::Result<bool> {
-    let (known,): (bool,) =
-        sqlx::query_as("select exists (select from inbox where consumer = $1 and event_id = $2)")
+pub(crate) async fn is_duplicate(pool: &PgPool, consumer: &str, event: EventId) -> sqlx::Result<bool> {
+    let counted =
+        sqlx::query("update inbox set deliveries = deliveries + 1 where consumer = $1 and event_id = $2")
             .bind(consumer)
             .bind(event.uuid())
-            .fetch_one(&mut **tx)
+            .execute(pool)
             .await?;
-    Ok(known)
+    Ok(counted.rows_affected() == 1 && !trial::without(Guard::Inbox))
 }
 
 /// What an event that is to be parked was.

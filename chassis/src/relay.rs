@@ -26,6 +26,8 @@ use crate::trial::{self, Guard};
 
 const BATCH: i64 = 64;
 const POLL: Duration = Duration::from_millis(500);
+/// How long the relay waits for more after a call: nobody notices, and a busy service says many things within it.
+const GATHER: Duration = Duration::from_millis(10);
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, sqlx::FromRow)]
@@ -129,6 +131,12 @@ async fn wait(pool: &PgPool, schema: &str, listener: &mut Option<PgListener>, st
     };
     if lost {
         *listener = None;
+        return;
+    }
+    // Events that are said one after the other go out in one batch, and their calls need one answer.
+    tokio::time::sleep(GATHER).await;
+    if let Some(active) = listener {
+        while active.next_buffered().is_some() {}
     }
 }
 
@@ -174,6 +182,7 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
     .await?;
     trial::boundary("relay.claimed");
     let mut behind = false;
+    let (mut published, mut numbers) = (Vec::new(), Vec::new());
     // One deadline for the whole batch: timeouts one after the other would outlive the transaction's patience.
     let deadline = Instant::now() + ACK_TIMEOUT;
     let mut pending = Vec::with_capacity(rows.len());
@@ -186,13 +195,8 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
                 let event = !row.subject.starts_with("dead.");
                 behind |= event && rules::begins_anew(fresh, stream_seq.cast_signed(), highest);
                 metrics.published.inc();
-                sqlx::query(
-                    "update outbox set published_at = clock_timestamp(), stream_seq = $2, attempt = 0 where event_id = $1",
-                )
-                .bind(row.event_id)
-                .bind(stream_seq.cast_signed())
-                .execute(&mut *tx)
-                .await?;
+                published.push(row.event_id);
+                numbers.push(stream_seq.cast_signed());
             }
             Outcome::Again { reason } => {
                 tracing::warn!(event.id = %row.event_id, attempt = row.attempt, "event {} is not published yet: {reason}", row.event_id);
@@ -216,6 +220,14 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
             }
         }
     }
+    sqlx::query(
+        "update outbox set published_at = clock_timestamp(), stream_seq = said.number, attempt = 0 \
+         from unnest($1::uuid[], $2::bigint[]) as said (event_id, number) where outbox.event_id = said.event_id",
+    )
+    .bind(&published)
+    .bind(&numbers)
+    .execute(&mut *tx)
+    .await?;
     trial::boundary("relay.published");
     tx.commit().await.context("mark published rows")?;
     trial::boundary("relay.marked");

@@ -4,20 +4,19 @@ use std::ffi::OsString;
 
 use crate::process::{become_command, cargo, command, run, target};
 
+/// The profile of `--quick`: with optimisation and with what the trials need of a debug build; see `Cargo.toml`.
+const QUICK: &str = "trial";
+
 /// Builds, and becomes the trial.
 ///
 /// # Errors
 /// When the build fails.
 pub(crate) fn run_faults(arguments: &[OsString]) -> anyhow::Result<()> {
-    let (release, arguments): (Vec<&OsString>, Vec<&OsString>) =
-        arguments.iter().partition(|argument| *argument == "--release");
+    let (quick, arguments): (Vec<&OsString>, Vec<&OsString>) =
+        arguments.iter().partition(|argument| *argument == "--quick");
+    let profile = if quick.is_empty() { "dev" } else { QUICK };
     eprintln!("xtask: building the services and the trial");
-    let mut build = cargo();
-    build.args(["build", "--workspace", "--bins"]);
-    if !release.is_empty() {
-        build.arg("--release");
-    }
-    run(&mut build)?;
-    let folder = if release.is_empty() { "debug" } else { "release" };
+    run(cargo().args(["build", "--workspace", "--bins", "--profile", profile]))?;
+    let folder = if quick.is_empty() { "debug" } else { QUICK };
     become_command(command(target().join(folder).join("faults")).args(arguments))
 }

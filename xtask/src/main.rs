@@ -60,8 +60,8 @@ enum Command {
     /// Break the running system on purpose, and audit what came of it.
     ///
     /// Builds the services and runs the trial. `cargo xtask faults --minutes 60 --seed 7` breaks things at random for an
-    /// hour; `crash-points`, `controls`, `outage`, `disk-full` and `load` are further trials. `--release` builds with optimisation, which
-    /// leaves out what crash points and controls need. `cargo xtask faults -- --help` shows all options.
+    /// hour; `crash-points`, `controls`, `outage`, `disk-full` and `load` are further trials. `--quick` builds with optimisation: that
+    /// takes longer, and less of the machine afterwards. `cargo xtask faults -- --help` shows all options.
     Faults {
         /// Passed to the trial.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

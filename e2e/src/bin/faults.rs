@@ -15,12 +15,7 @@ use serde_json::json;
 ///
 /// Without a command: faults at random for the time that is given. Everything runs on loopback, in a folder of its own.
 #[derive(Debug, Parser)]
-#[command(
-    name = "cargo xtask faults",
-    bin_name = "cargo xtask faults",
-    version,
-    args_conflicts_with_subcommands = true
-)]
+#[command(name = "cargo xtask faults", bin_name = "cargo xtask faults", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -36,21 +31,36 @@ struct Arguments {
 
 #[derive(Debug, Args)]
 struct RandomArguments {
-    /// How long faults go on, minutes.
-    #[arg(long, default_value_t = 4.0)]
-    minutes: f64,
+    /// How long faults go on, minutes. [default: 4]
+    #[arg(long)]
+    minutes: Option<f64>,
     /// The seed: the same one draws the same faults. Without one it is drawn, and printed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Longest pause between two faults, seconds.
-    #[arg(long, default_value_t = 0.3)]
-    pause: f64,
-    /// Pause between two events, seconds.
-    #[arg(long, default_value_t = 0.2)]
-    pace: f64,
+    /// Longest pause between two faults, seconds. [default: 0.3]
+    #[arg(long)]
+    pause: Option<f64>,
+    /// Pause between two events, seconds. [default: 0.2]
+    #[arg(long)]
+    pace: Option<f64>,
     /// Tell each fault.
     #[arg(long)]
     tell: bool,
+}
+
+impl RandomArguments {
+    /// An argument that was given, and would say nothing beside a command.
+    fn given(&self) -> Option<&'static str> {
+        [
+            ("--minutes", self.minutes.is_some()),
+            ("--seed", self.seed.is_some()),
+            ("--pause", self.pause.is_some()),
+            ("--pace", self.pace.is_some()),
+            ("--tell", self.tell),
+        ]
+        .into_iter()
+        .find_map(|(name, given)| given.then_some(name))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -137,6 +147,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         ..WorldOptions::default()
     };
     let seconds = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.001, 3_600.0));
+    if let (Some(_), Some(name)) = (&arguments.command, arguments.random.given()) {
+        anyhow::bail!(
+            "`{name}` before a command is for faults at random; write it behind the command, if that has one"
+        );
+    }
     match arguments.command {
         None => {
             let given = arguments.random;
@@ -144,9 +159,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
             eprintln!("faults: seed {seed}; `--seed {seed}` draws the same faults again");
             let options = random::RandomOptions {
                 seed,
-                time: minutes(given.minutes),
-                pause: seconds(given.pause),
-                pace: seconds(given.pace),
+                time: minutes(given.minutes.unwrap_or(4.0)),
+                pause: seconds(given.pause.unwrap_or(0.3)),
+                pace: seconds(given.pace.unwrap_or(0.2)),
                 tell: given.tell,
                 faults_min: 0,
                 world,
