@@ -29,7 +29,7 @@ use crate::trial;
 use crate::unreadable::{self, Readable};
 
 pub use failure::HandleError;
-use failure::{Failure, classify, is_outage, panicked};
+use failure::{Failure, classify, is_outage, is_unstorable, panicked};
 
 /// Turns one event into effects, inside the transaction that also records its receipt.
 pub trait Handler: Send + Sync + 'static {
@@ -395,6 +395,10 @@ async fn attempt<H: Handler>(
         if let Err(error) = handled {
             return Err(match error {
                 HandleError::Transient(error) if is_collision(&error) => Failure::Collision(error),
+                HandleError::Transient(error) if is_unstorable(&error) => {
+                    let reason = format!("PostgreSQL cannot store what it says: {error:#}");
+                    Failure::Handle(HandleError::permanent(reason))
+                }
                 other => Failure::Handle(other),
             });
         }

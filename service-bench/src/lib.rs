@@ -53,7 +53,7 @@ pub struct Bench {
     pub pool: PgPool,
     /// A plain client of the broker.
     pub nats: async_nats::Client,
-    /// More settings of `[nats]`, e.g. `ack_wait = "2s"` where replicas are killed.
+    /// More settings of `[nats]`, e.g. `ack_wait = "5s"` where replicas are killed.
     pub nats_settings: &'static str,
     /// For artefacts, mails and settings.
     pub folder: tempfile::TempDir,

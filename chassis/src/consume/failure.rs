@@ -80,6 +80,15 @@ pub(super) fn classify(error: sqlx::Error) -> Failure {
     }
 }
 
+/// Whether the database refuses the data itself, such as a text with a NUL: it will refuse it the next time too.
+pub(super) fn is_unstorable(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<sqlx::Error>())
+        .filter_map(sqlx::Error::as_database_error)
+        .any(|error| error.code().is_some_and(|code| code.starts_with("22")))
+}
+
 /// Whether the database was away, shutting down or out of connections: nothing that the message has caused.
 pub(super) fn is_outage(error: &anyhow::Error) -> bool {
     error

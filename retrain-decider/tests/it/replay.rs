@@ -62,7 +62,7 @@ async fn triggers(scene: &Scene) -> Option<String> {
 
 #[tokio::test]
 async fn the_same_history_gives_the_same_decisions_whatever_happened_on_the_way() {
-    for seed in [1, 2, 3] {
+    for seed in [1, 2] {
         let mut rng = StdRng::seed_from_u64(seed);
         let scene = Scene::new(60_000).await;
         let replica = scene.start().await;
@@ -92,7 +92,7 @@ async fn the_same_history_gives_the_same_decisions_whatever_happened_on_the_way(
         for (step, event) in history.into_iter().enumerate() {
             let name = format!("step {step}");
             let id = tell(&scene, &name, event.clone()).await;
-            if rng.random_bool(0.1) {
+            if rng.random_bool(0.05) {
                 replica.kill().await;
                 replica = scene.start().await;
             }

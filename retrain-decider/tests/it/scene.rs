@@ -64,7 +64,7 @@ impl Scene {
     pub async fn new(rows: i64) -> Self {
         let mut bench = Bench::new("retrain-decider").await;
         // What a killed replica held is offered to the next one soon.
-        bench.nats_settings = "ack_wait = \"2s\"";
+        bench.nats_settings = "ack_wait = \"5s\"";
         bench
             .run(&format!(
                 "create schema bank; \
