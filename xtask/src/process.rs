@@ -27,7 +27,18 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 
 /// The cargo that runs this, so that a toolchain chosen by `cargo +…` stays chosen.
 pub(crate) fn cargo() -> Command {
-    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo told this program of its own package; build scripts that look at such names would take it for a change, and
+    // with them half of the workspace would be built again after every `cargo build`.
+    for (name, _) in std::env::vars_os() {
+        let told = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        if told {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// How a command is shown to people.
@@ -115,6 +126,17 @@ mod tests {
         assert!(error.starts_with("`sh -c exit 3` failed"), "{error}");
         let error = run(&mut command("/nowhere/at-all")).unwrap_err().to_string();
         assert!(error.contains("start `at-all`"), "{error}");
+    }
+
+    #[test]
+    fn cargo_is_not_told_of_this_package() {
+        let command = cargo();
+        let removed = |name: &str| {
+            command
+                .get_envs()
+                .any(|(known, value)| known == name && value.is_none())
+        };
+        assert!(removed("CARGO_PKG_NAME") && removed("CARGO_MANIFEST_DIR"));
     }
 
     #[test]
