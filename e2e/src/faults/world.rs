@@ -28,6 +28,7 @@ const UP_WITHIN: Duration = Duration::from_secs(90);
 
 /// What a trial takes place in.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct WorldOptions {
     /// Models, count.
     pub models: usize,
