@@ -19,10 +19,11 @@ use schemas::{EventId, EventKind, Received};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-use crate::db::{Tx, is_collision};
+use crate::db::{Tx, allow_standstill, is_collision};
 use crate::dead_letter::{self, Class, Original, Parked};
 use crate::inbox;
 use crate::metrics::BEAT;
+use crate::patience::{self, NoAnswer, ROUND_MAX, within};
 use crate::rules::{self, Answer, Became};
 use crate::service::Context;
 use crate::trial;
@@ -33,6 +34,19 @@ use failure::{Failure, classify, is_outage, is_unstorable, panicked};
 
 /// Turns one event into effects, inside the transaction that also records its receipt.
 pub trait Handler: Send + Sync + 'static {
+    /// What is found out before the transaction begins; `()` for most.
+    type Prepared: Default + Send + Sync;
+
+    /// Finds out what takes long, such as what a source or another server says: no transaction is open meanwhile. Changes
+    /// nothing; runs again with each delivery.
+    fn prepare(
+        &self,
+        received: &Received,
+    ) -> impl Future<Output = Result<Self::Prepared, HandleError>> + Send {
+        let _ = received;
+        std::future::ready(Ok(Self::Prepared::default()))
+    }
+
     /// Handles an event that this consumer sees for the first time.
     ///
     /// No HTTP inside. May run again after a crash or a lost commit: ids must be derived from the event.
@@ -40,7 +54,14 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         tx: &mut Tx,
         received: &Received,
+        prepared: &Self::Prepared,
     ) -> impl Future<Output = Result<(), HandleError>> + Send;
+
+    /// Longest single reading of a source, by either of the two; nothing for most. A transaction may stand still for so much
+    /// longer, and a delivery may take ten times as much more before it is broken off and offered again.
+    fn reading_max(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Says how the work that this event asked for ended, because it is parked now and nobody will do it: whoever waits for
     /// the outcome must hear of it. Runs in the transaction that parks the event.
@@ -113,18 +134,13 @@ async fn work<H: Handler>(
         }
         let result = async {
             if consumer.is_none() {
-                // Re-provisions what somebody deleted; the inbox absorbs the flood of old events.
-                crate::provision::streams(&context.bus, &context.nats).await?;
-                readable.forget().await;
-                let active = crate::provision::consumer(&context.bus, &context.nats, durable, kinds).await?;
-                // What ended the last connection is not fetched once more.
-                unreadable::park(&context, &active, &readable).await?;
-                consumer = Some(active);
+                let preparing = prepare(&context, kinds, &readable);
+                consumer = Some(within(ROUND_MAX, preparing).await?);
             }
             // No database, no work: messages stay with the broker and their deliveries are not counted.
             if committed_at.is_none_or(|at| at.elapsed() > TRUSTED_FOR) {
-                sqlx::query("select 1")
-                    .execute(&context.pool)
+                let asked = sqlx::query("select 1").execute(&context.pool);
+                within(context.answer_timeout, asked)
                     .await
                     .context("reach PostgreSQL")?;
             }
@@ -143,6 +159,20 @@ async fn work<H: Handler>(
         }
     }
     Ok(())
+}
+
+/// The consumer as it should be. Re-provisions what somebody deleted; the inbox absorbs the flood of old events.
+async fn prepare(
+    context: &Context,
+    kinds: &'static [EventKind],
+    readable: &Readable,
+) -> anyhow::Result<Consumer<pull::Config>> {
+    crate::provision::streams(&context.bus, &context.nats).await?;
+    readable.forget().await;
+    let consumer = crate::provision::consumer(&context.bus, &context.nats, context.service, kinds).await?;
+    // What ended the last connection is not fetched once more.
+    unreadable::park(context, &consumer, readable).await?;
+    Ok(consumer)
 }
 
 /// Waits for a message and deals with it; whether that was committed.
@@ -182,7 +212,7 @@ async fn fetch_and_process<H: Handler>(
         return Ok(false);
     }
     // Nobody to fetch for, or a message that the client cannot read: the broker itself tells which.
-    unreadable::park(context, consumer, known).await?;
+    within(ROUND_MAX, unreadable::park(context, consumer, known)).await?;
     context.metrics.fetch_answered();
     Ok(false)
 }
@@ -212,8 +242,13 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) 
         crate::telemetry::process_span(context.service, message.subject.as_str(), decoded.as_ref().ok());
     let verdict = async {
         let alive = keep_alive(context, message);
+        let fate = decide_fate(context, message, decoded, deliveries, handler);
+        let longest = patience::longest(context.answer_timeout, handler.reading_max());
         tokio::select! {
-            verdict = decide_fate(context, message, decoded, deliveries, handler) => verdict,
+            // Broken off, it is rolled back; were it committed all the same, the redelivery meets the inbox.
+            verdict = tokio::time::timeout(longest, fate) => {
+                verdict.unwrap_or_else(|_| Verdict::Again(NoAnswer(longest).into()))
+            }
             never = alive => match never {},
         }
     }
@@ -337,9 +372,17 @@ async fn decide_fate<H: Handler>(
         );
         return park(context, message, &parked, Some((handler, &received))).await;
     }
+    let prepared = match guarded(handler.prepare(&received)).await {
+        Ok(prepared) => prepared,
+        Err(HandleError::Transient(error)) => return Verdict::Again(error),
+        Err(HandleError::Permanent { class, reason }) => {
+            let parked = parked_of(context, &received, class, &reason, deliveries);
+            return park(context, message, &parked, Some((handler, &received))).await;
+        }
+    };
     let mut collisions = 0;
     loop {
-        match attempt(context, &received, &message.payload, handler).await {
+        match attempt(context, &received, &message.payload, handler, &prepared).await {
             Err(Failure::Collision(_)) if collisions < COLLISION_RETRIES => collisions += 1,
             Err(Failure::Collision(error) | Failure::Handle(HandleError::Transient(error))) => {
                 return Verdict::Again(error);
@@ -353,6 +396,14 @@ async fn decide_fate<H: Handler>(
             Ok(false) => return Verdict::Duplicate,
         }
     }
+}
+
+/// A panic is a defect of the handler, and still no reason to stop the other events.
+async fn guarded<T>(work: impl Future<Output = Result<T, HandleError>>) -> Result<T, HandleError> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Err(HandleError::Transient(panicked(&*panic))))
 }
 
 fn parked_of<'a>(
@@ -377,6 +428,7 @@ async fn attempt<H: Handler>(
     received: &Received,
     body: &[u8],
     handler: &H,
+    prepared: &H::Prepared,
 ) -> Result<bool, Failure> {
     let mut tx = context
         .pool
@@ -387,12 +439,10 @@ async fn attempt<H: Handler>(
         .await
         .map_err(classify)?;
     if first {
-        // A panic is a defect of the handler, and still no reason to stop the other events.
-        let handled = AssertUnwindSafe(handler.handle(&mut tx, received))
-            .catch_unwind()
-            .await;
-        let handled = handled.unwrap_or_else(|panic| Err(HandleError::Transient(panicked(&*panic))));
-        if let Err(error) = handled {
+        allow_standstill(&mut tx, handler.reading_max())
+            .await
+            .map_err(classify)?;
+        if let Err(error) = guarded(handler.handle(&mut tx, received, prepared)).await {
             return Err(match error {
                 HandleError::Transient(error) if is_collision(&error) => Failure::Collision(error),
                 HandleError::Transient(error) if is_unstorable(&error) => {

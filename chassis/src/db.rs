@@ -8,6 +8,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Executor, PgConnection, PgPool};
 
+use crate::patience::{MIGRATE_MAX, NoAnswer, START_MAX, within};
 use crate::settings::{Reader, Secret, Section};
 use crate::transport;
 
@@ -33,6 +34,8 @@ pub struct DatabaseSettings {
     pub connections_max: u32,
     /// Longest wait for a free connection.
     pub acquire_timeout: Duration,
+    /// Longest wait for the answer to a statement on few rows, and longest that a transaction may stand still.
+    pub answer_timeout: Duration,
     /// Whether services bring their tables up to date themselves, or only look whether they are.
     pub migrate: bool,
 }
@@ -48,6 +51,10 @@ impl DatabaseSettings {
             connections_max: u32::try_from(section.integer("connections_max", 2..=100)).unwrap_or(2),
             acquire_timeout: section.duration(
                 "acquire_timeout",
+                Duration::from_secs(1)..=Duration::from_secs(300),
+            ),
+            answer_timeout: section.duration(
+                "answer_timeout",
                 Duration::from_secs(1)..=Duration::from_secs(300),
             ),
             migrate: section.flag("migrate"),
@@ -85,6 +92,13 @@ pub fn is_exposed(url: &str) -> bool {
 
 /// Connections that were idle for longer are asked whether they are still there before they are used.
 const TRUSTED_IDLE: Duration = Duration::from_millis(100);
+/// Longest wait for the answer to such a question; then the connection is given up.
+const PING_MAX: Duration = Duration::from_secs(5);
+/// Connections that nobody needs for so long are closed.
+const IDLE_MAX: Duration = Duration::from_secs(300);
+/// The server ends sessions that are silent for longer: their client is gone, or waits for an answer that was lost.
+/// More than twice [`IDLE_MAX`], after which the pool itself has closed them.
+const SESSION_IDLE_MAX: Duration = Duration::from_secs(900);
 
 /// Names of the views in `public` that people query.
 pub const PUBLISHED: [&str; 5] = [
@@ -106,33 +120,81 @@ pub async fn connect(settings: &DatabaseSettings, service: &str, schema: &str) -
         .options([
             ("search_path", format!("{schema},public")),
             ("timezone", "UTC".to_owned()),
+            (
+                "idle_in_transaction_session_timeout",
+                milliseconds(settings.answer_timeout),
+            ),
+            ("idle_session_timeout", milliseconds(SESSION_IDLE_MAX)),
         ]);
     let url = settings.url.expose();
     transport::warn("database.url", &shown_url(url), is_exposed(url));
     let at = || format!("connect to PostgreSQL at {}", shown_url(url));
     knock(&options, settings.acquire_timeout).await.with_context(at)?;
-    let pool = PgPoolOptions::new()
+    let pool = pool_options()
         .max_connections(settings.connections_max)
         .acquire_timeout(settings.acquire_timeout)
-        // A connection that was used a moment ago is there; asking each time doubles the cost of small transactions.
-        .test_before_acquire(false)
-        .before_acquire(|connection, used| {
-            Box::pin(async move {
-                if used.idle_for > TRUSTED_IDLE {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
         .connect_with(options)
         .await
         .with_context(at)?;
-    let (number,): (String,) = sqlx::query_as("show server_version_num").fetch_one(&pool).await?;
+    let asked = sqlx::query_as("show server_version_num").fetch_one(&pool);
+    let (number,): (String,) = within(settings.answer_timeout, asked).await.with_context(at)?;
     let major = number.parse::<i32>().unwrap_or(0) / 10_000;
     if major < POSTGRES_MAJOR_MIN {
         bail!("PostgreSQL {major} is too old; Vigie needs {POSTGRES_MAJOR_MIN} or newer");
     }
     Ok(pool)
+}
+
+fn milliseconds(span: Duration) -> String {
+    format!("{}ms", span.as_millis())
+}
+
+/// Options of a pool that never waits for ever: a connection whose answers are lost is found out and given up, both before
+/// it is lent and when it comes back.
+pub fn pool_options() -> PgPoolOptions {
+    PgPoolOptions::new()
+        .idle_timeout(IDLE_MAX)
+        // A connection that was used a moment ago is there; asking each time doubles the cost of small transactions.
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| {
+            Box::pin(async move {
+                if used.idle_for > TRUSTED_IDLE {
+                    ping(connection).await?;
+                }
+                Ok(true)
+            })
+        })
+        // The driver asks as well, without a bound; what was dropped in the middle of a statement is rolled back here.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                ping(connection).await?;
+                Ok(true)
+            })
+        })
+}
+
+async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {
+    tokio::time::timeout(PING_MAX, connection.ping())
+        .await
+        .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+}
+
+/// Lets the transaction stand still for as long as its work may be away reading a source.
+///
+/// # Errors
+/// Database errors.
+pub(crate) async fn allow_standstill(tx: &mut Tx, reading: Duration) -> sqlx::Result<()> {
+    if reading.is_zero() {
+        return Ok(());
+    }
+    sqlx::query(
+        "select set_config('idle_in_transaction_session_timeout', \
+         (extract(epoch from current_setting('idle_in_transaction_session_timeout')::interval) * 1000 + $1)::bigint::text, true)",
+    )
+    .bind(reading.as_secs_f64() * 1000.0)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Opens one plain connection and closes it: a pool would try until its timeout and then not say why.
@@ -163,9 +225,14 @@ pub(crate) async fn listen(pool: &PgPool, channel: &str) -> sqlx::Result<PgListe
         .max_connections(1)
         .acquire_timeout(pool.options().get_acquire_timeout())
         .connect_lazy_with((*pool.connect_options()).clone());
-    let mut listener = PgListener::connect_with(&own).await?;
-    listener.listen(channel).await?;
-    Ok(listener)
+    let opened = async {
+        let mut listener = PgListener::connect_with(&own).await?;
+        listener.listen(channel).await?;
+        Ok(listener)
+    };
+    tokio::time::timeout(PING_MAX, opened)
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// Serialization failure or deadlock: two transactions of ours met; one of them simply tries again.
@@ -215,11 +282,15 @@ pub async fn prepare(
     schema: &str,
     own: &Migrator,
 ) -> anyhow::Result<()> {
-    if settings.migrate {
-        migrate(pool, schema, own).await
-    } else {
-        check_migrated(pool, schema, own).await
+    let checked = within(START_MAX, check_migrated(pool, schema, own)).await;
+    // Tables that are older are brought up to date; a database that does not answer is not.
+    if !settings.migrate || checked.as_ref().is_err_and(anyhow::Error::is::<NoAnswer>) {
+        return checked;
     }
+    let longest = if checked.is_ok() { START_MAX } else { MIGRATE_MAX };
+    within(longest, migrate(pool, schema, own))
+        .await
+        .context("bring the tables up to date")
 }
 
 /// Refuses to work on tables that are older than this release.

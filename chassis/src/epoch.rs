@@ -7,6 +7,8 @@
 //! What was not yet on its disk is counted back from when it was last seen alive: it does not matter how late its successor
 //! is noticed.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use chrono::{DateTime, Utc};
@@ -15,8 +17,12 @@ use sqlx::PgPool;
 use crate::bus::{Bus, STREAM, STREAM_DEAD};
 use crate::db::Tx;
 use crate::metrics::Metrics;
+use crate::patience::within;
 use crate::rules::LOST_SPAN;
 use crate::trial;
+
+/// Longest wait for the database's clock.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// What the comparison found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,7 +43,8 @@ pub struct Epoch {
 /// again before it publishes anything.
 pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Result<Epoch> {
     // What another replica publishes after this look lies behind the ends that are read now, and is not lost.
-    let (looked_at,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()").fetch_one(pool).await?;
+    let asked = sqlx::query_as("select clock_timestamp()").fetch_one(pool);
+    let (looked_at,): (DateTime<Utc>,) = within(ANSWER_MAX, asked).await?;
     let (events, dead) = (End::of(bus, STREAM).await?, End::of(bus, STREAM_DEAD).await?);
     let broker = format!(
         "{}/{}/{}",

@@ -13,12 +13,15 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
+use crate::patience::within;
 use crate::service::Context;
 
 /// A loop that has been silent for longer is stuck: whatever takes long says that it is at work.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// A broker that has not answered a fetch for longer is away.
 const FETCH_AGE_MAX: Duration = Duration::from_secs(30);
+/// Whoever asks for health does not wait for long.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Serves until told to stop. Returns when the listener is closed.
 ///
@@ -62,7 +65,8 @@ async fn readyz(State(context): State<Context>) -> impl IntoResponse {
     if context.stop.is_cancelled() {
         obstacles.push("shutting down".to_owned());
     }
-    if let Err(error) = sqlx::query("select 1").execute(&context.pool).await {
+    let asked = sqlx::query("select 1").execute(&context.pool);
+    if let Err(error) = within(ANSWER_MAX, asked).await {
         obstacles.push(format!("PostgreSQL: {error}"));
     }
     if !context.bus.is_connected() {
@@ -83,7 +87,7 @@ async fn readyz(State(context): State<Context>) -> impl IntoResponse {
 }
 
 async fn metrics(State(context): State<Context>) -> impl IntoResponse {
-    if let Err(error) = measure(&context).await {
+    if let Err(error) = within(ANSWER_MAX, measure(&context)).await {
         tracing::debug!("outbox could not be measured: {error}");
     }
     match context.metrics.render() {

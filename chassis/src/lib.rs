@@ -32,6 +32,7 @@ pub mod inbox;
 pub mod metrics;
 pub mod outbox;
 pub mod outgoing;
+pub mod patience;
 pub mod provision;
 pub mod redrive;
 pub mod relay;

@@ -14,14 +14,15 @@ use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::backoff::publish_delay;
 use crate::bus::{Bus, STREAM, STREAM_DEAD};
 use crate::epoch;
 use crate::metrics::Metrics;
+use crate::patience::{ROUND_MAX, within};
 use crate::rules;
+use crate::service::Context;
 use crate::trial::{self, Guard};
 
 const BATCH: i64 = 64;
@@ -29,6 +30,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// How long the relay waits for more after a call: nobody notices, and a busy service says many things within it.
 const GATHER: Duration = Duration::from_millis(10);
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a listener is used before another takes its place.
+const LISTENED_FOR: Duration = Duration::from_secs(600);
 
 #[derive(Debug, sqlx::FromRow)]
 struct Row {
@@ -51,13 +54,14 @@ enum Outcome {
 ///
 /// # Errors
 /// Never for a broker or database that is away: it waits and goes on.
-pub async fn run(
-    pool: PgPool,
-    bus: Bus,
-    schema: &str,
-    metrics: Metrics,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+pub async fn run(context: Context) -> anyhow::Result<()> {
+    let Context {
+        pool,
+        bus,
+        metrics,
+        stop,
+        ..
+    } = &context;
     let mut listener = None;
     let connects = bus.connects();
     // The connection that the broker was compared on, and when; none yet.
@@ -76,10 +80,14 @@ pub async fn run(
             let due =
                 compared.is_none_or(|(on, at)| rules::is_comparison_due(on == connection, at.elapsed()));
             if due && !trial::without(Guard::Epoch) {
-                epoch::check(&pool, &bus, &metrics).await?;
+                within(ROUND_MAX, epoch::check(pool, bus, metrics)).await?;
                 compared = Some((connection, Instant::now()));
             }
-            publish_batch(&pool, &bus, &metrics).await
+            within(
+                context.answer_timeout + ACK_TIMEOUT,
+                publish_batch(pool, bus, metrics),
+            )
+            .await
         };
         match batch.await {
             Ok(batch) => {
@@ -91,7 +99,7 @@ pub async fn run(
                 if stop.is_cancelled() {
                     return Ok(());
                 }
-                wait(&pool, schema, &mut listener, &stop).await;
+                wait(&context, &mut listener).await;
             }
             Err(error) => {
                 tracing::warn!("outbox relay waits: {error:#}");
@@ -111,23 +119,28 @@ pub async fn run(
 }
 
 /// Waits for a wake-up, or half a second: notifications are hints that may be lost.
-async fn wait(pool: &PgPool, schema: &str, listener: &mut Option<PgListener>, stop: &CancellationToken) {
-    if listener.is_none() {
-        match crate::db::listen(pool, &crate::outbox::wake_channel(schema)).await {
-            Ok(fresh) => *listener = Some(fresh),
+async fn wait(context: &Context, listener: &mut Option<(PgListener, Instant)>) {
+    // One whose calls are lost would hear nothing and not notice.
+    if listener
+        .as_ref()
+        .is_none_or(|(_, since)| since.elapsed() > LISTENED_FOR)
+    {
+        *listener = None;
+        match crate::db::listen(&context.pool, &crate::outbox::wake_channel(context.schema)).await {
+            Ok(fresh) => *listener = Some((fresh, Instant::now())),
             Err(error) => tracing::debug!("outbox relay polls: {error}"),
         }
     }
     let woken = async {
         match listener {
-            Some(active) => active.recv().await.map(|_| ()),
+            Some((active, _)) => active.recv().await.map(|_| ()),
             None => std::future::pending().await,
         }
     };
     let lost = tokio::select! {
         woken = woken => woken.is_err(),
         () = tokio::time::sleep(POLL) => false,
-        () = stop.cancelled() => false,
+        () = context.stop.cancelled() => false,
     };
     if lost {
         *listener = None;
@@ -135,7 +148,7 @@ async fn wait(pool: &PgPool, schema: &str, listener: &mut Option<PgListener>, st
     }
     // Events that are said one after the other go out in one batch, and their calls need one answer.
     tokio::time::sleep(GATHER).await;
-    if let Some(active) = listener {
+    if let Some((active, _)) = listener {
         while active.next_buffered().is_some() {}
     }
 }
@@ -155,9 +168,6 @@ pub struct Batch {
 /// Database errors; everything the broker says is written to the rows instead.
 pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Result<Batch> {
     let mut tx = pool.begin().await.context("begin")?;
-    sqlx::query("set local idle_in_transaction_session_timeout = '15s'")
-        .execute(&mut *tx)
-        .await?;
     // The comparison of brokers waits for batches that are under way, and sees what they were told.
     sqlx::query("select from broker_epoch for share")
         .execute(&mut *tx)

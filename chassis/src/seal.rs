@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::event_log::{ROW, Row};
+use crate::patience::within;
 use crate::service::Context;
 use crate::trial;
 
@@ -25,7 +26,7 @@ const BATCH: i64 = 256;
 pub async fn run(context: Context) -> anyhow::Result<()> {
     while !context.stop.is_cancelled() {
         context.metrics.beat("seal");
-        match round(&context.pool).await {
+        match within(context.answer_timeout * 2, round(&context.pool)).await {
             Ok(sealed) if sealed == BATCH as usize => continue,
             Ok(_) => {}
             Err(error) => tracing::warn!("the event log is not sealed: {error:#}"),
@@ -45,9 +46,6 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
 /// Database errors; then nothing of the batch is sealed.
 pub async fn round(pool: &PgPool) -> anyhow::Result<usize> {
     let mut tx = pool.begin().await?;
-    sqlx::query("set local idle_in_transaction_session_timeout = '15s'")
-        .execute(&mut *tx)
-        .await?;
     let head: Option<(i64, Vec<u8>)> =
         sqlx::query_as("select link, hash from event_log_head where id = 1 for update skip locked")
             .fetch_optional(&mut *tx)

@@ -77,6 +77,8 @@ pub struct Context {
     pub pool: PgPool,
     /// NATS.
     pub bus: Bus,
+    /// Longest wait for PostgreSQL's answer to a statement on few rows.
+    pub answer_timeout: Duration,
     /// How streams and consumers are to be.
     pub nats: NatsSettings,
     /// The instant of slots.
@@ -254,7 +256,8 @@ async fn start<S: Service>(
         service: definition.name,
         schema: definition.schema,
         pool: pool.clone(),
-        bus: bus.clone(),
+        bus,
+        answer_timeout: common.database.answer_timeout,
         nats: common.nats,
         clock: common.clock,
         metrics: Metrics::new(definition.name),
@@ -263,16 +266,7 @@ async fn start<S: Service>(
     };
     let mut tasks = Tasks::new(stop);
     S::start(config, context.clone(), &mut tasks).await?;
-    tasks.spawn(
-        "relay",
-        relay::run(
-            pool.clone(),
-            bus,
-            definition.schema,
-            context.metrics.clone(),
-            context.stop.clone(),
-        ),
-    );
+    tasks.spawn("relay", relay::run(context.clone()));
     tasks.spawn("sweep", sweep::run(context.clone()));
     tasks.spawn("seal", seal::run(context.clone()));
     if let Some(address) = common.address {

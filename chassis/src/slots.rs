@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use croner::Cron;
 
 use crate::clock::Ticker;
-use crate::db::Tx;
+use crate::db::{Tx, allow_standstill};
+use crate::patience::{self, within};
 use crate::service::Context;
 
 /// When slots begin: a cron expression of five fields, UTC.
@@ -113,6 +114,8 @@ pub struct Job {
     pub schedule: Schedule,
     /// What to do about missed slots.
     pub catch_up: CatchUp,
+    /// Longest that its work may be away reading a source while the slot's transaction stands still.
+    pub reading_max: Duration,
 }
 
 /// Slots worked off before the clock is asked again.
@@ -155,34 +158,45 @@ where
     F: Fn(Tx, DateTime<Utc>) -> Fut + Send + Sync,
     Fut: Future<Output = anyhow::Result<Tx>> + Send,
 {
-    let Some(now) = context.clock.now(&context.pool).await? else {
+    let answer_max = context.answer_timeout;
+    let Some(now) = within(answer_max, context.clock.now(&context.pool)).await? else {
         return Ok(0);
     };
-    let (last_done,): (Option<DateTime<Utc>>,) = sqlx::query_as("select max(slot) from slot where job = $1")
-        .bind(&job.name)
-        .fetch_one(&context.pool)
-        .await?;
+    let last = sqlx::query_as("select max(slot) from slot where job = $1").bind(&job.name);
+    let (last_done,): (Option<DateTime<Utc>>,) = within(answer_max, last.fetch_one(&context.pool)).await?;
     let slots = due(&job.schedule, job.catch_up, last_done, now, SLOTS_PER_ROUND);
     for slot in &slots {
         if context.stop.is_cancelled() {
             break;
         }
         let _permit = context.slot_permits.acquire().await?;
-        let mut tx = context.pool.begin().await?;
-        let claimed = sqlx::query("insert into slot (job, slot) values ($1, $2) on conflict do nothing")
-            .bind(&job.name)
-            .bind(slot)
-            .execute(&mut *tx)
-            .await?;
-        if claimed.rows_affected() == 1 {
-            let tx = context.metrics.beating("slots", work(tx, *slot)).await?;
-            crate::trial::boundary("slot.worked");
-            tx.commit().await?;
-            crate::trial::boundary("slot.done");
-        }
-        context.metrics.beat("slots");
+        let longest = patience::longest(context.answer_timeout, job.reading_max);
+        let done = within(longest, claim(context, job, work, *slot));
+        context.metrics.beating("slots", done).await?;
     }
     Ok(slots.len())
+}
+
+/// Does one slot, unless another replica has; waits for one that is at it.
+async fn claim<F, Fut>(context: &Context, job: &Job, work: &F, slot: DateTime<Utc>) -> anyhow::Result<()>
+where
+    F: Fn(Tx, DateTime<Utc>) -> Fut + Send + Sync,
+    Fut: Future<Output = anyhow::Result<Tx>> + Send,
+{
+    let mut tx = context.pool.begin().await?;
+    allow_standstill(&mut tx, job.reading_max).await?;
+    let claimed = sqlx::query("insert into slot (job, slot) values ($1, $2) on conflict do nothing")
+        .bind(&job.name)
+        .bind(slot)
+        .execute(&mut *tx)
+        .await?;
+    if claimed.rows_affected() == 1 {
+        let tx = work(tx, slot).await?;
+        crate::trial::boundary("slot.worked");
+        tx.commit().await?;
+        crate::trial::boundary("slot.done");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::bus::STREAM_ADVISORY;
 use crate::db::Tx;
 use crate::dead_letter::{self, Class, Original, Parked};
+use crate::patience::{ROUND_MAX, within};
 use crate::rules::{self, OFFERS_MAX, Position};
 use crate::service::Context;
 use crate::trial::{self, Guard};
@@ -64,7 +65,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         context.metrics.beat("sweep");
         if context.bus.is_connected()
             && !trial::without(Guard::Sweep)
-            && let Err(error) = round(&context, patience).await
+            && let Err(error) = within(ROUND_MAX, round(&context, patience)).await
         {
             tracing::warn!("the sweep waits: {error:#}");
         }

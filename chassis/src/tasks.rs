@@ -11,7 +11,7 @@ pub const DAG_DRIFT: &str = "02_drift_monitoring";
 pub const DAG_TRAINING: &str = "01_training_pipeline";
 
 /// A task that is being timed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TaskTimer {
     dag_id: &'static str,
     task_id: &'static str,
@@ -85,7 +85,7 @@ impl TaskTimer {
 }
 
 /// A task that has ended and is not yet written down.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TaskRow {
     timer: TaskTimer,
     seconds: f64,

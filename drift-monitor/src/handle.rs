@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chassis::clock::Clock;
 use chassis::outbox::{self, Draft};
@@ -29,6 +29,7 @@ const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 pub async fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Result<()> {
     let models: Vec<ModelDefinition> = config.models.clone();
     let (schedule, catch_up) = (config.schedule.clone(), config.catch_up);
+    let reading_max = config.sources.reading_max();
     let monitor = Arc::new(Monitor {
         service: context.service,
         clock: context.clock,
@@ -63,6 +64,7 @@ pub async fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyho
             name: format!("drift-check/{}", definition.model),
             schedule: schedule.clone(),
             catch_up,
+            reading_max,
         };
         let monitor = Arc::clone(&monitor);
         tasks.spawn(
@@ -93,7 +95,13 @@ struct Monitor {
 }
 
 impl Handler for Monitor {
-    async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
+    type Prepared = ();
+
+    fn reading_max(&self) -> Duration {
+        self.watch.config().sources.reading_max()
+    }
+
+    async fn handle(&self, tx: &mut Tx, received: &Received, (): &()) -> Result<(), HandleError> {
         let model = &received.attributes.model;
         let definition = self
             .models

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use chassis::patience::within;
 use chassis::service::Context;
 use chassis::{Cause, outbox, telemetry, trial};
 use rand::Rng as _;
@@ -27,6 +28,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// Immediate tries to record an outcome, so that a hiccup of the database makes no duplicate.
 const SETTLE_TRIES: u32 = 5;
+/// Longest time to record it, in waits for one answer of the database.
+const SETTLE_TIMES: u32 = 2;
 /// Longest reason in events and rows, characters.
 const REASON_CHARS_MAX: usize = 400;
 
@@ -43,8 +46,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    fn lease(&self) -> Duration {
-        self.send_timeout * 2 + Duration::from_secs(30)
+    fn lease(&self, answer_timeout: Duration) -> Duration {
+        self.send_timeout * 2 + answer_timeout * SETTLE_TIMES + Duration::from_secs(30)
     }
 }
 
@@ -78,7 +81,7 @@ pub async fn run(context: Context, delivery: Arc<Delivery>, channel: Channel) ->
 /// Never.
 pub async fn count(context: Context, metrics: AlertMetrics) -> anyhow::Result<()> {
     while !context.stop.is_cancelled() {
-        match store::waiting(&context.pool).await {
+        match within(context.answer_timeout, store::waiting(&context.pool)).await {
             Ok(rows) => {
                 for channel in [Channel::Email, Channel::Slack].map(Channel::as_str) {
                     let found = rows.iter().find(|(name, ..)| name == channel);
@@ -105,7 +108,12 @@ pub async fn count(context: Context, metrics: AlertMetrics) -> anyhow::Result<()
 
 /// Sends at most one alert; says whether there was one.
 async fn round(context: &Context, delivery: &Delivery, channel: Channel) -> anyhow::Result<bool> {
-    let claimed = store::claim(&context.pool, channel.as_str(), delivery.lease())
+    let claiming = store::claim(
+        &context.pool,
+        channel.as_str(),
+        delivery.lease(context.answer_timeout),
+    );
+    let claimed = within(context.answer_timeout, claiming)
         .await
         .context("claim an alert")?;
     let Some(claimed) = claimed else { return Ok(false) };
@@ -126,7 +134,8 @@ async fn deliver(context: &Context, delivery: &Delivery, claimed: &Claimed) -> a
     trial::boundary("alert.claimed");
     let outcome = attempt(delivery, claimed, alert, recipient).await;
     trial::boundary("alert.sent");
-    if !record(context, claimed, Some((alert, recipient)), &outcome).await? {
+    let recording = record(context, claimed, Some((alert, recipient)), &outcome);
+    if !within(context.answer_timeout * SETTLE_TIMES, recording).await? {
         tracing::warn!("alert {} was taken over by another process", claimed.alert_id);
         return Ok(());
     }
@@ -208,10 +217,11 @@ async fn record(
     let mut tried = 0;
     loop {
         tried += 1;
-        match record_once(context, claimed, told, outcome).await {
+        let recording = record_once(context, claimed, told, outcome);
+        match within(context.answer_timeout, recording).await {
             Err(error) if tried < SETTLE_TRIES => {
                 tracing::warn!(
-                    "the outcome of alert {} is recorded again: {error}",
+                    "the outcome of alert {} is recorded again: {error:#}",
                     claimed.alert_id
                 );
                 tokio::time::sleep(LOOK_AGAIN).await;

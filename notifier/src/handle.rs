@@ -27,7 +27,9 @@ pub struct NotifyHandler {
 }
 
 impl Handler for NotifyHandler {
-    async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
+    type Prepared = ();
+
+    async fn handle(&self, tx: &mut Tx, received: &Received, (): &()) -> Result<(), HandleError> {
         let model = &received.attributes.model;
         match decide(&received.event, &received.attributes) {
             Decision::Silent(silence) => {

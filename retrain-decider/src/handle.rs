@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chassis::outbox::{self, Draft};
 use chassis::slots::{self, Job};
@@ -44,6 +45,7 @@ pub fn start(config: Config, context: &Context, tasks: &mut Tasks) {
             name: format!("training-decision/{}", model.model),
             schedule: config.schedule.clone(),
             catch_up: config.schedule_catch_up,
+            reading_max: decider.sources.reading_max(),
         };
         let decider = Arc::clone(&decider);
         let name = model.model;
@@ -82,7 +84,13 @@ struct Asked {
 }
 
 impl Handler for Decider {
-    async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
+    type Prepared = ();
+
+    fn reading_max(&self) -> Duration {
+        self.sources.reading_max()
+    }
+
+    async fn handle(&self, tx: &mut Tx, received: &Received, (): &()) -> Result<(), HandleError> {
         let model = &received.attributes.model;
         if !self.models.contains_key(model) {
             return Err(HandleError::unknown_model(model));

@@ -39,7 +39,9 @@ pub struct BridgeHandler {
 }
 
 impl Handler for BridgeHandler {
-    async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
+    type Prepared = ();
+
+    async fn handle(&self, tx: &mut Tx, received: &Received, (): &()) -> Result<(), HandleError> {
         match &received.event {
             Event::RetrainRequested(request) => self.accept(tx, received, request).await,
             Event::ModelValidated(validated) => self.validated(tx, received, validated).await,

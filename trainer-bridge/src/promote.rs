@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use chassis::patience::{ROUND_MAX, within};
 use chassis::service::Context;
 use chassis::{Tx, outbox, telemetry, trial};
 use schemas::events::{ModelPromoted, PromotionKind, PromotionRefusal, PromotionRefused};
@@ -21,7 +22,7 @@ use crate::registry::{Promoting, RegistryError};
 use crate::store::promotion::{Champion, Intent};
 use crate::store::version::StoredVersion;
 use crate::store::{self, TaskRow};
-use crate::work::{Bridge, announcement};
+use crate::work::{Bridge, announcement, renewing};
 
 /// Pause when nothing is due.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -48,7 +49,8 @@ pub async fn run(context: Context, bridge: Arc<Bridge>) -> anyhow::Result<()> {
 
 /// Resolves at most one intent; says whether there was one.
 async fn round(context: &Context, bridge: &Bridge) -> anyhow::Result<bool> {
-    let claimed = store::promotion::claim(&context.pool, bridge.owner, bridge.lease).await;
+    let claiming = store::promotion::claim(&context.pool, bridge.owner, bridge.lease);
+    let claimed = within(context.answer_timeout * 2, claiming).await;
     let Some(intent) = claimed.context("claim a promotion")? else {
         return Ok(false);
     };
@@ -59,19 +61,12 @@ async fn round(context: &Context, bridge: &Bridge) -> anyhow::Result<bool> {
     );
     telemetry::continue_trace(&span, &intent.origin.trace);
     trial::boundary("promote.claimed");
-    let renewing = async {
-        loop {
-            tokio::time::sleep(bridge.lease / 3).await;
-            match store::promotion::renew(&context.pool, &intent, bridge.lease).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => tracing::debug!("lease was not renewed: {error}"),
-            }
-        }
-    };
+    let renewing = renewing(bridge.lease, || {
+        store::promotion::renew(&context.pool, &intent, bridge.lease)
+    });
     async {
         tokio::select! {
-            result = resolve(context, bridge, &intent) => result,
+            result = within(ROUND_MAX, resolve(context, bridge, &intent)) => result,
             // Lost: somebody else resolves it.
             () = renewing => Ok(()),
         }
@@ -160,28 +155,18 @@ fn metric(intent: &Intent, name: &str) -> Option<Share> {
 }
 
 async fn resolve(context: &Context, bridge: &Bridge, intent: &Intent) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    let mut tx = context.pool.begin().await?;
-    let champion = store::promotion::lock_champion(&mut tx, &intent.model).await?;
-    let Some(version) = store::version::lock(&mut tx, intent.validated.version.as_str()).await? else {
-        anyhow::bail!("version `{}` is not in the table", intent.validated.version);
+    let patience = context.answer_timeout * 2;
+    let Some(at_work) = within(patience, begin(context, intent)).await? else {
+        return Ok(());
     };
-    let at_work = AtWork {
-        context,
-        intent,
-        version: &version,
-        begun,
-    };
-    if let Some(obstacle) = obstacle(intent, &version, champion.as_ref()) {
-        return at_work.refuse(tx, champion.as_ref(), &obstacle).await;
-    }
-    // The registry is asked outside any transaction, and what may come of it is written down before.
-    let call = store::call::begin(&mut tx, intent).await?;
-    tx.commit().await?;
-    let replaces = champion.and_then(|champion| champion.registry_version);
-    let promoting = promoting(intent, &version, replaces);
+    let promoting = promoting(intent, &at_work.version, at_work.replaces.clone());
     let obstacle = match carry_out(bridge, &promoting).await {
-        Ok(()) => return finish(context, bridge, &at_work, call).await,
+        Ok(()) => {
+            return match within(patience, finish(&at_work, bridge.registry.name())).await? {
+                Some(newer) => put_back(context, bridge, &newer).await,
+                None => Ok(()),
+            };
+        }
         Err(Hindrance::ForGood(obstacle)) => obstacle,
         Err(Hindrance::ForNow { detail, .. }) if intent.now >= intent.deadline => Obstacle::new(
             PromotionRefusal::Registry,
@@ -191,13 +176,44 @@ async fn resolve(context: &Context, bridge: &Bridge, intent: &Intent) -> anyhow:
             let after = retry_delay(bridge.policy.retry, intent.retries, retry_after);
             let model = &intent.model;
             tracing::warn!(model.name = %model, "promotion of model `{model}` waits {:.1} s: {detail}", after.as_secs_f64());
-            store::promotion::pause(&context.pool, intent, after, &detail).await?;
-            return Ok(());
+            let pausing = store::promotion::pause(&context.pool, intent, after, &detail);
+            return within(patience, pausing).await;
         }
     };
+    let refusing = async {
+        let mut tx = context.pool.begin().await?;
+        let champion = store::promotion::lock_champion(&mut tx, &intent.model).await?;
+        at_work.refuse(tx, champion.as_ref(), &obstacle).await
+    };
+    within(patience, refusing).await
+}
+
+/// Judges, and writes down what may come of telling the registry, which is done outside any transaction. None when the
+/// promotion was refused.
+async fn begin<'a>(context: &'a Context, intent: &'a Intent) -> anyhow::Result<Option<AtWork<'a>>> {
+    let begun = Instant::now();
     let mut tx = context.pool.begin().await?;
     let champion = store::promotion::lock_champion(&mut tx, &intent.model).await?;
-    at_work.refuse(tx, champion.as_ref(), &obstacle).await
+    let Some(version) = store::version::lock(&mut tx, intent.validated.version.as_str()).await? else {
+        anyhow::bail!("version `{}` is not in the table", intent.validated.version);
+    };
+    let obstacle = obstacle(intent, &version, champion.as_ref());
+    let mut at_work = AtWork {
+        context,
+        intent,
+        version,
+        begun,
+        call: None,
+        replaces: None,
+    };
+    if let Some(obstacle) = obstacle {
+        at_work.refuse(tx, champion.as_ref(), &obstacle).await?;
+        return Ok(None);
+    }
+    at_work.call = Some(store::call::begin(&mut tx, intent).await?);
+    tx.commit().await?;
+    at_work.replaces = champion.and_then(|champion| champion.registry_version);
+    Ok(Some(at_work))
 }
 
 fn promoting(intent: &Intent, version: &StoredVersion, replaces: Option<String>) -> Promoting {
@@ -237,13 +253,17 @@ async fn carry_out(bridge: &Bridge, promoting: &Promoting) -> Result<(), Hindran
     Ok(())
 }
 
-async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>, call: Uuid) -> anyhow::Result<()> {
+/// Makes the version champion. Returns the champion that a newer decision made meanwhile, if one did: the registry must be
+/// told of it again.
+async fn finish(at_work: &AtWork<'_>, registry: &str) -> anyhow::Result<Option<ModelVersion>> {
     let AtWork {
+        context,
         intent,
         version,
         begun,
+        call,
         ..
-    } = *at_work;
+    } = at_work;
     let mut tx = context.pool.begin().await?;
     let champion = store::promotion::lock_champion(&mut tx, &intent.model).await?;
     if let Some(newer) = champion
@@ -254,15 +274,17 @@ async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>, call: 
         let detail = format!("a newer decision promoted `{newer}` meanwhile");
         let obstacle = Obstacle::new(PromotionRefusal::Superseded, detail);
         at_work.refuse(tx, champion.as_ref(), &obstacle).await?;
-        return put_back(context, bridge, &newer).await;
+        return Ok(Some(newer));
     }
     if !store::promotion::promoted(&mut tx, intent).await? {
         // Dropping the transaction undoes both updates.
         tracing::warn!(model.name = %intent.model, "promotion of model `{}` was taken over by another process", intent.model);
-        return Ok(());
+        return Ok(None);
     }
     store::version::enthrone(&mut tx, version).await?;
-    store::call::end(&mut tx, call).await?;
+    if let Some(call) = call {
+        store::call::end(&mut tx, *call).await?;
+    }
     let now = context.clock.now(&mut *tx).await?;
     let validated = &intent.validated;
     let (Some(validated_recall), Some(validated_precision)) =
@@ -285,7 +307,7 @@ async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>, call: 
         validated_recall,
         validated_frauds: validated.frauds,
         validated_precision,
-        registry: bridge.registry.name().to_owned(),
+        registry: registry.to_owned(),
         registry_version: version.registration.registry_version.clone(),
     };
     outbox::append(
@@ -311,15 +333,19 @@ async fn finish(context: &Context, bridge: &Bridge, at_work: &AtWork<'_>, call: 
         intent.model,
         intent.fence,
     );
-    Ok(())
+    Ok(None)
 }
 
 /// An intent that is being resolved.
 struct AtWork<'a> {
     context: &'a Context,
     intent: &'a Intent,
-    version: &'a StoredVersion,
+    version: StoredVersion,
     begun: Instant,
+    /// The call that may move the alias, written down before it is made.
+    call: Option<Uuid>,
+    /// The champion's version in the registry.
+    replaces: Option<String>,
 }
 
 impl AtWork<'_> {
@@ -330,7 +356,7 @@ impl AtWork<'_> {
         champion: Option<&Champion>,
         obstacle: &Obstacle,
     ) -> anyhow::Result<()> {
-        let (intent, version, reason) = (self.intent, self.version, obstacle.detail.as_str());
+        let (intent, version, reason) = (self.intent, &self.version, obstacle.detail.as_str());
         if !store::promotion::refused(&mut tx, intent, reason).await? {
             return Ok(());
         }

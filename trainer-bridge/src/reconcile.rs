@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chassis::patience::{ROUND_MAX, within};
 use chassis::service::Context;
 
 use crate::promote::put_back;
@@ -23,7 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 pub async fn run(context: Context, bridge: Arc<Bridge>) -> anyhow::Result<()> {
     while !context.stop.is_cancelled() {
         context.metrics.beat("reconcile");
-        if let Err(error) = round(&context, &bridge).await {
+        if let Err(error) = within(ROUND_MAX, round(&context, &bridge)).await {
             tracing::warn!("the registry's aliases are looked at later: {error:#}");
         }
         tokio::select! {

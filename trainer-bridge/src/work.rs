@@ -3,10 +3,12 @@
 //! What follows is decided in [`crate::decide`]; this file carries it out. Nothing is kept in memory that a restart
 //! would need: another process that claims the row after the lease goes on from there.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use chassis::patience::within;
 use chassis::service::Context;
 use chassis::{Cause, Tx, outbox, telemetry, trial};
 use schemas::events::{ModelTrained, TrainingFailed, TrainingFailure, TrainingStarted};
@@ -29,6 +31,9 @@ use crate::store::{self, TaskRow};
 const AT_ONCE: usize = 4;
 /// Pause when nothing is due.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Longest step of a job: a model is read, sent to the registry and looked at again. Then its claim is left to run out.
+const STEP_MAX: Duration = Duration::from_mins(10);
 
 /// Longest wait for a source to say where its history begins; then it is asked again.
 const ASK_SOURCE_MAX: Duration = Duration::from_secs(30);
@@ -71,15 +76,16 @@ pub async fn run(context: Context, bridge: Arc<Bridge>) -> anyhow::Result<()> {
     while !context.stop.is_cancelled() {
         context.metrics.beat("work");
         let free = AT_ONCE - steps.len().min(AT_ONCE);
-        match store::job::claim(&context.pool, bridge.owner, bridge.lease, free).await {
+        let claiming = store::job::claim(&context.pool, bridge.owner, bridge.lease, free);
+        match within(context.answer_timeout, claiming).await {
             Ok(jobs) => {
                 for job in jobs {
                     steps.spawn(work_on(context.clone(), Arc::clone(&bridge), job));
                 }
             }
-            Err(error) => tracing::warn!("training jobs wait: {error}"),
+            Err(error) => tracing::warn!("training jobs wait: {error:#}"),
         }
-        match store::job::overdue(&context.pool).await {
+        match within(context.answer_timeout, store::job::overdue(&context.pool)).await {
             Ok(count) => drop(bridge.metrics.overdue.set(count)),
             Err(error) => tracing::debug!("overdue jobs were not counted: {error}"),
         }
@@ -96,7 +102,8 @@ pub async fn run(context: Context, bridge: Arc<Bridge>) -> anyhow::Result<()> {
     }
     // Each step is short or may be broken off: its row says what comes next.
     while steps.join_next().await.is_some() {}
-    if let Err(error) = store::job::release(&context.pool, bridge.owner).await {
+    let releasing = store::job::release(&context.pool, bridge.owner);
+    if let Err(error) = within(context.answer_timeout, releasing).await {
         tracing::debug!("leases were not released, others wait for their end: {error}");
     }
     Ok(())
@@ -112,20 +119,12 @@ async fn work_on(context: Context, bridge: Arc<Bridge>, job: Job) {
     );
     telemetry::continue_trace(&span, &job.origin.trace);
     trial::boundary("job.claimed");
-    let (pool, lease) = (context.pool.clone(), bridge.lease);
-    let renewing = async {
-        loop {
-            tokio::time::sleep(lease / 3).await;
-            match store::job::renew(&pool, &job, lease).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => tracing::debug!("lease was not renewed: {error}"),
-            }
-        }
-    };
+    let renewing = renewing(bridge.lease, || {
+        store::job::renew(&context.pool, &job, bridge.lease)
+    });
     let result = async {
         tokio::select! {
-            result = step(&context, &bridge, &job) => result,
+            result = within(STEP_MAX, step(&context, &bridge, &job)) => result,
             // Lost: somebody else works on it, and our result would be dropped anyway.
             () = renewing => Ok(()),
         }
@@ -134,6 +133,21 @@ async fn work_on(context: Context, bridge: Arc<Bridge>, job: Job) {
     .await;
     if let Err(error) = result {
         tracing::warn!(job.id = %job.order.job_id, "training of model `{}` is taken up again: {error:#}", job.order.model);
+    }
+}
+
+/// Renews a claim before its lease ends, until it is lost.
+pub(crate) async fn renewing<F>(lease: Duration, renew: impl Fn() -> F)
+where
+    F: Future<Output = sqlx::Result<bool>>,
+{
+    loop {
+        tokio::time::sleep(lease / 3).await;
+        match within(lease / 3, renew()).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => tracing::debug!("lease was not renewed: {error:#}"),
+        }
     }
 }
 
@@ -172,7 +186,8 @@ async fn step(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Result<(
         JobState::Running => observe(context, bridge, job).await,
         JobState::Succeeded => register(context, bridge, job).await,
         JobState::Failed | JobState::Cancelled | JobState::TimedOut => {
-            announce_failure(context, bridge, job).await
+            let announcing = announce_failure(context, bridge, job);
+            within(context.answer_timeout * 2, announcing).await
         }
         JobState::Reported => Ok(()),
     }
@@ -221,6 +236,17 @@ async fn observe(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Resul
 
 /// Carries out what was decided.
 async fn apply(
+    context: &Context,
+    bridge: &Bridge,
+    job: &Job,
+    step: Step,
+    progress: Option<&str>,
+) -> anyhow::Result<()> {
+    let writing = write(context, bridge, job, step, progress);
+    within(context.answer_timeout * 2, writing).await
+}
+
+async fn write(
     context: &Context,
     bridge: &Bridge,
     job: &Job,
@@ -325,7 +351,8 @@ async fn register(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Resu
     match enrol(bridge, job, candidate).await {
         Ok(registration) => {
             trial::boundary("register.enrolled");
-            announce_candidate(context, bridge, job, candidate, &registration).await
+            let announcing = announce_candidate(context, bridge, job, candidate, &registration);
+            within(context.answer_timeout * 2, announcing).await
         }
         Err(error) => {
             apply(

@@ -22,6 +22,8 @@ use crate::{parquet_file, postgres};
 const READERS: u32 = 4;
 /// Longest wait for one of them.
 const READER_WAIT: Duration = Duration::from_secs(60);
+/// How much later than a query's end its answer may arrive; a connection that is silent for longer is given up.
+const ANSWER_SLACK: Duration = Duration::from_secs(30);
 
 /// Connections of their own to the database of `pool`, for reading sources.
 ///
@@ -60,15 +62,18 @@ impl SourceAccess {
         let shown = chassis::db::shown_url(url.expose());
         chassis::transport::warn("transactions.url", &shown, chassis::db::is_exposed(url.expose()));
         let options: PgConnectOptions = url.expose().parse().context("read `transactions.url`")?;
-        let options = options
-            .application_name("vigie-source")
-            .options([("timezone", "UTC"), ("default_transaction_read_only", "on")]);
+        let options = options.application_name("vigie-source").options([
+            ("timezone", "UTC"),
+            ("default_transaction_read_only", "on"),
+            // A reader that stands still has been given up.
+            ("idle_in_transaction_session_timeout", "5min"),
+        ]);
         Ok(limits().connect_lazy_with(options))
     }
 }
 
 fn limits() -> PgPoolOptions {
-    PgPoolOptions::new()
+    chassis::db::pool_options()
         .max_connections(READERS)
         .acquire_timeout(READER_WAIT)
 }
@@ -81,6 +86,12 @@ pub struct SourceSettings {
 }
 
 impl SourceSettings {
+    /// Longest that one reading of a source takes, the wait for a connection included: the server ends it by then, or the
+    /// reader does.
+    pub fn reading_max(self) -> Duration {
+        self.statement_timeout + READER_WAIT + ANSWER_SLACK
+    }
+
     /// Reads `[transactions]`.
     pub fn read(reader: &Reader<'_>) -> Self {
         let range = Duration::from_secs(1)..=Duration::from_hours(1);
@@ -247,6 +258,7 @@ impl TransactionSource {
                     schema: schema.clone(),
                     name: table.clone(),
                     statement_timeout: settings.statement_timeout,
+                    reading_max: settings.reading_max(),
                 };
                 let layout = table.check(definition).await?;
                 (Backing::Postgres(table), layout)

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chassis::outbox::{self, Draft};
-use chassis::tasks::{DAG_TRAINING, TaskEnd, TaskTimer};
+use chassis::tasks::{self, DAG_TRAINING, TaskEnd, TaskRow, TaskTimer};
 use chassis::{Cause, Context, HandleError, Handler, Tasks, Tx};
 use schemas::events::{Confusion, ModelTrained, ModelValidated, ValidationVerdict};
 use schemas::{Event, ModelName, Received};
@@ -42,7 +43,6 @@ pub fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Res
 
 struct Judge {
     service: &'static str,
-    /// Connections of their own: the event's transaction is open while the holdout is read.
     readers: PgPool,
     models: BTreeMap<ModelName, ModelDefinition>,
     artifacts: Artifacts,
@@ -50,8 +50,21 @@ struct Judge {
     config: Config,
 }
 
+/// What was found of a candidate.
+pub struct Judged {
+    validated: ModelValidated,
+    task: TaskRow,
+}
+
 impl Handler for Judge {
-    async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
+    fn reading_max(&self) -> Duration {
+        self.config.sources.reading_max()
+    }
+
+    type Prepared = Option<Judged>;
+
+    /// Reads the artefact and the holdout, and judges.
+    async fn prepare(&self, received: &Received) -> Result<Option<Judged>, HandleError> {
         let Event::ModelTrained(trained) = &received.event else {
             return Err(HandleError::permanent(format!(
                 "{} is not for {}",
@@ -70,18 +83,32 @@ impl Handler for Judge {
             trained.decision_id.to_string(),
         );
         let validated = self.validate(definition, trained).await?;
-        if !store::insert(tx, model, &validated).await? {
+        let end = match validated.verdict {
+            ValidationVerdict::Passed => TaskEnd::Success,
+            ValidationVerdict::Failed => TaskEnd::Failed(validated.failures.join("; ")),
+        };
+        let task = timer.stop(end, validated.rows, 0);
+        Ok(Some(Judged { validated, task }))
+    }
+
+    async fn handle(
+        &self,
+        tx: &mut Tx,
+        received: &Received,
+        judged: &Option<Judged>,
+    ) -> Result<(), HandleError> {
+        let Some(Judged { validated, task }) = judged else {
+            return Err(HandleError::permanent("it was not judged"));
+        };
+        let model = &received.attributes.model;
+        if !store::insert(tx, model, validated).await? {
             tracing::warn!(
                 "version {} was validated before; this report is dropped",
                 validated.version
             );
             return Ok(());
         }
-        let end = match validated.verdict {
-            ValidationVerdict::Passed => TaskEnd::Success,
-            ValidationVerdict::Failed => TaskEnd::Failed(validated.failures.join("; ")),
-        };
-        timer.finish(&mut **tx, &end, validated.rows, 0).await?;
+        tasks::record(&mut **tx, vec![task.clone()]).await?;
         let verdict = if validated.verdict == ValidationVerdict::Passed {
             "passed"
         } else {
@@ -95,7 +122,7 @@ impl Handler for Judge {
         outbox::append(
             tx,
             self.service,
-            Draft::new(model, Cause::event(received), validated),
+            Draft::new(model, Cause::event(received), validated.clone()),
         )
         .await?;
         self.metrics.validations.get_or_create(&labels).inc();

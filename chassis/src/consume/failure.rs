@@ -2,6 +2,7 @@
 
 use crate::db::is_collision;
 use crate::dead_letter::Class;
+use crate::patience::NoAnswer;
 
 /// What the consumer must do about an event that could not be handled.
 #[derive(Debug, thiserror::Error)]
@@ -91,20 +92,21 @@ pub(super) fn is_unstorable(error: &anyhow::Error) -> bool {
 
 /// Whether the database was away, shutting down or out of connections: nothing that the message has caused.
 pub(super) fn is_outage(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<sqlx::Error>())
-        .any(|error| match error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
-            // Connection exceptions, too many connections, and a server that goes down or comes up.
-            sqlx::Error::Database(database) => database
-                .code()
-                .is_some_and(|code| code.starts_with("08") || code.starts_with("57P") || code == "53300"),
-            _ => false,
-        })
+    error.is::<NoAnswer>()
+        || error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<sqlx::Error>())
+            .any(|error| match error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed => true,
+                // Connection exceptions, too many connections, and a server that goes down or comes up.
+                sqlx::Error::Database(database) => database
+                    .code()
+                    .is_some_and(|code| code.starts_with("08") || code.starts_with("57P") || code == "53300"),
+                _ => false,
+            })
 }

@@ -59,7 +59,9 @@ pub struct ToyHandler {
 }
 
 impl Handler for ToyHandler {
-    async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
+    type Prepared = ();
+
+    async fn handle(&self, tx: &mut Tx, received: &Received, (): &()) -> Result<(), HandleError> {
         let Event::DriftCheckRequested(body) = &received.event else {
             return Err(HandleError::permanent("not what this service reads"));
         };

@@ -14,6 +14,7 @@ async fn a_refused_connection_is_told_as_refused() {
         url: Secret::new(format!("postgres://vigie:canary@{address}/fraud_db")),
         connections_max: 2,
         acquire_timeout: Duration::from_secs(1),
+        answer_timeout: Duration::from_secs(15),
         migrate: true,
     };
     let error = db::connect(&settings, "test", "test").await.unwrap_err();

@@ -15,6 +15,7 @@ mod health;
 mod hostile;
 mod outbox;
 mod parking;
+mod patience;
 mod provisioning;
 mod redrive;
 mod relay;

@@ -14,7 +14,9 @@ use crate::support::{Bench, Running, count, dead_letters, eventually, receipt, s
 struct Told(Arc<AtomicBool>);
 
 impl Handler for Told {
-    async fn handle(&self, _: &mut Tx, _: &Received) -> Result<(), HandleError> {
+    type Prepared = ();
+
+    async fn handle(&self, _: &mut Tx, _: &Received, (): &()) -> Result<(), HandleError> {
         Ok(())
     }
 

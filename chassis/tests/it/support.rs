@@ -34,6 +34,8 @@ pub struct Bench {
     /// Short, so that redeliveries after a crash do not take half a minute.
     pub ack_wait: Duration,
     pub clock: Clock,
+    /// Shorter than the default, and long enough for a loaded machine.
+    pub answer_timeout: Duration,
 }
 
 impl Bench {
@@ -43,6 +45,7 @@ impl Bench {
             env: TestEnv::new().await,
             ack_wait: Duration::from_secs(2),
             clock: Clock::Database,
+            answer_timeout: Duration::from_secs(10),
         }
     }
 
@@ -63,11 +66,12 @@ impl Bench {
         }
     }
 
-    pub fn database_settings(url: &str) -> DatabaseSettings {
+    pub fn database_settings(&self, url: &str) -> DatabaseSettings {
         DatabaseSettings {
             url: Secret::new(url),
             connections_max: 8,
             acquire_timeout: Duration::from_secs(10),
+            answer_timeout: self.answer_timeout,
             migrate: true,
         }
     }
@@ -87,7 +91,7 @@ impl Bench {
         database_url: &str,
     ) -> Context {
         let nats = self.nats_settings(nats_url);
-        let pool = db::connect(&Self::database_settings(database_url), service, schema)
+        let pool = db::connect(&self.database_settings(database_url), service, schema)
             .await
             .unwrap();
         db::migrate(&pool, schema, &MIGRATOR).await.unwrap();
@@ -102,6 +106,7 @@ impl Bench {
             slot_permits: Context::slot_permits(&pool),
             pool,
             bus,
+            answer_timeout: self.answer_timeout,
             nats,
             clock: self.clock,
             metrics: Metrics::new(service),
@@ -140,16 +145,7 @@ impl Running {
 
     /// Publishes the outbox.
     pub fn relay(context: &Context) -> Self {
-        let (pool, bus, metrics, stop) = (
-            context.pool.clone(),
-            context.bus.clone(),
-            context.metrics.clone(),
-            context.stop.clone(),
-        );
-        let schema = context.schema;
-        Self::spawn(context, async move {
-            chassis::relay::run(pool, bus, schema, metrics, stop).await
-        })
+        Self::spawn(context, chassis::relay::run(context.clone()))
     }
 
     /// The polite end: in-flight work is finished.
@@ -209,7 +205,9 @@ pub fn obliging() -> impl Handler {
 }
 
 impl<F: Fn(&Received, u32) -> Act + Send + Sync + 'static> Handler for Scripted<F> {
-    async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
+    type Prepared = ();
+
+    async fn handle(&self, tx: &mut Tx, received: &Received, (): &()) -> Result<(), HandleError> {
         let id = received.attributes.id;
         let attempt = {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -81,7 +81,7 @@ async fn a_task_that_runs_again_replaces_its_row() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_somebody_else_with_the_same_name_is_left_alone() {
     let bench = Bench::new().await;
-    let settings = Bench::database_settings(&bench.env.database_url);
+    let settings = bench.database_settings(&bench.env.database_url);
     let pool = db::connect(&settings, "toy", "toy").await.unwrap();
     // Other tools have a task_run too.
     pool.execute("create schema orchestrator; create table orchestrator.task_run (id uuid, name text)")
@@ -96,7 +96,7 @@ async fn a_table_of_somebody_else_with_the_same_name_is_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_the_pipelines_before_are_not_touched_and_named_all_at_once() {
     let bench = Bench::new().await;
-    let settings = Bench::database_settings(&bench.env.database_url);
+    let settings = bench.database_settings(&bench.env.database_url);
     let pool = db::connect(&settings, "toy", "toy").await.unwrap();
     pool.execute(
         "create table public.drift_metrics (id int); insert into public.drift_metrics values (1); \
@@ -121,7 +121,7 @@ async fn tables_of_the_pipelines_before_are_not_touched_and_named_all_at_once() 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_that_start_together_migrate_one_after_the_other() {
     let bench = Bench::new().await;
-    let settings = Bench::database_settings(&bench.env.database_url);
+    let settings = bench.database_settings(&bench.env.database_url);
     let starts = ["one", "two", "three", "one", "two", "three"].map(|schema| {
         let settings = settings.clone();
         async move {

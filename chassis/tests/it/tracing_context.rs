@@ -57,7 +57,9 @@ async fn receiver() -> (SocketAddr, Sink) {
 struct Asks;
 
 impl Handler for Asks {
-    async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
+    type Prepared = ();
+
+    async fn handle(&self, tx: &mut Tx, received: &Received, (): &()) -> Result<(), HandleError> {
         let body = RetrainAsked {
             as_of: received.attributes.time,
             requested_by: "one".to_owned(),

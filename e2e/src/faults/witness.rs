@@ -41,7 +41,9 @@ impl Service for Witness {
 struct Counting;
 
 impl Handler for Counting {
-    async fn handle(&self, tx: &mut Tx, received: &Received) -> Result<(), HandleError> {
+    type Prepared = ();
+
+    async fn handle(&self, tx: &mut Tx, received: &Received, (): &()) -> Result<(), HandleError> {
         sqlx::query("insert into effect (event_id) values ($1)")
             .bind(received.attributes.id.uuid())
             .execute(&mut **tx)

@@ -71,6 +71,7 @@ impl Scene {
             url: Secret::new(&self.env.database_url),
             connections_max: 4,
             acquire_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(15),
             migrate: true,
         };
         let probe = connect(&settings).await;

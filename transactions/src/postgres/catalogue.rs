@@ -11,10 +11,13 @@ use crate::nearest::nearest;
 impl Table {
     /// Compares the table with the settings.
     pub async fn check(&self, definition: &ModelDefinition) -> Result<Layout, SourceError> {
-        let found = self.describe().await.map_err(|error| SourceError::Unreachable {
-            source_name: self.source_name(),
-            cause: one_line(&error),
-        })?;
+        let described = async {
+            self.describe().await.map_err(|error| SourceError::Unreachable {
+                source_name: self.source_name(),
+                cause: one_line(&error),
+            })
+        };
+        let found = self.bounded(described).await?;
         found
             .and_then(|columns| self.fit(definition, columns))
             .map_err(|problems| SourceError::Catalogue {

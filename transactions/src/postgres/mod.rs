@@ -4,6 +4,7 @@ mod catalogue;
 mod copy;
 
 use std::fmt::Write as _;
+use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -27,7 +28,10 @@ pub struct Table {
     pub pool: PgPool,
     pub schema: String,
     pub name: String,
+    /// The server ends a statement by then.
     pub statement_timeout: Duration,
+    /// A reading that lasts longer has lost its server.
+    pub reading_max: Duration,
 }
 
 /// A scan did not end well.
@@ -88,8 +92,28 @@ impl Table {
         }
     }
 
+    /// Waits for a reading; a server that is gone without a word is not waited for.
+    fn bounded<T, E: From<SourceError>>(
+        &self,
+        reading: impl Future<Output = Result<T, E>>,
+    ) -> impl Future<Output = Result<T, E>> {
+        let reading = Box::pin(reading);
+        async move {
+            let answered = tokio::time::timeout(self.reading_max, reading).await;
+            answered.unwrap_or_else(|_| {
+                Err(E::from(SourceError::TooSlow {
+                    source_name: self.source_name(),
+                }))
+            })
+        }
+    }
+
     /// Hands out the rows of a plan, batch by batch.
-    pub async fn scan(&self, plan: &Plan, mut each: impl FnMut(&Batch) + Send) -> Result<(), ScanError> {
+    pub async fn scan(&self, plan: &Plan, each: impl FnMut(&Batch) + Send) -> Result<(), ScanError> {
+        self.bounded(self.copy_out(plan, each)).await
+    }
+
+    async fn copy_out(&self, plan: &Plan, mut each: impl FnMut(&Batch) + Send) -> Result<(), ScanError> {
         let columns = Columns::of(plan);
         let statement = self.copy_statement(plan, &columns);
         let mut copying = Copying::begin(self).await.map_err(|error| self.error(&error))?;
@@ -156,7 +180,7 @@ impl Table {
             "select count(*) from {} where {time} >= $1 and {time} < $2",
             self.quoted()
         );
-        let counted: sqlx::Result<i64> = async {
+        let counted = async {
             let mut tx = self.begin().await?;
             let query = sqlx::query_scalar(AssertSqlSafe(statement));
             let bounds = [plan.span.0, plan.span.1].map(instant);
@@ -166,11 +190,9 @@ impl Table {
                 query.bind(bounds[0].naive_utc()).bind(bounds[1].naive_utc())
             };
             query.fetch_one(&mut *tx).await
-        }
-        .await;
-        counted
-            .map(i64::cast_unsigned)
-            .map_err(|error| self.plain_error(&error))
+        };
+        let counted = async { counted.await.map_err(|error| self.plain_error(&error)) };
+        self.bounded(counted).await.map(i64::cast_unsigned)
     }
 
     /// Microseconds of the oldest and the newest row.
@@ -182,7 +204,7 @@ impl Table {
             self.quoted()
         );
         let zoned = layout.time.kind == ColumnType::InstantWithZone;
-        let found: sqlx::Result<Option<(i64, i64)>> = async {
+        let found = async {
             let mut tx = self.begin().await?;
             let row = sqlx::query(AssertSqlSafe(statement)).fetch_one(&mut *tx).await?;
             let at = |column: usize| -> sqlx::Result<Option<i64>> {
@@ -197,9 +219,9 @@ impl Table {
                 }
             };
             Ok(at(0)?.zip(at(1)?))
-        }
-        .await;
-        found.map_err(|error| self.plain_error(&error))
+        };
+        self.bounded(async { found.await.map_err(|error| self.plain_error(&error)) })
+            .await
     }
 }
 

@@ -42,6 +42,7 @@ impl House {
                 url: Secret::new(&env.database_url),
                 connections_max: 2,
                 acquire_timeout: std::time::Duration::from_secs(60),
+                answer_timeout: std::time::Duration::from_secs(60),
                 migrate: true,
             };
             let schema = service.replace('-', "_");
