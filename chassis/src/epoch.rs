@@ -60,12 +60,15 @@ pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Resul
         ..Epoch::default()
     };
     if epoch.changed {
+        // Counted from when it was stored: what an earlier return has brought back and the broker had kept is not at risk again.
         let again = sqlx::query(
-            "update outbox set published_at = null, next_at = clock_timestamp() \
-             where published_at > $1 - make_interval(secs => $2)",
+            "update outbox set published_at = null, next_at = clock_timestamp(), \
+             stream_seq = case when $3 then null else stream_seq end \
+             where published_at is not null and coalesce(stored_at, published_at) > $1 - make_interval(secs => $2)",
         )
         .bind(alive_at)
         .bind(LOST_SPAN.as_secs_f64())
+        .bind(streams_of(&known) != streams_of(&broker))
         .execute(&mut *tx)
         .await?;
         epoch.reoffered += again.rows_affected();
@@ -122,6 +125,11 @@ async fn known(tx: &mut Tx, broker: &str, looked_at: DateTime<Utc>) -> sqlx::Res
     sqlx::query_as("select server_id, compared_at from broker_epoch for update")
         .fetch_one(&mut **tx)
         .await
+}
+
+/// Which streams they were; numbers of others say nothing of these.
+fn streams_of(broker: &str) -> &str {
+    broker.split_once('/').map_or("", |(_, streams)| streams)
 }
 
 /// Where a stream ends, and which one it is.

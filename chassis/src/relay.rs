@@ -191,8 +191,8 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
     .fetch_one(&mut *tx)
     .await?;
     trial::boundary("relay.claimed");
-    let mut behind = false;
-    let (mut published, mut numbers) = (Vec::new(), Vec::new());
+    let (mut behind, mut waiting) = (false, 0_u32);
+    let (mut published, mut numbers, mut stored_now) = (Vec::new(), Vec::new(), Vec::new());
     // One deadline for the whole batch: timeouts one after the other would outlive the transaction's patience.
     let deadline = Instant::now() + ACK_TIMEOUT;
     let mut pending = Vec::with_capacity(rows.len());
@@ -207,9 +207,13 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
                 metrics.published.inc();
                 published.push(row.event_id);
                 numbers.push(stream_seq.cast_signed());
+                stored_now.push(fresh);
             }
             Outcome::Again { reason } => {
-                tracing::warn!(event.id = %row.event_id, attempt = row.attempt, "event {} is not published yet: {reason}", row.event_id);
+                waiting += 1;
+                if waiting == 1 {
+                    tracing::warn!(event.id = %row.event_id, attempt = row.attempt, "event {} is not published yet: {reason}", row.event_id);
+                }
                 let delay = publish_delay(row.attempt.unsigned_abs());
                 sqlx::query(
                     "update outbox set attempt = attempt + 1, \
@@ -230,12 +234,20 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
             }
         }
     }
+    // One line tells the reason, whatever waits: a broker that is away keeps many.
+    if waiting > 1 {
+        tracing::warn!("{} more of this batch are not published yet either", waiting - 1);
+    }
     sqlx::query(
-        "update outbox set published_at = clock_timestamp(), stream_seq = said.number, attempt = 0 \
-         from unnest($1::uuid[], $2::bigint[]) as said (event_id, number) where outbox.event_id = said.event_id",
+        "update outbox set published_at = clock_timestamp(), stream_seq = said.number, attempt = 0, \
+         stored_at = case when said.fresh or stream_seq is distinct from said.number or stored_at is null \
+         then clock_timestamp() else stored_at end \
+         from unnest($1::uuid[], $2::bigint[], $3::bool[]) as said (event_id, number, fresh) \
+         where outbox.event_id = said.event_id",
     )
     .bind(&published)
     .bind(&numbers)
+    .bind(&stored_now)
     .execute(&mut *tx)
     .await?;
     trial::boundary("relay.published");

@@ -61,6 +61,56 @@ async fn what_a_loss_of_power_took_from_the_broker_is_published_again_and_takes_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_restarts_again_and_again_is_not_offered_again_what_it_has_kept() {
+    let (stack, database) = stack("epoch_again").await;
+    let bench = Bench::new().await;
+    let toy = bench.replica_of("toy", "toy", &stack.nats_url(), &database).await;
+    for row in 0..3 {
+        append(&toy, &format!("row {row}")).await;
+    }
+    chassis::epoch::check(&toy.pool, &toy.bus, &toy.metrics)
+        .await
+        .unwrap();
+    let publish = async || {
+        let batch = chassis::relay::publish_batch(&toy.pool, &toy.bus, &toy.metrics).await;
+        batch.unwrap().rows
+    };
+    let restarted = async || {
+        let before = *toy.bus.connects().borrow();
+        tokio::task::block_in_place(|| {
+            stack.nats().stop().unwrap();
+            stack.nats().restart().unwrap();
+        });
+        eventually("connected again", async || {
+            (*toy.bus.connects().borrow() > before && toy.bus.is_connected()).then_some(())
+        })
+        .await;
+        eventually("the streams are there again", async || {
+            let compared = chassis::epoch::check(&toy.pool, &toy.bus, &toy.metrics).await;
+            compared.ok().filter(|epoch| epoch.changed)
+        })
+        .await
+    };
+    assert_eq!(publish().await, 3);
+    // Two of them were stored long ago, and are acknowledged once more as what the broker has.
+    sqlx::query("update outbox set stored_at = stored_at - interval '4 minutes' where seq < 3")
+        .execute(&toy.pool)
+        .await
+        .unwrap();
+    assert_eq!(restarted().await.reoffered, 3);
+    assert_eq!(publish().await, 3);
+    sqlx::query("update outbox set stored_at = stored_at - interval '4 minutes'")
+        .execute(&toy.pool)
+        .await
+        .unwrap();
+    assert_eq!(restarted().await.reoffered, 1, "only the youngest is at risk");
+    assert_eq!(publish().await, 1);
+    assert_eq!(stored(&toy).await.len(), 3);
+    toy.pool.close().await;
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_without_its_disk_is_given_everything_that_is_not_confirmed() {
     let (stack, database) = stack("epoch_wipe").await;
     let bench = Bench::new().await;

@@ -12,7 +12,7 @@ use rand::{Rng as _, SeedableRng as _};
 use schemas::EventKind;
 use uuid::Uuid;
 
-use crate::mirror::{Row, claimed};
+use crate::mirror::{Gone, Row, claimed};
 use crate::support::{Bench, KINDS, receipt};
 
 const ROWS: i64 = 300;
@@ -37,6 +37,9 @@ fn generated(seed: u64) -> Vec<Row> {
             .random_bool(0.7)
             .then(|| NOW - AGES.choose(&mut rng).unwrap_or(&0) * 1_000),
         stream_seq: rng.random_bool(0.7).then(|| rng.random_range(1..12)),
+        stored_at: rng
+            .random_bool(0.5)
+            .then(|| NOW - AGES.choose(&mut rng).unwrap_or(&0) * 1_000),
         confirmed: rng.random_bool(0.2),
         failed: rng.random_bool(0.2),
     };
@@ -57,9 +60,10 @@ async fn write(context: &Context, rows: &[Row]) {
         let seconds = |at: i64| (NOW - at) as f64 / 1_000.0;
         sqlx::query(
             "insert into outbox (event_id, subject, event_type, model, correlation_id, headers, data, next_at, offer, published_at, \
-             stream_seq, confirmed_at, failed_reason) values ($1, $2, $3, 'm', $1, '{}', '', \
+             stream_seq, confirmed_at, failed_reason, stored_at) values ($1, $2, $3, 'm', $1, '{}', '', \
              clock_timestamp() - make_interval(secs => $4), $5, clock_timestamp() - make_interval(secs => $6), $7, \
-             case when $8 then clock_timestamp() end, case when $9 then 'no' end)",
+             case when $8 then clock_timestamp() end, case when $9 then 'no' end, \
+             clock_timestamp() - make_interval(secs => $10))",
         )
         .bind(row.event)
         .bind(if row.dead { "dead.toy.undecodable" } else { kind_of(row).subject() })
@@ -70,6 +74,7 @@ async fn write(context: &Context, rows: &[Row]) {
         .bind(row.stream_seq)
         .bind(row.confirmed)
         .bind(row.failed)
+        .bind(row.stored_at.map(seconds))
         .execute(&context.pool)
         .await
         .unwrap();
@@ -132,9 +137,12 @@ async fn the_comparison_of_brokers_offers_what_its_mirror_offers() {
         let changed = seed % 2 == 0;
         // Last seen alive now, or so long ago that more of the past is at risk.
         let silent = [0, 800][usize::from(seed % 4 == 0)];
+        let streams_too = seed % 3 == 0;
         if changed {
-            sqlx::query("update broker_epoch set server_id = 'another', compared_at = clock_timestamp() - make_interval(secs => $1)")
+            sqlx::query("update broker_epoch set server_id = 'another' || case when $2 then '' else substr(server_id, strpos(server_id, '/')) end, \
+                 compared_at = clock_timestamp() - make_interval(secs => $1)")
                 .bind(f64::from(silent))
+                .bind(streams_too)
                 .execute(&toy.pool)
                 .await
                 .unwrap();
@@ -147,7 +155,10 @@ async fn the_comparison_of_brokers_offers_what_its_mirror_offers() {
             .iter()
             // Nothing is in the stream of dead letters.
             .map(|row| {
-                let gone = changed.then_some(NOW - i64::from(silent) * 1_000);
+                let gone = changed.then_some(Gone {
+                    alive_at: NOW - i64::from(silent) * 1_000,
+                    streams_too,
+                });
                 row.compared(gone, if row.dead { 0 } else { LAST }, NOW, NOW)
                     .unwrap_or_else(|| row.clone())
             })
@@ -179,6 +190,50 @@ async fn the_relay_claims_what_its_mirror_claims() {
             assert_eq!(found[&row.event].0, published, "seed {seed}: {row:?}");
         }
     }
+}
+
+/// Number, and whether it counts as stored just now.
+async fn acknowledged(context: &Context) -> BTreeMap<Uuid, (Option<i64>, bool)> {
+    let rows: Vec<(Uuid, Option<i64>, bool)> = sqlx::query_as(
+        "select event_id, stream_seq, stored_at > clock_timestamp() - interval '100 seconds' from outbox",
+    )
+    .fetch_all(&context.pool)
+    .await
+    .unwrap();
+    rows.into_iter().map(|(id, seq, now)| (id, (seq, now))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_keeps_an_ack_as_its_mirror_does() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let mut rows: Vec<Row> = generated(20)
+        .into_iter()
+        .filter(|row| !row.dead)
+        .take(40)
+        .collect();
+    for row in &mut rows {
+        (row.published_at, row.failed, row.next_at) = (None, false, NOW - 20_000);
+        row.stored_at = row.stored_at.map(|_| NOW - 5_000_000);
+    }
+    // First all are new to the broker, then it has them all under these numbers.
+    for fresh in [true, false] {
+        write(&toy, &rows).await;
+        let publishing = chassis::relay::publish_batch(&toy.pool, &toy.bus, &toy.metrics);
+        assert_eq!(publishing.await.unwrap().rows, rows.len());
+        let found = acknowledged(&toy).await;
+        for (number, row) in rows.iter_mut().enumerate() {
+            let (seq, stored_now) = found[&row.event];
+            let mut after = row.clone();
+            after.acknowledged(seq.unwrap(), fresh, NOW);
+            let expected = (after.stream_seq, after.stored_at == Some(NOW));
+            assert_eq!((seq, stored_now), expected, "fresh {fresh}: {row:?}");
+            // Every third was known under another number.
+            row.stream_seq = seq.map(|seq| if number % 3 == 0 { seq + 100 } else { seq });
+        }
+    }
+    let kept = acknowledged(&toy).await.values().filter(|(_, now)| !now).count();
+    assert!((5..rows.len() - 5).contains(&kept), "{kept} of {}", rows.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,8 +17,18 @@ pub struct Row {
     pub offer: i32,
     pub published_at: Option<i64>,
     pub stream_seq: Option<i64>,
+    pub stored_at: Option<i64>,
     pub confirmed: bool,
     pub failed: bool,
+}
+
+/// A broker that is another one now.
+#[derive(Debug, Clone, Copy)]
+pub struct Gone {
+    /// When it was last seen alive.
+    pub alive_at: i64,
+    /// Its streams were made again.
+    pub streams_too: bool,
 }
 
 impl Row {
@@ -27,18 +37,32 @@ impl Row {
         self.published_at.is_none() && !self.failed && self.next_at <= now
     }
 
-    /// What a comparison of brokers makes of it; `None` when nothing. A broker that is `gone` was last seen alive then.
-    pub fn compared(&self, gone: Option<i64>, last: u64, looked_at: i64, now: i64) -> Option<Self> {
+    /// What a comparison of brokers makes of it; `None` when nothing.
+    pub fn compared(&self, gone: Option<Gone>, last: u64, looked_at: i64, now: i64) -> Option<Self> {
         let mut row = self.clone();
-        let risked = |at| gone.is_some_and(|alive_at| at > alive_at - millis(LOST_SPAN));
-        if row.published_at.is_some_and(risked) {
+        let stored_at = row.stored_at.or(row.published_at);
+        let risked = |gone: Gone| stored_at.is_some_and(|at| at > gone.alive_at - millis(LOST_SPAN));
+        if let Some(gone) = gone
+            && row.published_at.is_some()
+            && risked(gone)
+        {
             (row.published_at, row.next_at) = (None, now);
+            row.stream_seq = row.stream_seq.filter(|_| !gone.streams_too);
         }
         let known = row.published_at.is_none_or(|at| at < looked_at);
         if row.stream_seq.is_some_and(|seq| seq > last.cast_signed()) && known {
             (row.published_at, row.stream_seq, row.next_at) = (None, None, now);
         }
         (row != *self).then_some(row)
+    }
+
+    /// The broker acknowledged it.
+    pub fn acknowledged(&mut self, seq: i64, fresh: bool, now: i64) {
+        if fresh || self.stream_seq != Some(seq) {
+            self.stored_at = None;
+        }
+        self.stored_at.get_or_insert(now);
+        (self.published_at, self.stream_seq, self.attempt) = (Some(now), Some(seq), 0);
     }
 
     /// The sweep confirms it.

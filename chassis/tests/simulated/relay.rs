@@ -8,7 +8,7 @@ use rand::Rng as _;
 use uuid::Uuid;
 
 use crate::kinds::shown;
-use crate::mirror::{self, Row, millis};
+use crate::mirror::{self, Gone, Row, millis};
 use crate::world::World;
 
 const BATCH: usize = 4;
@@ -45,7 +45,7 @@ pub struct Batch {
 
 #[derive(Debug, Clone, Copy)]
 enum Mark {
-    Published { at: i64, seq: i64 },
+    Published { at: i64, seq: i64, fresh: bool },
     Again { next_at: i64 },
 }
 
@@ -125,10 +125,11 @@ impl World {
         } else {
             let locked = self.locked(service);
             let mut rows = self.services[service].outbox.iter();
-            let alive_at = self.services[service].epoch.map(|(_, alive_at)| alive_at);
-            rows.any(|row| {
-                locked.contains(&row.event) && row.compared(alive_at, last, looked_at, now).is_some()
-            })
+            let gone = self.services[service].epoch.map(|(known, alive_at)| Gone {
+                alive_at,
+                streams_too: known.1 != identity.1,
+            });
+            rows.any(|row| locked.contains(&row.event) && row.compared(gone, last, looked_at, now).is_some())
         };
         if waits {
             return (looked, false);
@@ -140,7 +141,10 @@ impl World {
         } else {
             known.0 != identity.0
         };
-        let gone = changed.then_some(alive_at);
+        let gone = changed.then_some(Gone {
+            alive_at,
+            streams_too: known.1 != identity.1,
+        });
         for row in &mut database.outbox {
             if let Some(after) = row.compared(gone, last, looked_at, now) {
                 *row = after;
@@ -226,7 +230,11 @@ impl World {
             Some(stored) if !lost_ack => {
                 let seq = stored.seq.cast_signed();
                 batch.behind |= rules::begins_anew(stored.fresh, seq, batch.highest);
-                Mark::Published { at: self.now, seq }
+                Mark::Published {
+                    at: self.now,
+                    seq,
+                    fresh: stored.fresh,
+                }
             }
             _ => again,
         }
@@ -239,9 +247,7 @@ impl World {
                 continue;
             };
             match *mark {
-                Mark::Published { at, seq } => {
-                    (row.published_at, row.stream_seq, row.attempt) = (Some(at), Some(seq), 0);
-                }
+                Mark::Published { at, seq, fresh } => row.acknowledged(seq, fresh, at),
                 Mark::Again { next_at } => (row.attempt, row.next_at) = (row.attempt + 1, next_at),
             }
         }

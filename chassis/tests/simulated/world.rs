@@ -228,6 +228,7 @@ impl World {
             offer: 0,
             published_at: None,
             stream_seq: None,
+            stored_at: None,
             confirmed: false,
             failed: false,
         });

@@ -93,6 +93,9 @@ ack_wait = "5s"
 receipt_overdue = {receipt_overdue:?}
 sweep_every = {sweep_every:?}
 
+[transactions]
+statement_timeout = "15s"
+
 [http]
 drift_monitor = ""
 retrain_decider = ""
