@@ -7,7 +7,7 @@ use async_nats::HeaderMap;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
 use local_stack::peers::{databricks, slack, smtp, tracking};
-use local_stack::proxy::Line;
+use local_stack::proxy::{Line, Proxy};
 
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -17,7 +17,7 @@ use sqlx::AssertSqlSafe;
 use vigie::host::SERVICES;
 
 use super::fleet::Replica;
-use super::world::World;
+use super::world::{World, to_postgres};
 
 /// Marks messages that no service wrote.
 pub const HOSTILE: &str = "x-trial-hostile";
@@ -332,6 +332,31 @@ impl Nemesis {
         match ended {
             Ok((count,)) => format!("{count} of {service}"),
             Err(error) => format!("nothing: {error}"),
+        }
+    }
+
+    /// Every service asks PostgreSQL, and no answer arrives, on connections that stay open and never recover.
+    pub async fn lose_answers(&mut self, world: &World) -> Fault {
+        let time = self.milliseconds(100, 1_200);
+        let lines: Vec<&Proxy> = SERVICES
+            .iter()
+            .filter_map(|service| world.lines.find(&to_postgres(service)))
+            .collect();
+        for line in &lines {
+            line.set(Line::AnswersLost);
+        }
+        tokio::time::sleep(time).await;
+        for line in &lines {
+            line.set(Line::Pass);
+        }
+        Fault {
+            kind: Kind::Line,
+            detail: format!(
+                "answers of PostgreSQL to {} services are lost for {} ms",
+                lines.len(),
+                time.as_millis()
+            ),
+            ended: Utc::now(),
         }
     }
 

@@ -63,6 +63,8 @@ pub async fn run(options: RandomOptions) -> anyhow::Result<Report> {
         let pause = options.pause.mul_f64(pauses.random_range(0.0..=1.0));
         tokio::time::sleep(pause).await;
     }
+    // The last one is one that no later fault can cure by ending a process.
+    faults.push(nemesis.lose_answers(&world).await);
     let faulty = faulty.elapsed();
     world.heal().await?;
     // A last event that meets nothing broken, so that the last fault has a recovery time too.

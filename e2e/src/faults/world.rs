@@ -93,6 +93,11 @@ impl Lines {
         self.lines.get(name).unwrap_or_else(|| panic!("no line `{name}`"))
     }
 
+    /// A line, if there is one: a direct world has none.
+    pub fn find(&self, name: &str) -> Option<&Proxy> {
+        self.lines.get(name)
+    }
+
     /// Makes all of them good.
     pub fn heal(&self) {
         for proxy in self.lines.values() {
@@ -109,6 +114,11 @@ impl Lines {
         self.lines.insert(name.to_owned(), proxy);
         Ok(led)
     }
+}
+
+/// Name of the line of a service to PostgreSQL.
+pub fn to_postgres(service: &str) -> String {
+    format!("{service} to postgres")
 }
 
 /// Everything of one trial.
@@ -199,9 +209,7 @@ impl World {
             addresses.nats = lines
                 .lead(&format!("{service} to nats"), &stack.nats_url())
                 .await?;
-            addresses.database = lines
-                .lead(&format!("{service} to postgres"), &stack.database_url())
-                .await?;
+            addresses.database = lines.lead(&to_postgres(service), &stack.database_url()).await?;
             let text = file(&addresses, &artifacts, &models, &options.patience, options.told);
             std::fs::write(folder.path().join(format!("{service}.toml")), text)?;
         }
