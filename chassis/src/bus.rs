@@ -248,6 +248,12 @@ impl Opening {
                 "nats-server at {shown} runs without JetStream; start it with `jetstream {{ store_dir: … }}` or `-js`"
             );
         }
+        if let Some(cluster) = info.cluster.filter(|_| settings.replicas == 1) {
+            tracing::warn!(
+                "NATS is the cluster `{cluster}` and `nats.replicas` is 1: everything waits while the one server that keeps a stream \
+                 is away; 3 keeps it on three"
+            );
+        }
         let life = client
             .subscribe(client.new_inbox())
             .await

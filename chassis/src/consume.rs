@@ -296,8 +296,15 @@ async fn answer(context: &Context, message: &Message, verdict: Verdict, deliveri
         Answer::Ack => {
             let mut connection = context.bus.connects();
             connection.mark_unchanged();
+            // A duplicate whose ack is lost is one more duplicate: nobody waits for the broker's word on it.
+            let ack = async {
+                match became {
+                    Became::Duplicate => message.ack().await,
+                    _ => message.double_ack().await,
+                }
+            };
             let acked = tokio::select! {
-                acked = message.double_ack() => acked,
+                acked = ack => acked,
                 // The broker's word went with the connection; a redelivery meets the inbox.
                 _ = connection.changed() => Ok(()),
             };

@@ -53,14 +53,14 @@ impl DatabaseSettings {
                 "acquire_timeout",
                 Duration::from_secs(1)..=Duration::from_secs(300),
             ),
-            answer_timeout: section.duration(
-                "answer_timeout",
-                Duration::from_secs(1)..=Duration::from_secs(300),
-            ),
+            answer_timeout: section.duration("answer_timeout", ANSWER_TIMEOUT_MIN..=Duration::from_secs(300)),
             migrate: section.flag("migrate"),
         }
     }
 }
+
+/// The relay's transaction stands still while the broker is asked, and the sweep's as well.
+const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(10);
 
 /// What an address of a database looks like.
 const URL_EXPECTED: &str = "a PostgreSQL URL, e.g. `postgres://user@host:5432/fraud_db`";

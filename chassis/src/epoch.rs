@@ -46,12 +46,14 @@ pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Resul
     let asked = sqlx::query_as("select clock_timestamp()").fetch_one(pool);
     let (looked_at,): (DateTime<Utc>,) = within(ANSWER_MAX, asked).await?;
     let (events, dead) = (End::of(bus, STREAM).await?, End::of(bus, STREAM_DEAD).await?);
-    let broker = format!(
-        "{}/{}/{}",
-        bus.client().server_info().server_id,
-        events.made,
-        dead.made
-    );
+    let server = bus.client().server_info();
+    // Any server of a cluster is as good as the others: what was acknowledged is with most of them, and one that restarts
+    // has lost nothing of it.
+    let server = match server.cluster {
+        Some(cluster) if events.replicas > 1 => format!("cluster {cluster}"),
+        _ => server.server_id,
+    };
+    let broker = format!("{server}/{}/{}", events.made, dead.made);
     let ends = [(STREAM, events.last), (STREAM_DEAD, dead.last)];
     let mut tx = pool.begin().await?;
     let (known, alive_at) = known(&mut tx, &broker, looked_at).await?;
@@ -136,6 +138,8 @@ fn streams_of(broker: &str) -> &str {
 struct End {
     last: u64,
     made: String,
+    /// Servers that keep it.
+    replicas: usize,
 }
 
 impl End {
@@ -144,6 +148,7 @@ impl End {
             Ok(found) => Ok(Self {
                 last: found.cached_info().state.last_sequence,
                 made: found.cached_info().created.to_rfc3339(),
+                replicas: found.cached_info().config.num_replicas,
             }),
             Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.code() == 404) =>
             {

@@ -80,7 +80,8 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
             let due =
                 compared.is_none_or(|(on, at)| rules::is_comparison_due(on == connection, at.elapsed()));
             if due && !trial::without(Guard::Epoch) {
-                within(ROUND_MAX, epoch::check(pool, bus, metrics)).await?;
+                let comparing = within(ROUND_MAX, epoch::check(pool, bus, metrics));
+                metrics.beating("relay", comparing).await?;
                 compared = Some((connection, Instant::now()));
             }
             within(

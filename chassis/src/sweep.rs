@@ -63,11 +63,11 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     };
     while !context.stop.is_cancelled() {
         context.metrics.beat("sweep");
-        if context.bus.is_connected()
-            && !trial::without(Guard::Sweep)
-            && let Err(error) = within(ROUND_MAX, round(&context, patience)).await
-        {
-            tracing::warn!("the sweep waits: {error:#}");
+        if context.bus.is_connected() && !trial::without(Guard::Sweep) {
+            let sweeping = within(ROUND_MAX, round(&context, patience));
+            if let Err(error) = context.metrics.beating("sweep", sweeping).await {
+                tracing::warn!("the sweep waits: {error:#}");
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(context.nats.sweep_every) => {}

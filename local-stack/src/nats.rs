@@ -20,6 +20,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 pub struct NatsServer {
     program: PathBuf,
     run_as: RunAs,
+    name: String,
     files: Files,
     sync_always: bool,
     state: Mutex<State>,
@@ -30,6 +31,8 @@ struct State {
     server: Option<Server>,
     client_port: u16,
     monitor_port: u16,
+    /// Where other servers of its cluster reach it, if it is in one.
+    cluster_port: Option<u16>,
     /// Configuration besides its own, e.g. accounts and TLS.
     more: String,
 }
@@ -45,6 +48,7 @@ struct Files {
 }
 
 pub(crate) struct NatsOptions {
+    pub(crate) name: String,
     pub(crate) program: PathBuf,
     pub(crate) folder: PathBuf,
     pub(crate) pid_file: PathBuf,
@@ -75,11 +79,13 @@ impl NatsServer {
         let server = Self {
             program: options.program,
             run_as,
+            name: options.name,
             sync_always: options.sync_always,
             state: Mutex::new(State {
                 server: None,
                 client_port: options.port.unwrap_or(0),
                 monitor_port: 0,
+                cluster_port: None,
                 more: String::new(),
             }),
             files,
@@ -137,6 +143,37 @@ impl NatsServer {
     pub fn restart_with(&self, more: &str) -> anyhow::Result<()> {
         more.clone_into(&mut self.state().more);
         self.restart()
+    }
+
+    /// Makes one cluster of servers; they are restarted for it, and what they had stored is not theirs any more.
+    ///
+    /// # Errors
+    /// When one does not start (quotes the end of its log).
+    pub fn form_cluster(servers: &[Self]) -> anyhow::Result<()> {
+        let block = |port: i32, routes: &[String]| {
+            format!(
+                "cluster {{ name: vigie, listen: \"127.0.0.1:{port}\", routes: [{}] }}\n",
+                routes.join(", ")
+            )
+        };
+        // Each takes a free port and is told of those before it; the rest they learn from each other.
+        let mut routes: Vec<String> = Vec::new();
+        for server in servers {
+            server.stop()?;
+            server.lose_disk()?;
+            server.restart_with(&block(-1, &routes))?;
+            let port = server
+                .state()
+                .cluster_port
+                .context("the server names no port for its cluster")?;
+            routes.push(format!("\"nats-route://127.0.0.1:{port}\""));
+        }
+        // From now on each starts again where it was.
+        for server in servers {
+            let mut state = server.state();
+            state.more = block(i32::from(state.cluster_port.unwrap_or_default()), &routes);
+        }
+        Ok(())
     }
 
     /// The server's folder: files in it can be read by the account that it runs as.
@@ -270,11 +307,12 @@ impl NatsServer {
             .files
             .ports
             .join(format!("nats-server_{}.ports", server.pid()));
-        let (client_port, monitor_port) =
+        let (client_port, monitor_port, cluster_port) =
             server.await_ready(&self.files.log, READY_WITHIN, || read_ports(&ports))?;
         state.server = Some(server);
         state.client_port = client_port;
         state.monitor_port = monitor_port;
+        state.cluster_port = cluster_port;
         Ok(())
     }
 
@@ -282,13 +320,14 @@ impl NatsServer {
         // -1 lets the server choose a free port itself, which cannot clash.
         let port = |port: u16| if port == 0 { -1 } else { i32::from(port) };
         format!(
-            "server_name: vigie\n\
+            "server_name: {}\n\
              listen: \"127.0.0.1:{}\"\n\
              http: \"127.0.0.1:{}\"\n\
              ports_file_dir: {}\n\
              max_payload: 1MB\n\
              # Streams reserve their bounds; this is how much they may reserve together, not what is taken.\n\
              jetstream {{ store_dir: {}, max_mem: 1GB, max_file: 1TB{} }}\n{}",
+            quoted(Path::new(&self.name)),
             port(state.client_port),
             port(state.monitor_port),
             quoted(&self.files.ports),
@@ -319,7 +358,7 @@ fn quoted(path: &Path) -> String {
 }
 
 /// `{"nats":["nats://127.0.0.1:4222"],"monitoring":["http://127.0.0.1:8222"]}`, written when the server is ready.
-fn read_ports(file: &Path) -> anyhow::Result<Option<(u16, u16)>> {
+fn read_ports(file: &Path) -> anyhow::Result<Option<(u16, u16, Option<u16>)>> {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -331,7 +370,7 @@ fn read_ports(file: &Path) -> anyhow::Result<Option<(u16, u16)>> {
     };
     let port = |key: &str| -> Option<u16> { ports[key][0].as_str()?.rsplit(':').next()?.parse().ok() };
     match (port("nats"), port("monitoring")) {
-        (Some(client), Some(monitor)) => Ok(Some((client, monitor))),
+        (Some(client), Some(monitor)) => Ok(Some((client, monitor, port("cluster")))),
         _ => anyhow::bail!("`{}` does not name both ports: {text}", file.display()),
     }
 }

@@ -162,6 +162,7 @@ impl Stack {
         let initdb_pid_file = postgres_folder.join(format!("initdb-{run}.pid"));
 
         let nats_options = NatsOptions {
+            name: "vigie".to_owned(),
             program: nats_program.clone(),
             folder: nats_folder,
             pid_file: nats_pid_file,
@@ -239,6 +240,7 @@ impl Stack {
         let folder = self.folder.join(name);
         std::fs::create_dir(&folder).with_context(|| format!("create `{}`", folder.display()))?;
         let options = NatsOptions {
+            name: name.to_owned(),
             program: self.nats_program.clone(),
             pid_file: folder.join(format!("nats-server-{}.pid", self.run)),
             folder,
@@ -250,6 +252,21 @@ impl Stack {
             .await
             .context("the task that starts nats-server panicked")?
             .with_context(|| format!("start `{name}`"))
+    }
+
+    /// Starts a cluster of brokers, called `name` and a number, in the stack's folder. Stop or drop them before the stack.
+    ///
+    /// # Errors
+    /// When one does not start (quotes the end of its log).
+    pub async fn start_nats_cluster(&self, name: &str, servers: usize) -> anyhow::Result<Vec<NatsServer>> {
+        let mut started = Vec::new();
+        for number in 0..servers {
+            started.push(self.start_nats(&format!("{name}-{number}")).await?);
+        }
+        let form = tokio::task::spawn_blocking(move || NatsServer::form_cluster(&started).map(|()| started));
+        form.await
+            .context("the task that forms the cluster panicked")?
+            .with_context(|| format!("form the cluster `{name}`"))
     }
 
     /// Where everything lives.

@@ -64,15 +64,15 @@ async fn round(context: &Context, bridge: &Bridge) -> anyhow::Result<bool> {
     let renewing = renewing(bridge.lease, || {
         store::promotion::renew(&context.pool, &intent, bridge.lease)
     });
-    async {
+    let resolving = async {
         tokio::select! {
             result = within(ROUND_MAX, resolve(context, bridge, &intent)) => result,
             // Lost: somebody else resolves it.
             () = renewing => Ok(()),
         }
-    }
-    .instrument(span)
-    .await?;
+    };
+    let resolving = resolving.instrument(span);
+    context.metrics.beating("promote", resolving).await?;
     Ok(true)
 }
 

@@ -24,7 +24,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 pub async fn run(context: Context, bridge: Arc<Bridge>) -> anyhow::Result<()> {
     while !context.stop.is_cancelled() {
         context.metrics.beat("reconcile");
-        if let Err(error) = within(ROUND_MAX, round(&context, &bridge)).await {
+        let looking = within(ROUND_MAX, round(&context, &bridge));
+        if let Err(error) = context.metrics.beating("reconcile", looking).await {
             tracing::warn!("the registry's aliases are looked at later: {error:#}");
         }
         tokio::select! {

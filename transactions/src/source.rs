@@ -23,7 +23,7 @@ const READERS: u32 = 4;
 /// Longest wait for one of them.
 const READER_WAIT: Duration = Duration::from_secs(60);
 /// How much later than a query's end its answer may arrive; a connection that is silent for longer is given up.
-const ANSWER_SLACK: Duration = Duration::from_secs(30);
+const ANSWER_SLACK: Duration = Duration::from_secs(10);
 
 /// Connections of their own to the database of `pool`, for reading sources.
 ///
@@ -258,7 +258,7 @@ impl TransactionSource {
                     schema: schema.clone(),
                     name: table.clone(),
                     statement_timeout: settings.statement_timeout,
-                    reading_max: settings.reading_max(),
+                    answer_max: settings.statement_timeout + ANSWER_SLACK,
                 };
                 let layout = table.check(definition).await?;
                 (Backing::Postgres(table), layout)

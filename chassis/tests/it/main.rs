@@ -7,6 +7,7 @@ mod mirror;
 
 mod audit;
 mod child;
+mod cluster;
 mod consumer;
 mod database;
 mod epoch;

@@ -34,6 +34,8 @@ pub struct Bench {
     /// Short, so that redeliveries after a crash do not take half a minute.
     pub ack_wait: Duration,
     pub clock: Clock,
+    /// Servers that keep each stream.
+    pub replicas: usize,
     /// Shorter than the default, and long enough for a loaded machine.
     pub answer_timeout: Duration,
 }
@@ -45,6 +47,7 @@ impl Bench {
             env: TestEnv::new().await,
             ack_wait: Duration::from_secs(2),
             clock: Clock::Database,
+            replicas: 1,
             answer_timeout: Duration::from_secs(10),
         }
     }
@@ -56,7 +59,7 @@ impl Bench {
             nkey: None,
             ca_file: None,
             provision: true,
-            replicas: 1,
+            replicas: self.replicas,
             stream_bytes_max: 64 << 20,
             stream_age_max: Duration::from_secs(86_400),
             ack_wait: self.ack_wait,

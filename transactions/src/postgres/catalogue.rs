@@ -1,6 +1,6 @@
 //! What the database says of a table: columns, types, rights.
 
-use sqlx::Row as _;
+use sqlx::{PgConnection, Row as _};
 
 use super::{Table, one_line};
 use crate::catalogue::{ColumnType, FoundColumn, Layout, resolve};
@@ -11,8 +11,10 @@ use crate::nearest::nearest;
 impl Table {
     /// Compares the table with the settings.
     pub async fn check(&self, definition: &ModelDefinition) -> Result<Layout, SourceError> {
+        let mut connection = self.connection().await?;
         let described = async {
-            self.describe().await.map_err(|error| SourceError::Unreachable {
+            let described = self.describe(&mut connection).await;
+            described.map_err(|error| SourceError::Unreachable {
                 source_name: self.source_name(),
                 cause: one_line(&error),
             })
@@ -71,8 +73,11 @@ impl Table {
         }])
     }
 
-    async fn describe(&self) -> sqlx::Result<Result<Described, Vec<CatalogueProblem>>> {
-        let mut tx = self.begin().await?;
+    async fn describe(
+        &self,
+        connection: &mut PgConnection,
+    ) -> sqlx::Result<Result<Described, Vec<CatalogueProblem>>> {
+        let mut tx = self.begin(connection).await?;
         let role: String = sqlx::query_scalar("select current_user::text")
             .fetch_one(&mut *tx)
             .await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use futures_util::TryStreamExt as _;
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 
 use crate::batch::{Batch, CategoryBuilder, Column, Label};
 use crate::catalogue::{ColumnType, FeatureKind, FoundColumn, Layout};
@@ -30,8 +30,8 @@ pub struct Table {
     pub name: String,
     /// The server ends a statement by then.
     pub statement_timeout: Duration,
-    /// A reading that lasts longer has lost its server.
-    pub reading_max: Duration,
+    /// A reading that lasts longer, once it has a connection, has lost its server.
+    pub answer_max: Duration,
 }
 
 /// A scan did not end well.
@@ -58,9 +58,15 @@ impl Table {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
 
+    /// A connection to read on; whoever has one waits no longer than [`Table::bounded`] does.
+    async fn connection(&self) -> Result<PoolConnection<Postgres>, SourceError> {
+        let acquired = self.pool.acquire().await;
+        acquired.map_err(|error| self.plain_error(&error))
+    }
+
     /// A read-only transaction in which a query ends after the timeout.
-    async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        let mut tx = self.pool.begin().await?;
+    async fn begin<'c>(&self, connection: &'c mut PgConnection) -> sqlx::Result<Transaction<'c, Postgres>> {
+        let mut tx = connection.begin().await?;
         sqlx::query("set transaction read only").execute(&mut *tx).await?;
         set_timeout(&mut tx, self.statement_timeout).await?;
         Ok(tx)
@@ -99,7 +105,7 @@ impl Table {
     ) -> impl Future<Output = Result<T, E>> {
         let reading = Box::pin(reading);
         async move {
-            let answered = tokio::time::timeout(self.reading_max, reading).await;
+            let answered = tokio::time::timeout(self.answer_max, reading).await;
             answered.unwrap_or_else(|_| {
                 Err(E::from(SourceError::TooSlow {
                     source_name: self.source_name(),
@@ -110,13 +116,20 @@ impl Table {
 
     /// Hands out the rows of a plan, batch by batch.
     pub async fn scan(&self, plan: &Plan, each: impl FnMut(&Batch) + Send) -> Result<(), ScanError> {
-        self.bounded(self.copy_out(plan, each)).await
+        let copying = Copying(Some(self.connection().await?));
+        self.bounded(self.copy_out(copying, plan, each)).await
     }
 
-    async fn copy_out(&self, plan: &Plan, mut each: impl FnMut(&Batch) + Send) -> Result<(), ScanError> {
+    async fn copy_out(
+        &self,
+        mut copying: Copying,
+        plan: &Plan,
+        mut each: impl FnMut(&Batch) + Send,
+    ) -> Result<(), ScanError> {
         let columns = Columns::of(plan);
         let statement = self.copy_statement(plan, &columns);
-        let mut copying = Copying::begin(self).await.map_err(|error| self.error(&error))?;
+        let begun = copying.begin(self.statement_timeout).await;
+        begun.map_err(|error| self.error(&error))?;
         {
             let connection = copying.connection();
             let mut stream = connection
@@ -180,8 +193,9 @@ impl Table {
             "select count(*) from {} where {time} >= $1 and {time} < $2",
             self.quoted()
         );
+        let mut connection = self.connection().await?;
         let counted = async {
-            let mut tx = self.begin().await?;
+            let mut tx = self.begin(&mut connection).await?;
             let query = sqlx::query_scalar(AssertSqlSafe(statement));
             let bounds = [plan.span.0, plan.span.1].map(instant);
             let query = if plan.layout.time.kind == ColumnType::InstantWithZone {
@@ -204,8 +218,9 @@ impl Table {
             self.quoted()
         );
         let zoned = layout.time.kind == ColumnType::InstantWithZone;
+        let mut connection = self.connection().await?;
         let found = async {
-            let mut tx = self.begin().await?;
+            let mut tx = self.begin(&mut connection).await?;
             let row = sqlx::query(AssertSqlSafe(statement)).fetch_one(&mut *tx).await?;
             let at = |column: usize| -> sqlx::Result<Option<i64>> {
                 if zoned {
@@ -231,12 +246,10 @@ impl Table {
 struct Copying(Option<PoolConnection<Postgres>>);
 
 impl Copying {
-    async fn begin(table: &Table) -> sqlx::Result<Self> {
-        let mut copying = Self(Some(table.pool.acquire().await?));
-        let connection = copying.connection();
+    async fn begin(&mut self, statement_timeout: Duration) -> sqlx::Result<()> {
+        let connection = self.connection();
         sqlx::query("begin read only").execute(&mut *connection).await?;
-        set_timeout(connection, table.statement_timeout).await?;
-        Ok(copying)
+        set_timeout(connection, statement_timeout).await
     }
 
     fn connection(&mut self) -> &mut PgConnection {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use local_stack::proxy::{Line, Proxy};
 use local_stack::{Stack, StackOptions, TestEnv};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -140,6 +141,44 @@ async fn a_server_that_is_away_is_transient_and_comes_back() {
     assert_eq!(rows.expect("rows again").rows(), 300);
     pool.close().await;
     stack.stop().await.expect("stopped");
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_without_a_word_is_not_waited_for() {
+    let env = TestEnv::new().await;
+    let direct = pool(&env).await;
+    fill_postgres(&direct, &payments(3), true).await;
+    run(
+        &direct,
+        "create view bank.rests as select *, pg_sleep(1)::text as rest from bank.payment",
+    )
+    .await;
+    let line = Proxy::to_url(&env.database_url).await.expect("a line");
+    let behind = line.instead_of(&env.database_url).expect("an address");
+    let options = chassis::db::pool_options().acquire_timeout(Duration::from_secs(10));
+    let pool: PgPool = options.connect(&behind).await.expect("a connection");
+    let mut definition = in_postgres("bank", "rests");
+    definition.features.push(crate::support::feature("rest"));
+    let settings = SourceSettings {
+        statement_timeout: Duration::from_secs(5),
+    };
+    let source = TransactionSource::open(&definition, &pool, settings)
+        .await
+        .expect("a source");
+    let request = Request::all(window(0, 86_400), at(86_400));
+    let reading = source.read(&request);
+    let losing = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        line.set(Line::AnswersLost);
+    };
+    let both = async { tokio::join!(reading, losing).0 };
+    let error = tokio::time::timeout(Duration::from_secs(60), both)
+        .await
+        .expect("an end")
+        .expect_err("nobody answers");
+    assert!(error.is_transient(), "{error}");
+    line.set(Line::Pass);
+    assert_eq!(source.read(&request).await.expect("rows again").rows(), 3);
 }
 
 #[tokio::test]
