@@ -221,7 +221,7 @@ async fn observe(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Resul
     };
     let pace = backend.pace();
     let result = backend
-        .observe(&job.order, job.token.as_deref().unwrap_or_default(), run)
+        .observe(&job.order, job.token.as_deref().unwrap_or_default(), run, job.now)
         .await;
     let progress = match &result {
         Ok(Observation::InProgress { detail }) => Some(detail.clone()),

@@ -154,6 +154,34 @@ async fn a_relay_killed_between_publish_and_mark_loses_nothing_and_doubles_nothi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_waits_for_is_published_before_what_is_published_again() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let mut tx = toy.pool.begin().await.unwrap();
+    for row in 0..200 {
+        append_in(&mut tx, &format!("old {row}")).await;
+    }
+    tx.commit().await.unwrap();
+    sqlx::query("update outbox set confirmed_at = clock_timestamp()")
+        .execute(&toy.pool)
+        .await
+        .unwrap();
+    let new = append(&toy, "new").await;
+    let batch = chassis::relay::publish_batch(&toy.pool, &toy.bus, &toy.metrics)
+        .await
+        .unwrap();
+    assert!(!batch.old);
+    assert!(stored(&toy).await.contains_key(&new.to_string()));
+    let batch = chassis::relay::publish_batch(&toy.pool, &toy.bus, &toy.metrics)
+        .await
+        .unwrap();
+    assert!(batch.old);
+    let relay = Running::relay(&toy);
+    all_published(&toy.pool, 201).await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_relays_share_the_rows() {
     let bench = Bench::new().await;
     let replicas = [

@@ -90,7 +90,7 @@ impl Row {
 /// What the relay claims, in its order.
 pub fn claimed(rows: &[Row], now: i64, limit: usize) -> Vec<Uuid> {
     let mut claimable: Vec<&Row> = rows.iter().filter(|row| row.is_claimable(now)).collect();
-    claimable.sort_by_key(|row| (row.next_at, row.seq));
+    claimable.sort_by_key(|row| (row.confirmed, row.next_at, row.seq));
     claimable.iter().take(limit).map(|row| row.event).collect()
 }
 

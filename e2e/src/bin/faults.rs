@@ -154,6 +154,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     }
     match arguments.command {
         None => {
+            let world = WorldOptions {
+                wrong_clocks: true,
+                ..world
+            };
             let given = arguments.random;
             let seed = given.seed.unwrap_or_else(|| rand::random::<u64>() >> 32);
             eprintln!("faults: seed {seed}; `--seed {seed}` draws the same faults again");

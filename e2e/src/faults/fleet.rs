@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+use super::wrong_clock::WrongClock;
+
 /// Pause between a death and the next start, and between looks.
 const RESTART_AFTER: Duration = Duration::from_millis(150);
 
@@ -52,6 +54,7 @@ struct Launch {
     binaries: PathBuf,
     folder: PathBuf,
     environment: Vec<(String, String)>,
+    clocks: Option<WrongClock>,
 }
 
 impl Launch {
@@ -69,6 +72,7 @@ impl Launch {
             .arg(self.folder.join(format!("{}.toml", replica.service)))
             .current_dir(&self.folder)
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
+            .envs(self.clocks.iter().flat_map(|clocks| clocks.of(replica.number)))
             .envs(variables.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -86,7 +90,7 @@ pub fn log_of(folder: &Path, replica: Replica) -> PathBuf {
 
 impl Fleet {
     /// Starts `replicas` of each service; settings are `SERVICE.toml` in `folder`, logs go there too. `environment` holds for
-    /// every life, `lives` for the first ones of some replicas.
+    /// every life, `lives` for the first ones of some replicas; `clocks` are those of every second replica.
     ///
     /// # Errors
     /// When a binary is missing.
@@ -97,8 +101,10 @@ impl Fleet {
         replicas: usize,
         environment: Vec<(String, String)>,
         lives: BTreeMap<Replica, Lives>,
+        clocks: Option<WrongClock>,
     ) -> anyhow::Result<Self> {
         let launch = Arc::new(Launch {
+            clocks,
             binaries: binaries.to_owned(),
             folder: folder.to_owned(),
             environment,

@@ -29,3 +29,4 @@ pub mod settle;
 pub mod watch;
 pub mod witness;
 pub mod world;
+pub mod wrong_clock;

@@ -22,6 +22,7 @@ use super::notebook::Notebook;
 use super::settings::{Addresses, Patience, file};
 use super::watch::Watch;
 use super::witness::WITNESS;
+use super::wrong_clock::WrongClock;
 
 /// How long the services may take to have their tables and consumers.
 const UP_WITHIN: Duration = Duration::from_secs(90);
@@ -52,6 +53,8 @@ pub struct WorldOptions {
     pub durable: bool,
     /// Whether there are no lines: nothing can be broken on the way, and nothing costs time there.
     pub direct: bool,
+    /// Whether the wall clock of every second replica is wrong and jumps.
+    pub wrong_clocks: bool,
 }
 
 impl Default for WorldOptions {
@@ -68,6 +71,7 @@ impl Default for WorldOptions {
             stack_folder: None,
             durable: false,
             direct: false,
+            wrong_clocks: false,
         }
     }
 }
@@ -222,6 +226,10 @@ impl World {
             options.replicas,
             options.environment,
             options.lives,
+            options
+                .wrong_clocks
+                .then(|| WrongClock::build(folder.path()))
+                .transpose()?,
         )?;
         let world = Self {
             fleet,

@@ -32,7 +32,10 @@ async fn random(seed: u64) {
         pace: Duration::from_millis(200),
         tell: false,
         faults_min: FAULTS_MIN,
-        world: WorldOptions::default(),
+        world: WorldOptions {
+            wrong_clocks: true,
+            ..WorldOptions::default()
+        },
     };
     let report = Box::pin(random::run(options)).await.expect("the trial goes on");
     eprintln!("{report}");

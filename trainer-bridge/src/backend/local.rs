@@ -172,7 +172,13 @@ impl Backend for Local {
         })
     }
 
-    fn observe<'a>(&'a self, order: &'a Order, _: &'a str, run: &'a RunRef) -> Answer<'a, Observation> {
+    fn observe<'a>(
+        &'a self,
+        order: &'a Order,
+        _: &'a str,
+        run: &'a RunRef,
+        _: DateTime<Utc>,
+    ) -> Answer<'a, Observation> {
         Box::pin(async move {
             let found = self.run(order, &run.run_id);
             let phase = lock(&found.phase).clone();

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use schemas::events::TrainingFailure;
 
 use crate::http::CallError;
@@ -29,8 +30,14 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// Starts the run of this token, or finds the one that was started before. `time_left` until the deadline.
     fn submit<'a>(&'a self, order: &'a Order, token: &'a str, time_left: Duration) -> Answer<'a, RunRef>;
 
-    /// How the run stands; a finished one is read completely.
-    fn observe<'a>(&'a self, order: &'a Order, token: &'a str, run: &'a RunRef) -> Answer<'a, Observation>;
+    /// How the run stands `now`, by the database's clock; a finished one is read completely.
+    fn observe<'a>(
+        &'a self,
+        order: &'a Order,
+        token: &'a str,
+        run: &'a RunRef,
+        now: DateTime<Utc>,
+    ) -> Answer<'a, Observation>;
 
     /// Asks for the run to be stopped; one that has ended is fine.
     fn cancel<'a>(&'a self, run: &'a RunRef) -> Answer<'a, ()>;

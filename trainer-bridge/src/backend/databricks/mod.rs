@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::trial::{self, Guard};
+use chrono::{DateTime, Utc};
 use schemas::ModelName;
 use schemas::events::TrainingFailure;
 use serde_json::{Map, Value};
@@ -134,7 +135,13 @@ impl Databricks {
         })
     }
 
-    async fn look(&self, order: &Order, token: &str, run: &RunRef) -> Result<Observation, BackendError> {
+    async fn look(
+        &self,
+        order: &Order,
+        token: &str,
+        run: &RunRef,
+        now: DateTime<Utc>,
+    ) -> Result<Observation, BackendError> {
         let found = self.client.run(id_of(run)?).await.map_err(waiting_for_rights)?;
         let Some(found) = found else {
             let detail = format!("run {} does not exist any more on Databricks", run.run_id);
@@ -156,7 +163,7 @@ impl Databricks {
                     detail,
                 })
             }
-            Verdict::Succeeded => self.result(order, token, &found).await,
+            Verdict::Succeeded => self.result(order, token, &found, now).await,
         }
     }
 
@@ -178,7 +185,13 @@ impl Databricks {
         }
     }
 
-    async fn result(&self, order: &Order, token: &str, run: &Run) -> Result<Observation, BackendError> {
+    async fn result(
+        &self,
+        order: &Order,
+        token: &str,
+        run: &Run,
+        now: DateTime<Utc>,
+    ) -> Result<Observation, BackendError> {
         let read = result::read(
             &self.client,
             &self.tracking,
@@ -195,7 +208,7 @@ impl Databricks {
                 BackendError::Permanent(detail) => Ok(unusable(detail)),
             },
             Err(result::ResultError::NotThere(detail)) => {
-                if ended_longer_ago(run, RESULT_PATIENCE) {
+                if ended_longer_ago(run, now, RESULT_PATIENCE) {
                     Ok(unusable(detail))
                 } else {
                     Err(BackendError::transient(detail))
@@ -220,8 +233,14 @@ impl Backend for Databricks {
         Box::pin(self.start(order, token, time_left))
     }
 
-    fn observe<'a>(&'a self, order: &'a Order, token: &'a str, run: &'a RunRef) -> Answer<'a, Observation> {
-        Box::pin(self.look(order, token, run))
+    fn observe<'a>(
+        &'a self,
+        order: &'a Order,
+        token: &'a str,
+        run: &'a RunRef,
+        now: DateTime<Utc>,
+    ) -> Answer<'a, Observation> {
+        Box::pin(self.look(order, token, run, now))
     }
 
     fn cancel<'a>(&'a self, run: &'a RunRef) -> Answer<'a, ()> {
@@ -253,7 +272,8 @@ fn unusable(detail: String) -> Observation {
     }
 }
 
-fn ended_longer_ago(run: &Run, patience: Duration) -> bool {
-    let age = chrono::Utc::now().timestamp_millis() - run.end_time;
+/// By the database's clock, which is nearer to the server's than that of some host.
+fn ended_longer_ago(run: &Run, now: DateTime<Utc>, patience: Duration) -> bool {
+    let age = now.timestamp_millis() - run.end_time;
     run.end_time > 0 && age > i64::try_from(patience.as_millis()).unwrap_or(i64::MAX)
 }

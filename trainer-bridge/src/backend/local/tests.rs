@@ -120,7 +120,9 @@ fn bench(trees: usize, stumbles: usize, unobserved_max: Duration) -> Bench {
 
 impl Bench {
     async fn look(&self) -> Result<Observation, BackendError> {
-        self.local.observe(&self.order, "token", &self.run).await
+        self.local
+            .observe(&self.order, "token", &self.run, DateTime::UNIX_EPOCH)
+            .await
     }
 
     /// Looks until there is something else than work in progress.
