@@ -19,7 +19,7 @@ use schemas::{EventId, EventKind, Received};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-use crate::db::{Tx, allow_standstill, is_collision};
+use crate::db::{Tx, is_collision};
 use crate::dead_letter::{self, Class, Original, Parked};
 use crate::inbox;
 use crate::metrics::BEAT;
@@ -57,8 +57,9 @@ pub trait Handler: Send + Sync + 'static {
         prepared: &Self::Prepared,
     ) -> impl Future<Output = Result<(), HandleError>> + Send;
 
-    /// Longest single reading of a source, by either of the two; nothing for most. A transaction may stand still for so much
-    /// longer, and a delivery may take ten times as much more before it is broken off and offered again.
+    /// Longest single reading of a source, by either of the two; nothing for most. A delivery may take ten times as much more
+    /// before it is broken off and offered again. Whoever reads while a transaction is open says so to it
+    /// ([`allow_standstill`](crate::db::allow_standstill)).
     fn reading_max(&self) -> Duration {
         Duration::ZERO
     }
@@ -242,13 +243,8 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) 
         crate::telemetry::process_span(context.service, message.subject.as_str(), decoded.as_ref().ok());
     let verdict = async {
         let alive = keep_alive(context, message);
-        let fate = decide_fate(context, message, decoded, deliveries, handler);
-        let longest = patience::longest(context.answer_timeout, handler.reading_max());
         tokio::select! {
-            // Broken off, it is rolled back; were it committed all the same, the redelivery meets the inbox.
-            verdict = tokio::time::timeout(longest, fate) => {
-                verdict.unwrap_or_else(|_| Verdict::Again(NoAnswer(longest).into()))
-            }
+            verdict = decide_fate(context, message, decoded, deliveries, handler) => verdict,
             never = alive => match never {},
         }
     }
@@ -361,10 +357,11 @@ async fn decide_fate<H: Handler>(
         }
     };
     // Most of what comes after an outage has been here before: that costs one statement.
-    match inbox::is_duplicate(&context.pool, consumer, received.attributes.id).await {
+    let asked = inbox::is_duplicate(&context.pool, consumer, received.attributes.id);
+    match within(context.answer_timeout, asked).await {
         Ok(true) => return Verdict::Duplicate,
         Ok(false) => {}
-        Err(error) => return Verdict::Again(error.into()),
+        Err(error) => return Verdict::Again(error),
     }
     // Counted before the handler runs, so that a message that kills the process is parked too. What is done and lost
     // only its acks was a duplicate above.
@@ -379,7 +376,8 @@ async fn decide_fate<H: Handler>(
         );
         return park(context, message, &parked, Some((handler, &received))).await;
     }
-    let prepared = match guarded(handler.prepare(&received)).await {
+    let longest = patience::longest(context.answer_timeout, handler.reading_max());
+    let prepared = match bounded(longest, guarded(handler.prepare(&received))).await {
         Ok(prepared) => prepared,
         Err(HandleError::Transient(error)) => return Verdict::Again(error),
         Err(HandleError::Permanent { class, reason }) => {
@@ -389,7 +387,9 @@ async fn decide_fate<H: Handler>(
     };
     let mut collisions = 0;
     loop {
-        match attempt(context, &received, &message.payload, handler, &prepared).await {
+        // Broken off, it is rolled back.
+        let attempt = attempt(context, &received, &message.payload, handler, &prepared);
+        match bounded(longest, attempt).await {
             Err(Failure::Collision(_)) if collisions < COLLISION_RETRIES => collisions += 1,
             Err(Failure::Collision(error) | Failure::Handle(HandleError::Transient(error))) => {
                 return Verdict::Again(error);
@@ -445,31 +445,37 @@ async fn attempt<H: Handler>(
     let first = inbox::receive(&mut tx, context.service, received, body)
         .await
         .map_err(classify)?;
-    if first {
-        allow_standstill(&mut tx, handler.reading_max())
-            .await
-            .map_err(classify)?;
-        if let Err(error) = guarded(handler.handle(&mut tx, received, prepared)).await {
-            return Err(match error {
-                HandleError::Transient(error) if is_collision(&error) => Failure::Collision(error),
-                HandleError::Transient(error) if is_unstorable(&error) => {
-                    let reason = format!("PostgreSQL cannot store what it says: {error:#}");
-                    Failure::Handle(HandleError::permanent(reason))
-                }
-                other => Failure::Handle(other),
-            });
-        }
+    if first && let Err(error) = guarded(handler.handle(&mut tx, received, prepared)).await {
+        return Err(match error {
+            HandleError::Transient(error) if is_collision(&error) => Failure::Collision(error),
+            HandleError::Transient(error) if is_unstorable(&error) => {
+                let reason = format!("PostgreSQL cannot store what it says: {error:#}");
+                Failure::Handle(HandleError::permanent(reason))
+            }
+            other => Failure::Handle(other),
+        });
     }
     trial::boundary("consume.handled");
-    match tx.commit().await {
-        Ok(()) => {
+    match tokio::time::timeout(context.answer_timeout, tx.commit()).await {
+        Ok(Ok(())) => {
             trial::boundary("consume.committed");
             Ok(first)
         }
         // The server answered: it rolled back.
-        Err(error @ sqlx::Error::Database(_)) => Err(classify(error)),
-        Err(error) => Err(Failure::CommitUnknown(error.into())),
+        Ok(Err(error @ sqlx::Error::Database(_))) => Err(classify(error)),
+        Ok(Err(error)) => Err(Failure::CommitUnknown(error.into())),
+        Err(_) => Err(Failure::CommitUnknown(NoAnswer(context.answer_timeout).into())),
     }
+}
+
+/// What takes longer has lost its answer, and is broken off.
+async fn bounded<T, E: From<HandleError>>(
+    longest: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::time::timeout(longest, Box::pin(work))
+        .await
+        .unwrap_or_else(|_| Err(HandleError::Transient(NoAnswer(longest).into()).into()))
 }
 
 async fn park<H: Handler>(
@@ -478,10 +484,12 @@ async fn park<H: Handler>(
     parked: &Parked<'_>,
     waited_for: Option<(&H, &Received)>,
 ) -> Verdict {
-    let mut result = park_once(context, message, parked, waited_for).await;
+    let longest = patience::longest(context.answer_timeout, Duration::ZERO);
+    let mut result = within(longest, park_once(context, message, parked, waited_for)).await;
     if let (Err(error), Some(_)) = (&result, waited_for) {
         tracing::error!("what waits for a parked message cannot be told: {error:#}");
-        result = park_once(context, message, parked, None::<(&H, &Received)>).await;
+        let alone = park_once(context, message, parked, None::<(&H, &Received)>);
+        result = within(longest, alone).await;
     }
     match result {
         // A replica that was slow or stopped has done it after all.

@@ -179,14 +179,12 @@ async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {
         .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
-/// Lets the transaction stand still for as long as its work may be away reading a source.
+/// Lets the transaction stand still for as long as its work is away reading a source; without, the server ends it after
+/// `database.answer_timeout`.
 ///
 /// # Errors
 /// Database errors.
-pub(crate) async fn allow_standstill(tx: &mut Tx, reading: Duration) -> sqlx::Result<()> {
-    if reading.is_zero() {
-        return Ok(());
-    }
+pub async fn allow_standstill(tx: &mut Tx, reading: Duration) -> sqlx::Result<()> {
     sqlx::query(
         "select set_config('idle_in_transaction_session_timeout', \
          (extract(epoch from current_setting('idle_in_transaction_session_timeout')::interval) * 1000 + $1)::bigint::text, true)",

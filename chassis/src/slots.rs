@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use croner::Cron;
 
 use crate::clock::Ticker;
-use crate::db::{Tx, allow_standstill};
+use crate::db::Tx;
 use crate::patience::{self, within};
 use crate::service::Context;
 
@@ -114,7 +114,8 @@ pub struct Job {
     pub schedule: Schedule,
     /// What to do about missed slots.
     pub catch_up: CatchUp,
-    /// Longest that its work may be away reading a source while the slot's transaction stands still.
+    /// Longest single reading of a source by its work; nothing for most. It may take ten times as much more before it is
+    /// broken off.
     pub reading_max: Duration,
 }
 
@@ -184,7 +185,6 @@ where
     Fut: Future<Output = anyhow::Result<Tx>> + Send,
 {
     let mut tx = context.pool.begin().await?;
-    allow_standstill(&mut tx, job.reading_max).await?;
     let claimed = sqlx::query("insert into slot (job, slot) values ($1, $2) on conflict do nothing")
         .bind(&job.name)
         .bind(slot)
@@ -193,7 +193,7 @@ where
     if claimed.rows_affected() == 1 {
         let tx = work(tx, slot).await?;
         crate::trial::boundary("slot.worked");
-        tx.commit().await?;
+        within(context.answer_timeout, tx.commit()).await?;
         crate::trial::boundary("slot.done");
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chassis::db::allow_standstill;
 use chassis::outbox::{self, Draft};
 use chassis::slots::{self, Job};
 use chassis::tasks::{DAG_TRAINING, TaskEnd, TaskTimer};
@@ -330,7 +331,9 @@ impl Decider {
             decision_id.to_string(),
         );
         let mut facts = state.facts.clone();
-        facts.new_rows = self.new_rows(model, facts.last_completed_at, asked.as_of).await?;
+        facts.new_rows = self
+            .new_rows(tx, model, facts.last_completed_at, asked.as_of)
+            .await?;
         facts.immediate_trainings =
             store::immediate_trainings(tx, model, asked.as_of - self.policy.breaker_span).await?;
         let decision = decide(&self.policy, &facts, &asked.trigger, asked.as_of);
@@ -444,6 +447,7 @@ impl Decider {
     /// lost the columns. A source that is merely away is an error, and the trigger is tried again.
     async fn new_rows(
         &self,
+        tx: &mut Tx,
         model: &ModelName,
         since: Option<DateTime<Utc>>,
         as_of: DateTime<Utc>,
@@ -455,6 +459,7 @@ impl Decider {
         let Some(definition) = self.models.get(model) else {
             return Ok(None);
         };
+        allow_standstill(tx, self.sources.reading_max()).await?;
         let counted = async {
             TransactionSource::open(definition, &self.readers, self.sources)
                 .await?

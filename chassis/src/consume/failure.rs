@@ -62,6 +62,12 @@ pub(super) enum Failure {
     CommitUnknown(anyhow::Error),
 }
 
+impl From<HandleError> for Failure {
+    fn from(error: HandleError) -> Self {
+        Self::Handle(error)
+    }
+}
+
 /// A panic as an error.
 pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
     let text = panic

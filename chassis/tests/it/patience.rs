@@ -3,15 +3,32 @@
 use std::time::Duration;
 
 use chassis::patience::{NoAnswer, within};
+use chassis::{HandleError, Handler, Tx};
 use local_stack::proxy::{Line, Proxy};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use schemas::Received;
 
 use crate::relay::append;
-use crate::support::{Bench, Running, count, eventually, obliging};
+use crate::support::{Bench, Running, count, effect, eventually};
 
 /// Long enough for a loaded machine to answer, short enough to be waited for several times.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A handler that may read for long, and therefore is not broken off soon.
+struct Reads;
+
+impl Handler for Reads {
+    type Prepared = ();
+
+    async fn handle(&self, tx: &mut Tx, received: &Received, (): &()) -> Result<(), HandleError> {
+        Ok(effect(tx, received.attributes.id, "read").await?)
+    }
+
+    fn reading_max(&self) -> Duration {
+        Duration::from_secs(1_000)
+    }
+}
 
 async fn impatient() -> Bench {
     Bench {
@@ -39,7 +56,7 @@ async fn every_loop_goes_on_after_answers_of_the_database_were_lost() {
     let witness = bench.replica().await;
     let running = [
         Running::relay(&toy),
-        Running::consumer(&toy, obliging()),
+        Running::consumer(&toy, Reads),
         Running::spawn(&toy, chassis::seal::run(toy.clone())),
         Running::spawn(&toy, chassis::sweep::run(toy.clone())),
     ];
