@@ -1,5 +1,6 @@
 //! The private nats-server with JetStream on a file store.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 /// TERM is nats-server's orderly shutdown.
 pub(crate) const GENTLE: Signal = Signal::TERM;
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+const CLUSTER_TRIES: u32 = 3;
 
 /// A running nats-server of one's own. It can be killed and restarted on its port and data, for fault tests.
 #[derive(Debug)]
@@ -31,8 +33,6 @@ struct State {
     server: Option<Server>,
     client_port: u16,
     monitor_port: u16,
-    /// Where other servers of its cluster reach it, if it is in one.
-    cluster_port: Option<u16>,
     /// Configuration besides its own, e.g. accounts and TLS.
     more: String,
 }
@@ -85,7 +85,6 @@ impl NatsServer {
                 server: None,
                 client_port: options.port.unwrap_or(0),
                 monitor_port: 0,
-                cluster_port: None,
                 more: String::new(),
             }),
             files,
@@ -150,28 +149,37 @@ impl NatsServer {
     /// # Errors
     /// When one does not start (quotes the end of its log).
     pub fn form_cluster(servers: &[Self]) -> anyhow::Result<()> {
-        let block = |port: i32, routes: &[String]| {
-            format!(
-                "cluster {{ name: vigie, listen: \"127.0.0.1:{port}\", routes: [{}] }}\n",
-                routes.join(", ")
-            )
-        };
-        // Each takes a free port and is told of those before it; the rest they learn from each other.
-        let mut routes: Vec<String> = Vec::new();
-        for server in servers {
+        // Somebody else may take a port between the choice and the start.
+        for _ in 1..CLUSTER_TRIES {
+            if Self::try_to_form_cluster(servers).is_ok() {
+                return Ok(());
+            }
+        }
+        Self::try_to_form_cluster(servers)
+    }
+
+    fn try_to_form_cluster(servers: &[Self]) -> anyhow::Result<()> {
+        // Each must know the others before it starts, so the ports are chosen here: free ones, all different.
+        let held: Vec<TcpListener> = servers
+            .iter()
+            .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+            .collect::<Result<_, _>>()?;
+        let ports: Vec<u16> = held
+            .iter()
+            .map(|held| Ok(held.local_addr()?.port()))
+            .collect::<std::io::Result<_>>()?;
+        drop(held);
+        let routes: Vec<String> = ports
+            .iter()
+            .map(|port| format!("\"nats-route://127.0.0.1:{port}\""))
+            .collect();
+        for (server, port) in servers.iter().zip(&ports) {
             server.stop()?;
             server.lose_disk()?;
-            server.restart_with(&block(-1, &routes))?;
-            let port = server
-                .state()
-                .cluster_port
-                .context("the server names no port for its cluster")?;
-            routes.push(format!("\"nats-route://127.0.0.1:{port}\""));
-        }
-        // From now on each starts again where it was.
-        for server in servers {
-            let mut state = server.state();
-            state.more = block(i32::from(state.cluster_port.unwrap_or_default()), &routes);
+            server.restart_with(&format!(
+                "cluster {{ name: vigie, listen: \"127.0.0.1:{port}\", routes: [{}] }}\n",
+                routes.join(", ")
+            ))?;
         }
         Ok(())
     }
@@ -307,12 +315,11 @@ impl NatsServer {
             .files
             .ports
             .join(format!("nats-server_{}.ports", server.pid()));
-        let (client_port, monitor_port, cluster_port) =
+        let (client_port, monitor_port) =
             server.await_ready(&self.files.log, READY_WITHIN, || read_ports(&ports))?;
         state.server = Some(server);
         state.client_port = client_port;
         state.monitor_port = monitor_port;
-        state.cluster_port = cluster_port;
         Ok(())
     }
 
@@ -358,7 +365,7 @@ fn quoted(path: &Path) -> String {
 }
 
 /// `{"nats":["nats://127.0.0.1:4222"],"monitoring":["http://127.0.0.1:8222"]}`, written when the server is ready.
-fn read_ports(file: &Path) -> anyhow::Result<Option<(u16, u16, Option<u16>)>> {
+fn read_ports(file: &Path) -> anyhow::Result<Option<(u16, u16)>> {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -370,7 +377,7 @@ fn read_ports(file: &Path) -> anyhow::Result<Option<(u16, u16, Option<u16>)>> {
     };
     let port = |key: &str| -> Option<u16> { ports[key][0].as_str()?.rsplit(':').next()?.parse().ok() };
     match (port("nats"), port("monitoring")) {
-        (Some(client), Some(monitor)) => Ok(Some((client, monitor, port("cluster")))),
+        (Some(client), Some(monitor)) => Ok(Some((client, monitor))),
         _ => anyhow::bail!("`{}` does not name both ports: {text}", file.display()),
     }
 }
