@@ -109,10 +109,13 @@ pub(super) fn is_outage(error: &anyhow::Error) -> bool {
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed => true,
-                // Connection exceptions, too many connections, and a server that goes down or comes up.
-                sqlx::Error::Database(database) => database
-                    .code()
-                    .is_some_and(|code| code.starts_with("08") || code.starts_with("57P") || code == "53300"),
+                // Connection exceptions, too many connections, a server that goes down or comes up, and a transaction that stood
+                // still for too long, as that of a process that was frozen.
+                sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+                    code.starts_with("08")
+                        || code.starts_with("57P")
+                        || ["53300", "25P03"].contains(&code.as_ref())
+                }),
                 _ => false,
             })
 }
