@@ -39,15 +39,44 @@ pub async fn logs(pool: &PgPool) -> sqlx::Result<Vec<Log>> {
     )
     .fetch_all(pool)
     .await?;
-    let named = schemas.into_iter().map(|schema| Log {
-        service: if schema == OPERATOR.0 {
+    Ok(schemas.into_iter().map(Log::of_schema).collect())
+}
+
+/// Services that have said something here and have no event log: somebody took the whole of it away.
+///
+/// # Errors
+/// Database errors.
+pub async fn lost_logs(pool: &PgPool) -> sqlx::Result<Vec<Log>> {
+    let schemas: Vec<String> = sqlx::query_scalar(
+        "select n.nspname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where c.relname = 'outbox' and c.relkind = 'r' \
+         and exists (select from pg_class m where m.relnamespace = n.oid and m.relname = '_chassis_migrations') \
+         and not exists (select from pg_class l where l.relnamespace = n.oid and l.relname = 'event_log') order by 1",
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(schemas.into_iter().map(Log::of_schema).collect())
+}
+
+/// The verdict on an event log that is gone.
+pub fn lost() -> Verdict {
+    Verdict::Broken {
+        link: 1,
+        seq: None,
+        event_id: None,
+        why: "is missing, and so is the whole event log".to_owned(),
+    }
+}
+
+impl Log {
+    fn of_schema(schema: String) -> Self {
+        let service = if schema == OPERATOR.0 {
             OPERATOR.1.to_owned()
         } else {
             schema.replace('_', "-")
-        },
-        schema,
-    });
-    Ok(named.collect())
+        };
+        Self { service, schema }
+    }
 }
 
 /// A name of ours in a query; quoted, for a schema may be called anything.

@@ -214,7 +214,7 @@ impl Opening {
         let mut url = url::Url::parse(settings.url.expose()).context("read `nats.url`")?;
         transport::warn("nats.url", &shown, is_exposed(&url));
         // The client ignores what a URL says of user and password.
-        if !url.username().is_empty() {
+        if !url.username().is_empty() || url.password().is_some() {
             let plain = |text: &str| percent_decoded(text);
             options = match url.password() {
                 Some(password) => options.user_and_password(plain(url.username())?, plain(password)?),

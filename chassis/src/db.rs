@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, Connection as _, Executor, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection as _, Executor, PgConnection, PgPool, Row as _};
 
 use crate::patience::{MIGRATE_MAX, NoAnswer, START_MAX, within};
 use crate::settings::{Reader, Secret, Section};
@@ -165,12 +165,18 @@ pub fn pool_options() -> PgPoolOptions {
             })
         })
         // The driver asks as well, without a bound; what was dropped in the middle of a statement is rolled back here.
-        .after_release(|connection, _| {
-            Box::pin(async move {
-                ping(connection).await?;
-                Ok(true)
-            })
-        })
+        .after_release(|connection, _| Box::pin(is_free(connection)))
+}
+
+/// Whether no transaction is open. The driver does not know of one whose `begin` was dropped while its answer was under way:
+/// whoever got the connection next would write into it, and lose that when it ends.
+async fn is_free(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    // In the simple protocol, a statement by itself begins with its transaction, to the microsecond.
+    let asked = sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(connection);
+    let row = tokio::time::timeout(PING_MAX, asked)
+        .await
+        .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))?;
+    row.try_get(0)
 }
 
 async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {
@@ -179,20 +185,28 @@ async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {
         .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
-/// Lets the transaction stand still for as long as its work is away reading a source; without, the server ends it after
-/// `database.answer_timeout`.
+/// Reads a source while the transaction stands still: as long as this goes on, and no longer, the server lets it stand for
+/// `longest` more than the `database.answer_timeout` after which it ends it otherwise.
 ///
 /// # Errors
-/// Database errors.
-pub async fn allow_standstill(tx: &mut Tx, reading: Duration) -> sqlx::Result<()> {
+/// Database errors of the transaction; what the reading says is inside.
+pub async fn while_reading<T>(
+    tx: &mut Tx,
+    longest: Duration,
+    reading: impl Future<Output = T>,
+) -> sqlx::Result<T> {
     sqlx::query(
         "select set_config('idle_in_transaction_session_timeout', \
          (extract(epoch from current_setting('idle_in_transaction_session_timeout')::interval) * 1000 + $1)::bigint::text, true)",
     )
-    .bind(reading.as_secs_f64() * 1000.0)
+    .bind(longest.as_secs_f64() * 1000.0)
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    let read = reading.await;
+    sqlx::query("set local idle_in_transaction_session_timeout to default")
+        .execute(&mut **tx)
+        .await?;
+    Ok(read)
 }
 
 /// Opens one plain connection and closes it: a pool would try until its timeout and then not say why.
@@ -356,6 +370,10 @@ async fn migrate_locked(
         .await?;
     let mut chassis = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
     chassis.dangerous_set_table_name(CHASSIS_MIGRATIONS);
+    let mut own = Migrator::with_migrations(own.iter().cloned().collect());
+    // A later release has been here, and its tables hold for this one too: migrations only add (expand, then contract).
+    chassis.set_ignore_missing(true);
+    own.set_ignore_missing(true);
     chassis
         .run_direct(None, connection, false)
         .await

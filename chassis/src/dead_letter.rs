@@ -115,11 +115,28 @@ pub async fn park(
     let data = &message.data[..message.data.len().min(KEPT_BYTES_MAX)];
     let letter_id = EventId::derived(event_id.uuid(), &format!("dead/{}", parked.consumer));
     let deliveries = i32::try_from(parked.deliveries).unwrap_or(i32::MAX);
+    if marked == Marked::Before {
+        // It comes again and nobody has decided that it may: that is one more delivery, and nothing else is new.
+        let again = sqlx::query(
+            "update dead_letter set last_at = clock_timestamp(), deliveries = $3 where consumer = $1 and event_id = $2",
+        )
+        .bind(parked.consumer)
+        .bind(event_id.uuid())
+        .bind(deliveries)
+        .execute(&mut **tx)
+        .await?;
+        if again.rows_affected() > 0 {
+            return Ok(Some(event_id));
+        }
+    }
     sqlx::query(
         "insert into dead_letter (dead_letter_id, event_id, consumer, subject, headers, data, reason_class, reason, deliveries) \
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
          on conflict (consumer, event_id) do update set \
-         last_at = clock_timestamp(), deliveries = excluded.deliveries, state = 'parked'",
+         last_at = clock_timestamp(), deliveries = excluded.deliveries, state = 'parked', \
+         subject = excluded.subject, headers = excluded.headers, data = excluded.data, \
+         reason_class = excluded.reason_class, reason = excluded.reason, \
+         decided_by = null, decided_at = null, decision = null",
     )
     .bind(letter_id.uuid())
     .bind(event_id.uuid())
@@ -204,10 +221,7 @@ async fn announce(
 
 /// PostgreSQL's text cannot hold NUL, and a reason may quote a hostile message.
 fn storable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c == '\0' { '\u{fffd}' } else { c })
-        .take(REASON_MAX)
-        .collect()
+    crate::text::storable(text).chars().take(REASON_MAX).collect()
 }
 
 fn one_line(text: &str) -> String {

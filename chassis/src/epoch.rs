@@ -14,7 +14,7 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
-use crate::bus::{Bus, STREAM, STREAM_DEAD};
+use crate::bus::{Bus, STREAM, STREAM_DEAD, check_version};
 use crate::db::Tx;
 use crate::metrics::Metrics;
 use crate::patience::within;
@@ -47,6 +47,8 @@ pub async fn check(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyhow::Resul
     let (looked_at,): (DateTime<Utc>,) = within(ANSWER_MAX, asked).await?;
     let (events, dead) = (End::of(bus, STREAM).await?, End::of(bus, STREAM_DEAD).await?);
     let server = bus.client().server_info();
+    // Whoever came back may be another release.
+    check_version(&server.version)?;
     // Any server of a cluster is as good as the others: what was acknowledged is with most of them, and one that restarts
     // has lost nothing of it.
     let server = match server.cluster {

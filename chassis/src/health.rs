@@ -65,9 +65,12 @@ async fn readyz(State(context): State<Context>) -> impl IntoResponse {
     if context.stop.is_cancelled() {
         obstacles.push("shutting down".to_owned());
     }
-    let asked = sqlx::query("select 1").execute(&context.pool);
-    if let Err(error) = within(ANSWER_MAX, asked).await {
-        obstacles.push(format!("PostgreSQL: {error}"));
+    let asked = sqlx::query_scalar("select current_setting('transaction_read_only') = 'on'");
+    match within(ANSWER_MAX, asked.fetch_one(&context.pool)).await {
+        Ok(false) => {}
+        Ok(true) => obstacles
+            .push("PostgreSQL: takes no writes (a standby, or default_transaction_read_only)".to_owned()),
+        Err(error) => obstacles.push(format!("PostgreSQL: {error}")),
     }
     if !context.bus.is_connected() {
         obstacles.push("NATS: not connected".to_owned());
@@ -106,6 +109,12 @@ async fn measure(context: &Context) -> sqlx::Result<()> {
     )
     .fetch_one(&context.pool)
     .await?;
+    let (never,): (i64,) = sqlx::query_as(
+        "select count(*) from outbox where failed_reason is not null and published_at is null",
+    )
+    .fetch_one(&context.pool)
+    .await?;
+    context.metrics.outbox_failed.set(never);
     let (parked,): (i64,) = sqlx::query_as("select count(*) from dead_letter where state = 'parked'")
         .fetch_one(&context.pool)
         .await?;

@@ -55,7 +55,9 @@ pub struct Metrics {
     dead: Family<ClassLabels, Counter>,
     /// Outbox rows that are not published.
     pub outbox_unpublished: Gauge,
-    /// Age of the oldest of them, seconds: the number to page on.
+    /// Outbox rows that the broker can never take.
+    pub outbox_failed: Gauge,
+    /// Age of the oldest unpublished row, seconds: the number to page on.
     pub outbox_oldest_age: Gauge<f64, AtomicU64>,
     /// Parked messages that nobody has dealt with.
     pub dead_letters: Gauge,
@@ -83,7 +85,7 @@ impl Metrics {
             Histogram::new(exponential_buckets(0.001, 4.0, 9))
         });
         let dead = Family::<ClassLabels, Counter>::default();
-        let outbox_unpublished = Gauge::default();
+        let (outbox_unpublished, outbox_failed) = (Gauge::default(), Gauge::default());
         let outbox_oldest_age = Gauge::<f64, AtomicU64>::default();
         let dead_letters = Gauge::default();
         registry.register(
@@ -110,6 +112,11 @@ impl Metrics {
             "vigie_outbox_unpublished",
             "Outbox rows waiting for the broker",
             outbox_unpublished.clone(),
+        );
+        registry.register(
+            "vigie_outbox_failed",
+            "Outbox rows that the broker can never take",
+            outbox_failed.clone(),
         );
         registry.register(
             "vigie_outbox_oldest_age_seconds",
@@ -164,6 +171,7 @@ impl Metrics {
             seconds,
             dead,
             outbox_unpublished,
+            outbox_failed,
             outbox_unconfirmed,
             event_log_unsealed,
             advisories,

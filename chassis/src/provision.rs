@@ -226,6 +226,26 @@ fn stream_differences(asked: &Config, kept: &Config) -> Vec<String> {
         asked.max_bytes.to_string(),
         kept.max_bytes.to_string(),
     );
+    // However "no limit" is written.
+    let limit = |limit: i64| match limit {
+        1.. => limit.to_string(),
+        _ => "unlimited".to_owned(),
+    };
+    compare(
+        "max_messages",
+        limit(asked.max_messages),
+        limit(kept.max_messages),
+    );
+    compare(
+        "max_messages_per_subject",
+        limit(asked.max_messages_per_subject),
+        limit(kept.max_messages_per_subject),
+    );
+    compare(
+        "max_consumers",
+        limit(asked.max_consumers.into()),
+        limit(kept.max_consumers.into()),
+    );
     compare(
         "max_age",
         format!("{:?}", asked.max_age),
@@ -317,6 +337,9 @@ pub async fn consumer(
     }
     kept_subjects.sort();
     let as_asked = kept_subjects == asked.filter_subjects
+        && kept.deliver_policy == asked.deliver_policy
+        && kept.backoff.is_empty()
+        && !kept.headers_only
         && kept.ack_policy == asked.ack_policy
         && kept.ack_wait == asked.ack_wait
         && kept.max_deliver == asked.max_deliver

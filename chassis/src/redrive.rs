@@ -48,6 +48,18 @@ pub struct Letter {
     pub data: Vec<u8>,
 }
 
+impl Letter {
+    /// Whether it goes out again from the operator's outbox, which no service looks after.
+    pub fn is_of_operator(&self) -> bool {
+        publisher_of(&self.subject) == Some(schemas::flow::VIGIE)
+    }
+}
+
+fn publisher_of(subject: &str) -> Option<&'static str> {
+    let kind = EventKind::ALL.iter().find(|kind| kind.subject() == subject);
+    kind.and_then(|kind| kind.publishers().first()).copied()
+}
+
 /// What is to be done about a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -96,21 +108,44 @@ async fn schemas(pool: &PgPool) -> sqlx::Result<Vec<String>> {
 const COLUMNS: &str = "consumer, dead_letter_id, event_id, subject, reason_class, reason, deliveries, first_at, last_at, state, \
                        decided_by, decided_at, decision, headers, data";
 
-/// Dead letters of all services, newest first, at most `limit`; those that are dealt with only when `all` is set.
+/// Which dead letters; all that are parked by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Which {
+    /// Also those that are dealt with.
+    pub all: bool,
+    /// Of this service only.
+    pub consumer: Option<String>,
+    /// Of this class only, such as `schema_invalid`.
+    pub class: Option<String>,
+    /// About this model only.
+    pub model: Option<String>,
+}
+
+/// Dead letters of all services, newest first, at most `limit`.
 ///
 /// # Errors
 /// Database errors.
-pub async fn letters(pool: &PgPool, all: bool, limit: i64) -> anyhow::Result<Vec<Letter>> {
+pub async fn letters(pool: &PgPool, which: &Which, limit: i64) -> anyhow::Result<Vec<Letter>> {
     let parts: Vec<String> = schemas(pool)
         .await?
         .iter()
-        .map(|schema| format!("select {COLUMNS} from {schema}.dead_letter where $1 or state = 'parked'"))
+        .map(|schema| {
+            format!(
+                "select {COLUMNS} from {schema}.dead_letter where ($1 or state = 'parked') and consumer = coalesce($3, consumer) \
+                 and reason_class = coalesce($4, reason_class) and ($5::text is null or headers ->> 'ce-subject' = $5)"
+            )
+        })
         .collect();
     if parts.is_empty() {
         return Ok(Vec::new());
     }
     let query = format!("{} order by last_at desc limit $2", parts.join(" union all "));
-    let letters = sqlx::query_as(AssertSqlSafe(query)).bind(all).bind(limit);
+    let letters = sqlx::query_as(AssertSqlSafe(query))
+        .bind(which.all)
+        .bind(limit)
+        .bind(&which.consumer)
+        .bind(&which.class)
+        .bind(&which.model);
     letters.fetch_all(pool).await.context("read dead letters")
 }
 
@@ -214,7 +249,8 @@ async fn redrive(tx: &mut Tx, schema: &str, letter: &Letter) -> anyhow::Result<(
     let offer = format!(
         "insert into {outbox}.outbox (event_id, subject, event_type, model, correlation_id, headers, data, redriven) \
          values ($1, $2, $3, $4, $5, $6, $7, 1) on conflict (event_id) do update set redriven = outbox.redriven + 1, \
-         published_at = null, stream_seq = null, failed_reason = null, attempt = 0, next_at = clock_timestamp()"
+         published_at = null, stream_seq = null, failed_reason = null, attempt = 0, next_at = clock_timestamp(), \
+         confirmed_at = null, offer = 0"
     );
     sqlx::query(AssertSqlSafe(offer))
         .bind(letter.event_id)
@@ -236,12 +272,11 @@ async fn redrive(tx: &mut Tx, schema: &str, letter: &Letter) -> anyhow::Result<(
 /// The schema that a message goes out of once more: its publisher's, who alone may say it; the letter's own when the publisher
 /// has no tables here.
 async fn outbox_of(tx: &mut Tx, own: &str, subject: &str) -> sqlx::Result<String> {
-    let kind = EventKind::ALL.iter().find(|kind| kind.subject() == subject);
-    let Some(publisher) = kind.and_then(|kind| kind.publishers().first()) else {
+    let Some(publisher) = publisher_of(subject) else {
         return Ok(own.to_owned());
     };
     // Names of services are constants of `schemas::flow`.
-    let schema = if *publisher == schemas::flow::VIGIE {
+    let schema = if publisher == schemas::flow::VIGIE {
         schemas::rights::OPERATOR.to_owned()
     } else {
         publisher.replace('-', "_")

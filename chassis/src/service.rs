@@ -141,11 +141,13 @@ impl Tasks {
             }
         };
         if tokio::time::timeout(drain, draining).await.is_err() {
-            tracing::warn!(
-                "some work was still in flight after {} s; it will be redone",
-                drain.as_secs()
-            );
             self.set.abort_all();
+            if !matches!(first_failure, Some(Err(_))) {
+                first_failure = Some(Err(anyhow::anyhow!(
+                    "some work was still in flight after {} s (setting `shutdown.drain_timeout`); it will be redone",
+                    drain.as_secs()
+                )));
+            }
         }
         first_failure.unwrap_or(Ok(()))
     }
@@ -405,18 +407,25 @@ pub async fn run<S: Service>() -> ExitCode {
     }
 }
 
-/// Cancels on SIGTERM or Ctrl-C. Correctness never depends on it: `kill -9` is the specified path.
+/// Cancels on SIGTERM or Ctrl-C, and ends the process on the second one. Correctness never depends on it: `kill -9` is the
+/// specified path.
 pub async fn cancel_on_signal(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     match (terminate, interrupt) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("stopping: finishing what is in flight");
+            let mut told = async || {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            told().await;
+            tracing::info!("stopping: finishing what is in flight; told once more, it ends at once");
             stop.cancel();
+            told().await;
+            tracing::warn!("told to stop once more: what is in flight will be redone");
+            std::process::exit(1);
         }
         (Err(error), _) | (_, Err(error)) => tracing::error!("signals cannot be caught: {error}"),
     }

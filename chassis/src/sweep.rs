@@ -282,7 +282,7 @@ async fn forget(tx: &mut Tx, stream_age_max: Duration) -> sqlx::Result<()> {
     sqlx::query(
         "delete from outbox where event_id in (select event_id from outbox \
          where coalesce(confirmed_at, case when subject like 'dead.%' or redriven > 0 then published_at end) \
-         < clock_timestamp() - make_interval(secs => $1) limit $2)",
+         < clock_timestamp() - make_interval(secs => $1) and published_at is not null limit $2)",
     )
     .bind(KEEP.as_secs_f64())
     .bind(ROWS_MAX)

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chassis::clock::Clock;
-use chassis::db::allow_standstill;
 use chassis::outbox::{self, Draft};
 use chassis::slots::{self, Job};
 use chassis::tasks::{DAG_DRIFT, TaskEnd, TaskTimer};
@@ -99,7 +98,7 @@ impl Handler for Monitor {
     type Prepared = ();
 
     fn reading_max(&self) -> Duration {
-        self.watch.config().sources.reading_max()
+        self.watch.reading_max()
     }
 
     async fn handle(&self, tx: &mut Tx, received: &Received, (): &()) -> Result<(), HandleError> {
@@ -154,7 +153,6 @@ impl Monitor {
         promoted: &ModelPromoted,
     ) -> Result<(), HandleError> {
         let model = &definition.model;
-        allow_standstill(tx, self.reading_max()).await?;
         store::lock(tx, model).await?;
         store::insert_champion(tx, model, promoted).await?;
         let Some(champion) = store::champion_of_fence(tx, model, promoted.fence).await? else {
@@ -183,7 +181,6 @@ impl Monitor {
         // PostgreSQL's resolution: one instant, one check.
         let as_of = as_of.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(as_of);
         let check_id = CheckId::of_key(&format!("check/{model}/{}", as_of.to_rfc3339()));
-        allow_standstill(tx, self.reading_max()).await?;
         store::lock(tx, model).await?;
         if let Some(report) = store::report(tx, check_id).await? {
             if report.verdict != Verdict::Unknown {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chassis::Tx;
+use chassis::db::while_reading;
 use chrono::{DateTime, TimeDelta, Utc};
 use drift_stats::profile::{Outcome, Profile};
 use schemas::{ModelName, ModelVersion, Window};
@@ -58,6 +60,12 @@ enum Obstacle {
     Ours(#[from] anyhow::Error),
 }
 
+impl From<sqlx::Error> for Obstacle {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Ours(error.into())
+    }
+}
+
 /// Looks at models.
 #[derive(Debug)]
 pub struct Watch {
@@ -84,6 +92,11 @@ impl Watch {
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Longest single reading of a source.
+    pub fn reading_max(&self) -> Duration {
+        self.config.sources.reading_max()
     }
 
     /// Opens a model's source against its catalogue.
@@ -149,7 +162,8 @@ impl Watch {
         definition: &ModelDefinition,
         champion: &Champion,
     ) -> anyhow::Result<Result<(), SourceError>> {
-        let built = match self.open(definition).await {
+        let opened = while_reading(tx, self.reading_max(), self.open(definition)).await?;
+        let built = match opened {
             Ok(source) => self.reference(tx, definition, champion, &source).await,
             Err(error) => return Ok(Err(error)),
         };
@@ -172,7 +186,7 @@ impl Watch {
         as_of: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<(Arc<Reference>, Counts), Obstacle> {
-        let source = self.open(definition).await?;
+        let source = while_reading(tx, self.reading_max(), self.open(definition)).await??;
         let reference = self.reference(tx, definition, champion, &source).await?;
         let span = |start, end| Span {
             model: &definition.model,
@@ -187,7 +201,8 @@ impl Watch {
         let under_way = hour_of(as_of);
         let touched = hours(window.start(), as_of);
         let stored = store::profiles(tx, span(window.start(), under_way)).await?;
-        let fresh = window::count_profiles(&source, &reference, &touched, &stored, as_of).await?;
+        let counting = window::count_profiles(&source, &reference, &touched, &stored, as_of);
+        let fresh = while_reading(tx, self.reading_max(), counting).await??;
         let kept = to_keep(&fresh, settled, |_| true);
         store::keep_profiles(tx, &definition.model, &champion.version, &kept).await?;
         let mut profile = Profile::empty(&reference.bins);
@@ -205,7 +220,9 @@ impl Watch {
         let start = target_start.min(concept_start).min(window.start());
         let threshold = champion.operating_threshold;
         let stored = store::outcomes(tx, span(start, under_way), as_of).await?;
-        let fresh = window::count_outcomes(&source, threshold, &hours(start, as_of), &stored, as_of).await?;
+        let touched = hours(start, as_of);
+        let counting = window::count_outcomes(&source, threshold, &touched, &stored, as_of);
+        let fresh = while_reading(tx, self.reading_max(), counting).await??;
         let kept = to_keep(&fresh, settled, |outcome| outcome.labelled() == outcome.rows());
         store::keep_outcomes(tx, &definition.model, &champion.version, as_of, &kept).await?;
         let sum = |from, to| {
@@ -224,9 +241,7 @@ impl Watch {
             concept,
         };
         // A margin, so that a check of a recent instant still finds its hours.
-        store::forget_hours(tx, &definition.model, start - TimeDelta::days(2))
-            .await
-            .map_err(anyhow::Error::from)?;
+        store::forget_hours(tx, &definition.model, start - TimeDelta::days(2)).await?;
         Ok((reference, counts))
     }
 
@@ -248,7 +263,9 @@ impl Watch {
         let stored = store::reference(tx, &definition.model, &champion.version).await?;
         let Some(reference) = stored.filter(|reference| reference.features == watched) else {
             let window = champion.training_window;
-            let built = reference::build(source, window, champion.promoted_as_of, &self.config).await?;
+            let building = reference::build(source, window, champion.promoted_as_of, &self.config);
+            // It reads twice.
+            let built = while_reading(tx, self.reading_max() * 2, building).await??;
             let rows = built.profile.rows();
             if rows < self.config.limits.rows_min {
                 return Err(Obstacle::Reference(format!(

@@ -6,7 +6,7 @@ use chassis::slots::{CatchUp, Schedule};
 use chassis::{Reader, Section};
 use chrono::TimeDelta;
 use schemas::events::Priority;
-use transactions::{ModelDefinition, SourceSettings};
+use transactions::{ModelDefinition, SourceAccess, SourceSettings};
 
 use crate::decide::Policy;
 
@@ -23,13 +23,15 @@ pub struct Config {
     pub models: Vec<ModelDefinition>,
     /// How their sources are read.
     pub sources: SourceSettings,
+    /// Through which connections.
+    pub access: SourceAccess,
 }
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Config {
-    /// Reads `[policy]` and `[models.*]`.
+    /// Reads `[policy]`, `[models.*]` and `[transactions]`.
     pub fn read(reader: &Reader<'_>) -> Self {
         let section = reader.section("policy");
         Self {
@@ -49,6 +51,7 @@ impl Config {
             schedule_catch_up: section.choice("schedule_catch_up", CatchUp::CHOICES),
             models: ModelDefinition::read_all(reader),
             sources: SourceSettings::read(reader),
+            access: SourceAccess::read(reader),
         }
     }
 }

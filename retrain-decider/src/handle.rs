@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chassis::db::allow_standstill;
+use chassis::clock::Clock;
+use chassis::db::while_reading;
 use chassis::outbox::{self, Draft};
 use chassis::slots::{self, Job};
 use chassis::tasks::{DAG_TRAINING, TaskEnd, TaskTimer};
 use chassis::{Cause, Context, HandleError, Handler, Tasks, Tx};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use schemas::events::{
     DriftDetected, DriftKind, ModelPromoted, ModelValidated, PromotionRefused, RetrainAsked, RetrainDeclined,
     RetrainRequested, ValidationVerdict,
@@ -24,10 +25,14 @@ use crate::metrics::{DeciderMetrics, DecisionLabels};
 use crate::store::{self, Move, Pending, Record, State};
 
 /// Spawns the consumer and the daily slot of every model.
-pub fn start(config: Config, context: &Context, tasks: &mut Tasks) {
+///
+/// # Errors
+/// When the address of the source cannot be used.
+pub fn start(config: Config, context: &Context, tasks: &mut Tasks) -> anyhow::Result<()> {
     let decider = Arc::new(Decider {
         service: context.service,
-        readers: transactions::readers(&context.pool),
+        clock: context.clock,
+        readers: config.access.readers(&context.pool)?,
         policy: config.policy,
         models: config
             .models
@@ -62,10 +67,15 @@ pub fn start(config: Config, context: &Context, tasks: &mut Tasks) {
             }),
         );
     }
+    Ok(())
 }
+
+/// How far the asker's clock may be ahead of ours.
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 struct Decider {
     service: &'static str,
+    clock: Clock,
     /// Connections of their own: a decision holds a transaction while it counts rows, and must not wait for others
     /// that do the same.
     readers: PgPool,
@@ -190,6 +200,16 @@ impl Decider {
         asked: &RetrainAsked,
     ) -> Result<(), HandleError> {
         let model = &received.attributes.model;
+        let now = match self.clock {
+            Clock::Database => self.clock.now(&mut **tx).await?,
+            // Whoever replays may ask about any instant.
+            Clock::Replay => None,
+        };
+        if let Some(now) = now.filter(|now| asked.as_of > *now + CLOCK_SKEW) {
+            // Cooldowns would count from an instant that has not come.
+            let reason = format!("the instant {} lies in the future; it is {now}", asked.as_of);
+            return Err(HandleError::permanent(reason));
+        }
         let asked = Asked {
             trigger: Trigger::Operator {
                 requested_by: asked.requested_by.clone(),
@@ -331,9 +351,7 @@ impl Decider {
             decision_id.to_string(),
         );
         let mut facts = state.facts.clone();
-        facts.new_rows = self
-            .new_rows(tx, model, facts.last_completed_at, asked.as_of)
-            .await?;
+        facts.new_rows = self.new_rows(tx, model, facts.last_completed_at, asked).await?;
         facts.immediate_trainings =
             store::immediate_trainings(tx, model, asked.as_of - self.policy.breaker_span).await?;
         let decision = decide(&self.policy, &facts, &asked.trigger, asked.as_of);
@@ -444,14 +462,16 @@ impl Decider {
     }
 
     /// Transactions in `[last completed training, as_of)`; none when never trained, or when the source has
-    /// lost the columns. A source that is merely away is an error, and the trigger is tried again.
+    /// lost the columns. A source that is merely away is an error, and the trigger is tried again; but the news that a training
+    /// ended is never kept back by it.
     async fn new_rows(
         &self,
         tx: &mut Tx,
         model: &ModelName,
         since: Option<DateTime<Utc>>,
-        as_of: DateTime<Utc>,
+        asked: &Asked,
     ) -> anyhow::Result<Option<u64>> {
+        let as_of = asked.as_of;
         let Some(since) = since else { return Ok(None) };
         let Ok(window) = Window::new(since, as_of) else {
             return Ok(Some(0));
@@ -459,18 +479,20 @@ impl Decider {
         let Some(definition) = self.models.get(model) else {
             return Ok(None);
         };
-        allow_standstill(tx, self.sources.reading_max()).await?;
-        let counted = async {
+        let counting = async {
             TransactionSource::open(definition, &self.readers, self.sources)
                 .await?
                 .count(window, as_of)
                 .await
-        }
-        .await;
-        match counted {
+        };
+        match while_reading(tx, self.sources.reading_max(), counting).await? {
             Ok(rows) => Ok(Some(rows)),
             // Too slow now is too slow in a minute, and a drift must not wait for it: the rules go without the number.
-            Err(error) if error.is_transient() && !matches!(error, SourceError::TooSlow { .. }) => {
+            Err(error)
+                if error.is_transient()
+                    && !matches!(error, SourceError::TooSlow { .. })
+                    && !matches!(asked.trigger, Trigger::TrainingEnded(_)) =>
+            {
                 Err(error.into())
             }
             Err(error) => {

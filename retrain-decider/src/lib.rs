@@ -54,7 +54,6 @@ impl Service for RetrainDecider {
     }
 
     async fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Result<()> {
-        handle::start(config, &context, tasks);
-        Ok(())
+        handle::start(config, &context, tasks)
     }
 }

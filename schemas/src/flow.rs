@@ -51,6 +51,12 @@ impl EventKind {
         }
     }
 
+    /// Whether it may come from there: a `ce-source` such as `/vigie/drift-monitor`.
+    pub fn is_said_by(self, source: &str) -> bool {
+        let name = source.strip_prefix(crate::SOURCE_PREFIX);
+        name.is_some_and(|name| self.publishers().contains(&name))
+    }
+
     /// The services that must receive it, by the name of their durable consumer.
     pub const fn readers(self) -> &'static [&'static str] {
         match self {

@@ -12,7 +12,9 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
 use local_stack::TestEnv;
 use schemas::flow::STREAM;
-use schemas::{Attributes, Event, EventBody, EventId, EventKind, ModelName, Received, TraceContext};
+use schemas::{
+    Attributes, Event, EventBody, EventId, EventKind, ModelName, Received, SOURCE_PREFIX, TraceContext,
+};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Executor as _, PgPool, Row as _};
 
@@ -259,7 +261,7 @@ pub fn attributes<B: EventBody>(name: &str, model: &ModelName) -> Attributes {
     let id = EventId::of_key(name);
     Attributes {
         id,
-        source: "/vigie/test".to_owned(),
+        source: format!("{SOURCE_PREFIX}{}", B::KIND.publishers()[0]),
         kind: B::KIND,
         time: DateTime::UNIX_EPOCH,
         model: model.clone(),

@@ -56,7 +56,7 @@ impl Handler for BridgeHandler {
     /// A request that no job will follow has failed, and a candidate that is not promoted was refused: the decider's
     /// trigger ends, and people are told.
     async fn given_up(&self, tx: &mut Tx, received: &Received, reason: &str) -> anyhow::Result<()> {
-        let draft = match &received.event {
+        let mut draft = match &received.event {
             Event::RetrainRequested(request) => {
                 let body = TrainingFailed {
                     job_id: job_of(request.decision_id),
@@ -84,10 +84,15 @@ impl Handler for BridgeHandler {
             }
             _ => return Ok(()),
         };
+        // A person may have the event offered again, and what then comes of it is another event.
+        GIVEN_UP.clone_into(&mut draft.discriminator);
         outbox::append(tx, self.service, draft).await?;
         Ok(())
     }
 }
+
+/// Tells what is said of an event that was given up from what is said once it is handled after all.
+const GIVEN_UP: &str = "given up";
 
 /// Derived from the decision: asked twice, it is the same job.
 fn job_of(decision: DecisionId) -> JobId {

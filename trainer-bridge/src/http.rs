@@ -122,7 +122,8 @@ impl Endpoint {
     /// # Errors
     /// [`CallError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, CallError> {
-        json_of(self.send(Method::GET, path, query, Payload::None).await?).await
+        let sending = self.send(Method::GET, path, query, Payload::None, Expected::Json);
+        json_of(sending.await?).await
     }
 
     /// POST of a JSON body, answered in JSON.
@@ -130,7 +131,8 @@ impl Endpoint {
     /// # Errors
     /// [`CallError`].
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, CallError> {
-        json_of(self.send(Method::POST, path, &[], Payload::Json(body)).await?).await
+        let sending = self.send(Method::POST, path, &[], Payload::Json(body), Expected::Json);
+        json_of(sending.await?).await
     }
 
     /// PUT of raw bytes; the answer's body is ignored.
@@ -138,9 +140,8 @@ impl Endpoint {
     /// # Errors
     /// [`CallError`].
     pub async fn put_bytes(&self, path: &str, bytes: Vec<u8>) -> Result<(), CallError> {
-        self.send(Method::PUT, path, &[], Payload::Bytes(bytes))
-            .await
-            .map(|_| ())
+        let sending = self.send(Method::PUT, path, &[], Payload::Bytes(bytes), Expected::Bytes);
+        sending.await.map(|_| ())
     }
 
     /// GET of raw bytes, at most `bytes_max`.
@@ -148,7 +149,8 @@ impl Endpoint {
     /// # Errors
     /// [`CallError`]; more bytes than allowed are refused.
     pub async fn get_bytes(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, CallError> {
-        let response = self.send(Method::GET, path, &[], Payload::None).await?;
+        let sending = self.send(Method::GET, path, &[], Payload::None, Expected::Bytes);
+        let response = sending.await?;
         bounded(response, bytes_max, &format!("GET {path}")).await
     }
 
@@ -158,6 +160,7 @@ impl Endpoint {
         path: &str,
         query: &[(&str, &str)],
         payload: Payload<'_>,
+        expected: Expected,
     ) -> Result<Response, CallError> {
         let what = format!("{method} {path}");
         let mut url = self.base.clone();
@@ -183,9 +186,19 @@ impl Endpoint {
         if response.status().is_success() {
             Ok(response)
         } else {
-            Err(error_of(response, what).await)
+            let api = expected == Expected::Json;
+            Err(error_of(response, what, api).await)
         }
     }
+}
+
+/// What a call is answered with when all is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// By the interface itself, whose errors have a code.
+    Json,
+    /// By whatever keeps files.
+    Bytes,
 }
 
 enum Payload<'a> {
@@ -202,7 +215,7 @@ struct ErrorBody {
     message: String,
 }
 
-async fn error_of(response: Response, what: String) -> CallError {
+async fn error_of(response: Response, what: String, api: bool) -> CallError {
     let status = response.status();
     let retry_after = retry_after_of(&response);
     let bytes = bounded(response, JSON_BYTES_MAX, &what).await.unwrap_or_default();
@@ -211,8 +224,15 @@ async fn error_of(response: Response, what: String) -> CallError {
         body.error_code.as_str(),
         "RESOURCE_EXHAUSTED" | "REQUEST_LIMIT_EXCEEDED" | "TEMPORARILY_UNAVAILABLE" | "ABORTED"
     );
-    let message: String = body.message.chars().take(MESSAGE_MAX).collect();
-    let transient = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+    let message: String = chassis::text::storable(&body.message)
+        .chars()
+        .take(MESSAGE_MAX)
+        .collect();
+    // Neither server redirects, and what its interface does not have it says with a code: this is a page of something in between.
+    let foreign =
+        body.error_code.is_empty() && (status.is_redirection() || api && status == StatusCode::NOT_FOUND);
+    let transient = foreign
+        || status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
         || matches!(
             status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT

@@ -24,6 +24,8 @@ use crate::store::version::StoredVersion;
 use crate::store::{self, TaskRow};
 use crate::work::{Bridge, announcement, renewing};
 
+/// Longest that artefacts and registry may take for one promotion; then it is tried again, or refused when its time is over.
+const CARRY_OUT_MAX: Duration = Duration::from_secs(200);
 /// Pause when nothing is due.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -160,7 +162,14 @@ async fn resolve(context: &Context, bridge: &Bridge, intent: &Intent) -> anyhow:
         return Ok(());
     };
     let promoting = promoting(intent, &at_work.version, at_work.replaces.clone());
-    let obstacle = match carry_out(bridge, &promoting).await {
+    let carrying = tokio::time::timeout(CARRY_OUT_MAX, Box::pin(carry_out(bridge, &promoting)));
+    let carried = carrying.await.unwrap_or_else(|_| {
+        Err(Hindrance::ForNow {
+            detail: format!("no end within {} s", CARRY_OUT_MAX.as_secs()),
+            retry_after: None,
+        })
+    });
+    let obstacle = match carried {
         Ok(()) => {
             return match within(patience, finish(&at_work, bridge.registry.name())).await? {
                 Some(newer) => put_back(context, bridge, &newer).await,

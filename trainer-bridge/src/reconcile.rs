@@ -38,7 +38,10 @@ pub async fn run(context: Context, bridge: Arc<Bridge>) -> anyhow::Result<()> {
 
 async fn round(context: &Context, bridge: &Bridge) -> anyhow::Result<()> {
     for loose in store::call::loose(&context.pool, bridge.lease * 2).await? {
-        look(context, bridge, &loose).await?;
+        // One that cannot be looked at, or put back, must not keep the others.
+        if let Err(error) = look(context, bridge, &loose).await {
+            tracing::warn!(model.name = %loose.model, "the alias of model `{}` is looked at later: {error:#}", loose.model);
+        }
         store::call::looked_at(&context.pool, loose.call_id).await?;
     }
     Ok(store::call::forget(&context.pool).await?)

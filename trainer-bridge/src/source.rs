@@ -1,6 +1,7 @@
 //! Rows for the local trainer, read through `transactions` as they were known at the order's `as_of`.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use schemas::events::TrainingFailure;
@@ -105,6 +106,10 @@ impl Loader for Sources {
                 self.open(model).await?.extent().await.map_err(refusal)?;
             Ok(extent.map(|(oldest, _)| oldest))
         })
+    }
+
+    fn reading_max(&self) -> Duration {
+        self.settings.reading_max()
     }
 
     fn load<'a>(&'a self, order: &'a Order) -> Loading<'a> {

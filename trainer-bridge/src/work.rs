@@ -32,11 +32,11 @@ const AT_ONCE: usize = 4;
 /// Pause when nothing is due.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Longest step of a job: a model is read, sent to the registry and looked at again. Then its claim is left to run out.
+/// Longest that backend or registry may take for one step of a job: a model is read, sent and looked at again. What takes
+/// longer is a transient error, so that a deadline that has passed is acted upon.
+const OUTSIDE_MAX: Duration = Duration::from_mins(8);
+/// Longest step of a job besides the reading of a source; then its claim is left to run out.
 const STEP_MAX: Duration = Duration::from_mins(10);
-
-/// Longest wait for a source to say where its history begins; then it is asked again.
-const ASK_SOURCE_MAX: Duration = Duration::from_secs(30);
 
 /// What workers share.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ async fn work_on(context: Context, bridge: Arc<Bridge>, job: Job) {
     });
     let result = async {
         tokio::select! {
-            result = within(STEP_MAX, step(&context, &bridge, &job)) => result,
+            result = within(STEP_MAX + bridge.loader.reading_max(), step(&context, &bridge, &job)) => result,
             // Lost: somebody else works on it, and our result would be dropped anyway.
             () = renewing => Ok(()),
         }
@@ -155,10 +155,10 @@ async fn step(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Result<(
     match job.state {
         JobState::Accepted => {
             let asking = bridge.loader.oldest(&job.order.model);
-            let oldest = tokio::time::timeout(ASK_SOURCE_MAX, asking)
+            let oldest = tokio::time::timeout(bridge.loader.reading_max(), asking)
                 .await
                 .unwrap_or_else(|_| {
-                    let seconds = ASK_SOURCE_MAX.as_secs();
+                    let seconds = bridge.loader.reading_max().as_secs();
                     Err(LoadError::Transient(format!(
                         "the source did not answer within {seconds} s"
                     )))
@@ -206,9 +206,28 @@ async fn submit(bridge: &Bridge, job: &Job) -> Result<crate::job::RunRef, Backen
     let time_left = (job.deadline - job.now)
         .to_std()
         .unwrap_or(Duration::from_secs(1));
-    let run = backend.submit(&job.order, token, time_left).await;
+    let run = in_time(
+        backend.submit(&job.order, token, time_left),
+        BackendError::transient,
+    )
+    .await;
     trial::boundary("job.submitted");
     run
+}
+
+/// What is outside answers in time, or is a transient error.
+async fn in_time<T, E>(
+    outside: impl Future<Output = Result<T, E>>,
+    transient: impl FnOnce(String) -> E,
+) -> Result<T, E> {
+    tokio::time::timeout(OUTSIDE_MAX, Box::pin(outside))
+        .await
+        .unwrap_or_else(|_| {
+            Err(transient(format!(
+                "no end within {} min",
+                OUTSIDE_MAX.as_secs() / 60
+            )))
+        })
 }
 
 async fn observe(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Result<()> {
@@ -220,9 +239,9 @@ async fn observe(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Resul
         return apply(context, bridge, job, Step::Move(Move::Fail(failure)), None).await;
     };
     let pace = backend.pace();
-    let result = backend
-        .observe(&job.order, job.token.as_deref().unwrap_or_default(), run, job.now)
-        .await;
+    let token = job.token.as_deref().unwrap_or_default();
+    let observing = backend.observe(&job.order, token, run, job.now);
+    let result = in_time(observing, BackendError::transient).await;
     let progress = match &result {
         Ok(Observation::InProgress { detail }) => Some(detail.clone()),
         _ => None,
@@ -348,7 +367,7 @@ async fn register(context: &Context, bridge: &Bridge, job: &Job) -> anyhow::Resu
         };
         return apply(context, bridge, job, Step::Move(Move::Fail(failure)), None).await;
     };
-    match enrol(bridge, job, candidate).await {
+    match in_time(enrol(bridge, job, candidate), RegistryError::transient).await {
         Ok(registration) => {
             trial::boundary("register.enrolled");
             let announcing = announce_candidate(context, bridge, job, candidate, &registration);

@@ -292,7 +292,9 @@ fn decode(record: &RecordBatch, plan: &Plan) -> Result<Option<(Batch, Vec<usize>
                 let texts = texts.as_string::<i32>();
                 let mut builder = CategoryBuilder::default();
                 for at in &rows {
-                    builder.push((!texts.is_null(*at)).then(|| texts.value(*at)));
+                    // As everywhere else: PostgreSQL, where levels are kept, has no text with a zero character.
+                    let text = (!texts.is_null(*at)).then(|| chassis::text::storable(texts.value(*at)));
+                    builder.push(text.as_deref());
                 }
                 builder.finish()
             }

@@ -142,12 +142,10 @@ impl Handler for Judge {
         };
         let failed = report(trained, judgement, None);
         // Said and not recorded: an event about a model that is unknown here must not take the place of a validation.
-        outbox::append(
-            tx,
-            self.service,
-            Draft::new(model, Cause::event(received), failed),
-        )
-        .await?;
+        let mut draft = Draft::new(model, Cause::event(received), failed);
+        // A person may have the event offered again, and what then comes of it is another event.
+        "given up".clone_into(&mut draft.discriminator);
+        outbox::append(tx, self.service, draft).await?;
         Ok(())
     }
 }

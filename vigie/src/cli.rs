@@ -194,10 +194,13 @@ pub enum EventsCommand {
 pub enum DlqCommand {
     /// List dead letters of all services, newest first.
     List(DlqListArgs),
-    /// Show a dead letter whole: headers, body, reason.
+    /// Show a dead letter: headers, body, reason, and what was decided. JSON has the body whole.
     Show {
         /// The letter's id, or its event's.
         id: Uuid,
+        /// The whole body; without, at most 4 KiB of it.
+        #[arg(long)]
+        full: bool,
     },
     /// Offer messages to their reader once more, after the cause is gone.
     Redrive(DlqDecideArgs),
@@ -207,25 +210,59 @@ pub enum DlqCommand {
 
 /// Arguments of `vigie dlq list`.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    vigie dlq list --service trainer-bridge --class handler_permanent\n  \
+    vigie dlq list --all --limit 1000 --output json")]
 pub struct DlqListArgs {
     /// Also those that were dealt with.
     #[arg(long)]
     pub all: bool,
+    /// By what they have in common.
+    #[command(flatten)]
+    pub which: DlqWhich,
     /// At most this many.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub limit: u64,
+}
+
+/// Which letters, by what they have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct DlqWhich {
+    /// Only those of this service, e.g. `trainer-bridge`.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Only those of this class, e.g. `schema_invalid`, `handler_permanent`, `deliveries_exhausted`, `unknown_model`.
+    #[arg(long)]
+    pub class: Option<String>,
+    /// Only those about this model.
+    #[arg(long)]
+    pub model: Option<String>,
 }
 
 /// Arguments of `vigie dlq redrive` and `vigie dlq discard`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  \
     vigie dlq list\n  \
-    vigie dlq redrive 5f1d8d0c-7f0e-5c9b-8a52-1b6f0c56e01a --reason 'the model is in the settings now'\n\n\
-    A redriven message has its effect once, however often it is redriven; one that is still wrong is parked again.")]
+    vigie dlq redrive 5f1d8d0c-7f0e-5c9b-8a52-1b6f0c56e01a --reason 'the model is in the settings now'\n  \
+    vigie dlq redrive --class unknown_model --model fraud-cards --reason 'the model is in the settings now' --dry-run\n\n\
+    A redriven message has its effect once, however often it is redriven; one that is still wrong is parked again.\n\
+    Each letter is a decision of its own: one that cannot be dealt with does not keep the others, and makes the exit code 1.")]
 pub struct DlqDecideArgs {
-    /// The letters' ids, as `vigie dlq list` shows them.
-    #[arg(required = true, num_args = 1..=100)]
+    /// The letters' ids, as `vigie dlq list` shows them; or none, and what they have in common.
+    #[arg(num_args = 0..=100)]
     pub ids: Vec<Uuid>,
+    /// By what they have in common.
+    #[command(flatten)]
+    pub which: DlqWhich,
+    /// At most this many of those that are chosen by what they have in common, the newest first.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub limit: u64,
+    /// At most this many a second, so that a reader is not flooded.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub per_second: u64,
+    /// Only show what would be dealt with.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Why; recorded with who you are.
     #[arg(long)]
     pub reason: String,

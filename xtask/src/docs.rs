@@ -88,17 +88,33 @@ fn test_names(text: &str) -> Vec<String> {
     names
 }
 
-/// What a document names after the words of proof.
+/// What a document names after the words of proof, or in the column `proof` of a table.
 fn named_tests(text: &str) -> Vec<String> {
     let paragraphs = text.split("\n\n").flat_map(|paragraph| paragraph.split("\n* "));
     let mut names = Vec::new();
     for paragraph in paragraphs {
         for proof in paragraph.split(PROOF).skip(1) {
             let list = proof.split('.').next().unwrap_or_default();
-            names.extend(list.split('`').skip(1).step_by(2).map(str::to_owned));
+            names.extend(quoted(list));
+        }
+    }
+    let mut column: Option<usize> = None;
+    for line in text.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        if !line.starts_with('|') {
+            column = None;
+        } else if let Some(column) = column {
+            names.extend(cells.get(column).into_iter().flat_map(|cell| quoted(cell)));
+        } else {
+            column = cells.iter().position(|cell| *cell == "proof");
         }
     }
     names
+}
+
+/// Words between backticks.
+fn quoted(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// Targets of `[text](target)` that are files here.
@@ -141,7 +157,8 @@ mod tests {
         check(root.path()).unwrap();
         put(
             "c.md",
-            "Tested by `it_holds`, `gone`,\n`helper`, `aside`.\n\n[x](missing.md)\n```\n[y](in_code.md)\n```\n",
+            "Tested by `it_holds`, `gone`,\n`helper`, `aside`.\n\n[x](missing.md)\n```\n[y](in_code.md)\n```\n\n\
+             | promise | proof | figure |\n| --- | --- | --- |\n| `a` | `it_waits`; else: `no_more` | `b` |\n",
         );
         let error = check(root.path()).unwrap_err().to_string();
         let expected = [
@@ -149,6 +166,7 @@ mod tests {
             "c.md: no test `aside` that is run",
             "c.md: no test `gone` that is run",
             "c.md: no test `helper` that is run",
+            "c.md: no test `no_more` that is run",
         ];
         assert_eq!(error.lines().collect::<Vec<_>>(), expected);
     }

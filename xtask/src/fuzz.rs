@@ -52,6 +52,9 @@ pub(crate) fn run_fuzz(inputs: u64, seed: u64, target: Option<&str>) -> anyhow::
     if !status.success() {
         bail!("`{what}` failed ({status})");
     }
+    if rows.is_empty() {
+        bail!("no target is called `{}`", target.unwrap_or_default());
+    }
     Ok(())
 }
 

@@ -80,7 +80,7 @@ enum Command {
     },
     /// Put broken inputs through everything that reads what others wrote.
     ///
-    /// The suite runs 3,000 of them for each target. An input that breaks a property is shown; put it into the target's
+    /// The suite runs 3,000 of them for each target, 300 for the slow ones (settings, identifiers). An input that breaks a property is shown; put it into the target's
     /// folder of `bad-input/corpus`.
     Fuzz {
         /// How many for each target.

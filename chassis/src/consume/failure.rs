@@ -96,7 +96,8 @@ pub(super) fn is_unstorable(error: &anyhow::Error) -> bool {
         .any(|error| error.code().is_some_and(|code| code.starts_with("22")))
 }
 
-/// Whether the database was away, shutting down or out of connections: nothing that the message has caused.
+/// Whether the database was away, shutting down, out of connections, memory or disk, or took no writes: nothing that the message
+/// has caused.
 pub(super) fn is_outage(error: &anyhow::Error) -> bool {
     error.is::<NoAnswer>()
         || error
@@ -112,9 +113,8 @@ pub(super) fn is_outage(error: &anyhow::Error) -> bool {
                 // Connection exceptions, too many connections, a server that goes down or comes up, and a transaction that stood
                 // still for too long, as that of a process that was frozen.
                 sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-                    code.starts_with("08")
-                        || code.starts_with("57P")
-                        || ["53300", "25P03"].contains(&code.as_ref())
+                    ["08", "53", "57P"].iter().any(|class| code.starts_with(class))
+                        || ["25006", "25P03"].contains(&code.as_ref())
                 }),
                 _ => false,
             })

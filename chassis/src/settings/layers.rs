@@ -240,8 +240,11 @@ impl Settings {
                 continue;
             }
             let nearest = nearest(&key, &self.known);
+            // A secret under a name with a slip of the pen is a secret all the same.
+            let meant = nearest.as_deref().filter(|near| super::print::is_secret(near));
+            let meant = meant.unwrap_or(&key);
             found.push(Problem {
-                value: self.value(&key).map(|value| super::print::shown(&key, value)),
+                value: self.value(&key).map(|value| super::print::shown(meant, value)),
                 source: self.value(&key).map_or_else(|| "settings".to_owned(), origin_of),
                 expected: format!(
                     "a known setting{}",

@@ -9,7 +9,7 @@ use super::layers::{Settings, origin_of};
 const MASK: &str = "********";
 
 /// Whether a key's value must never be shown.
-fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key).to_ascii_lowercase();
     ["password", "token", "secret", "webhook", "webhook_url", "nkey"]
         .iter()
@@ -39,7 +39,7 @@ pub(super) fn shown(key: &str, value: &Value) -> String {
 /// Hides what may be a password or token inside a URL, also inside what was meant to be one.
 pub(crate) fn mask_userinfo(text: &str) -> String {
     let masked = match url::Url::parse(text) {
-        Ok(mut url) if url.has_host() && !url.username().is_empty() => {
+        Ok(mut url) if url.has_host() && (!url.username().is_empty() || url.password().is_some()) => {
             // A broker's token stands where a user's name would.
             let token = url.password().is_none() && ["nats", "tls"].contains(&url.scheme());
             let done = if url.password().is_some() {

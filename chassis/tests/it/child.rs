@@ -8,6 +8,7 @@ use chassis::{
     Cause, Context, Definition, HandleError, Handler, Reader, Service, Sources, Tasks, Tx, launch,
 };
 use schemas::events::{DriftCheckRequested, RetrainAsked};
+use schemas::flow::VIGIE;
 use schemas::{Event, EventId, EventKind, Received};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -84,7 +85,7 @@ impl Handler for ToyHandler {
         };
         outbox::append(
             tx,
-            "toy",
+            VIGIE,
             Draft::new(&received.attributes.model, Cause::event(received), asked),
         )
         .await?;

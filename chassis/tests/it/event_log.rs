@@ -2,9 +2,10 @@
 
 use chassis::audit::{self, Anchor, Verdict, verify};
 use chassis::outbox::{self, Draft};
-use chassis::redrive::{Because, Decision, decide, letters};
+use chassis::redrive::{Because, Decision, Which, decide, letters};
 use chassis::{Cause, Context, seal};
 use schemas::events::DriftCheckRequested;
+use schemas::flow::VIGIE;
 use schemas::{EventId, Received};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
@@ -26,7 +27,7 @@ fn draft(key: &str) -> Draft {
 
 pub async fn say(pool: &PgPool, key: &str) -> EventId {
     let mut tx = pool.begin().await.unwrap();
-    let said = outbox::append(&mut tx, "toy", draft(key)).await.unwrap();
+    let said = outbox::append(&mut tx, VIGIE, draft(key)).await.unwrap();
     tx.commit().await.unwrap();
     said.id
 }
@@ -82,7 +83,7 @@ async fn what_is_said_is_on_record_once_and_with_its_transaction() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;
     let mut tx = toy.pool.begin().await.unwrap();
-    let unsaid = outbox::append(&mut tx, "toy", draft("unsaid")).await.unwrap().id;
+    let unsaid = outbox::append(&mut tx, VIGIE, draft("unsaid")).await.unwrap().id;
     tx.rollback().await.unwrap();
     assert!(record(&toy.pool, unsaid).await.is_empty());
 
@@ -106,7 +107,7 @@ async fn receipts_dead_letters_and_what_people_decide_are_on_record_with_who_and
     let stubborn = Running::consumer(&toy, Scripted::new(|_: &Received, _| Act::Permanent));
     send(&toy.bus, headers_of(&attributes), body.clone()).await;
     let letter = eventually("the letter", async || {
-        letters(&toy.pool, false, 10).await.unwrap().pop()
+        letters(&toy.pool, &Which::default(), 10).await.unwrap().pop()
     })
     .await;
     stubborn.stop().await;
@@ -134,7 +135,7 @@ async fn receipts_dead_letters_and_what_people_decide_are_on_record_with_who_and
     let claimed = headers_of(&attributes);
     send(&toy.bus, claimed, b"{}".to_vec()).await;
     let hostile = eventually("the second letter", async || {
-        letters(&toy.pool, false, 10).await.unwrap().pop()
+        letters(&toy.pool, &Which::default(), 10).await.unwrap().pop()
     })
     .await;
     decide(&toy.pool, hostile.dead_letter_id, Decision::Discard, because)
@@ -239,7 +240,7 @@ async fn a_row_that_commits_late_is_sealed_late_and_keeps_nobody_waiting() {
     let bench = Bench::new().await;
     let toy = bench.replica().await;
     let mut slow = toy.pool.begin().await.unwrap();
-    outbox::append(&mut slow, "toy", draft("slow")).await.unwrap();
+    outbox::append(&mut slow, VIGIE, draft("slow")).await.unwrap();
     say(&toy.pool, "quick").await;
     assert_eq!(seal_all(&toy.pool).await, 1, "the open one is not waited for");
     let (_, head, _) = intact(&toy).await;
@@ -250,7 +251,7 @@ async fn a_row_that_commits_late_is_sealed_late_and_keeps_nobody_waiting() {
         .execute(&mut *sealer)
         .await
         .unwrap();
-    outbox::append(&mut slow, "toy", draft("slow, too"))
+    outbox::append(&mut slow, VIGIE, draft("slow, too"))
         .await
         .unwrap();
     slow.commit().await.unwrap();

@@ -137,6 +137,24 @@ fn hostile() -> Vec<(HeaderMap, Vec<u8>, &'static str, &'static str)> {
             "a type of zero",
         ),
         (
+            with("ce-source", "/vigie/notifier"),
+            good.clone(),
+            "unauthorized_source",
+            "a service that may not say it",
+        ),
+        (
+            with("ce-type", "vigie.retrain.asked.v1"),
+            body(r#"{"as_of":"2026-01-01T00:00:00Z","requested_by":"x","reason":"","force":false}"#),
+            "unauthorized_source",
+            "an event on the subject of another",
+        ),
+        (
+            with("ce-source", "/vigie/nobody"),
+            good.clone(),
+            "unauthorized_source",
+            "somebody who is nobody",
+        ),
+        (
             with("ce-specversion", "2.0"),
             good.clone(),
             "undecodable",

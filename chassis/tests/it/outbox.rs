@@ -3,6 +3,7 @@
 use chassis::Cause;
 use chassis::outbox::{self, Draft};
 use schemas::events::DriftCheckRequested;
+use schemas::flow::VIGIE;
 use schemas::{DATA_BYTES_MAX, EventKind, SOURCE_PREFIX};
 
 use crate::support::{Bench, count, model};
@@ -21,7 +22,7 @@ async fn an_event_and_its_state_change_are_one_transaction() {
     let toy = bench.replica().await;
     let mut tx = toy.pool.begin().await.unwrap();
     let draft = Draft::new(&model(), Cause::Key("slot/1".to_owned()), body(String::new()));
-    outbox::append(&mut tx, "toy", draft.clone()).await.unwrap();
+    outbox::append(&mut tx, VIGIE, draft.clone()).await.unwrap();
     assert_eq!(
         count(&toy.pool, "select count(*) from outbox").await,
         0,
@@ -34,7 +35,7 @@ async fn an_event_and_its_state_change_are_one_transaction() {
         "a rolled back change was never said"
     );
     let mut tx = toy.pool.begin().await.unwrap();
-    outbox::append(&mut tx, "toy", draft).await.unwrap();
+    outbox::append(&mut tx, VIGIE, draft).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(
         count(
@@ -54,7 +55,7 @@ async fn saying_it_again_says_it_under_the_same_name_once() {
     for _ in 0..3 {
         let mut tx = toy.pool.begin().await.unwrap();
         let draft = Draft::new(&model(), Cause::Key("slot/1".to_owned()), body(String::new()));
-        ids.push(outbox::append(&mut tx, "toy", draft).await.unwrap().id);
+        ids.push(outbox::append(&mut tx, VIGIE, draft).await.unwrap().id);
         tx.commit().await.unwrap();
     }
     assert!(ids.iter().all(|id| *id == ids[0]));
@@ -62,10 +63,10 @@ async fn saying_it_again_says_it_under_the_same_name_once() {
     let mut tx = toy.pool.begin().await.unwrap();
     let mut other = Draft::new(&model(), Cause::Key("slot/1".to_owned()), body(String::new()));
     other.discriminator = "second".to_owned();
-    outbox::append(&mut tx, "toy", other).await.unwrap();
+    outbox::append(&mut tx, VIGIE, other).await.unwrap();
     let spontaneous = Draft::new(&model(), Cause::Spontaneous, body(String::new()));
-    outbox::append(&mut tx, "toy", spontaneous.clone()).await.unwrap();
-    outbox::append(&mut tx, "toy", spontaneous).await.unwrap();
+    outbox::append(&mut tx, VIGIE, spontaneous.clone()).await.unwrap();
+    outbox::append(&mut tx, VIGIE, spontaneous).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(count(&toy.pool, "select count(*) from outbox").await, 4);
 }
@@ -87,7 +88,7 @@ async fn what_is_too_large_is_refused_when_it_is_written_and_nothing_of_its_tran
             Cause::Key(bytes.to_string()),
             body("x".repeat(bytes - frame)),
         );
-        match outbox::append(&mut tx, "toy", draft).await {
+        match outbox::append(&mut tx, VIGIE, draft).await {
             Ok(_) => {
                 assert!(fits, "{bytes} bytes were accepted");
                 tx.commit().await.unwrap();
@@ -110,7 +111,7 @@ async fn a_row_holds_all_that_the_message_will_say() {
     let mut tx = toy.pool.begin().await.unwrap();
     let appended = outbox::append(
         &mut tx,
-        "toy",
+        VIGIE,
         Draft::new(&name, Cause::Spontaneous, body("why".to_owned())),
     )
     .await
@@ -139,5 +140,5 @@ async fn a_row_holds_all_that_the_message_will_say() {
     assert_eq!(received.attributes.id, appended.id);
     assert_eq!(received.attributes.correlation_id, appended.correlation_id);
     assert_eq!(received.attributes.causation_id, None);
-    assert_eq!(received.attributes.source, format!("{SOURCE_PREFIX}toy"));
+    assert_eq!(received.attributes.source, format!("{SOURCE_PREFIX}{VIGIE}"));
 }

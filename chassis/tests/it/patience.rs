@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chassis::db::while_reading;
 use chassis::patience::{NoAnswer, within};
 use chassis::{HandleError, Handler, Tx};
 use local_stack::proxy::{Line, Proxy};
@@ -132,4 +133,60 @@ async fn what_a_frozen_process_holds_is_free_again() {
     assert!(locked.is_ok(), "{locked:?}");
     let late = sqlx::query("select 1").execute(&mut *held).await;
     assert!(late.is_err(), "its transaction was ended");
+}
+
+#[tokio::test]
+async fn a_transaction_may_stand_still_for_as_long_as_its_work_reads_and_no_longer() {
+    let bench = impatient().await;
+    let toy = bench.replica().await;
+    let mut tx = toy.pool.begin().await.unwrap();
+    let bound = async |tx: &mut Tx| -> String {
+        let shown = sqlx::query_scalar("show idle_in_transaction_session_timeout");
+        shown.fetch_one(&mut **tx).await.unwrap()
+    };
+    let before = bound(&mut tx).await;
+    let reading = tokio::time::sleep(ANSWER_TIMEOUT + Duration::from_secs(1));
+    while_reading(&mut tx, Duration::from_secs(60), reading)
+        .await
+        .unwrap();
+    assert_eq!(bound(&mut tx).await, before);
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_begin_that_was_dropped_in_flight_leaves_no_transaction_open() {
+    let bench = impatient().await;
+    let proxy = Proxy::to_url(&bench.env.database_url).await.unwrap();
+    let behind = proxy.instead_of(&bench.env.database_url).unwrap();
+    let toy = bench.replica_of("toy", "toy", &bench.env.nats_url, &behind).await;
+    let witness = bench.replica().await;
+    sqlx::query("create table kept (round int)")
+        .execute(&witness.pool)
+        .await
+        .unwrap();
+    let rounds = 10;
+    for round in 0..rounds {
+        sqlx::query("select 1").execute(&toy.pool).await.unwrap();
+        proxy.set(Line::Delay(Duration::from_millis(400)));
+        let dropped = within(Duration::from_millis(100), toy.pool.begin()).await;
+        proxy.set(Line::Pass);
+        assert!(dropped.is_err());
+        // Whoever has the connection next writes by itself, and that holds.
+        for _ in 0..toy.pool.options().get_max_connections() {
+            sqlx::query("insert into kept values ($1)")
+                .bind(round)
+                .execute(&toy.pool)
+                .await
+                .unwrap();
+        }
+    }
+    toy.pool.close().await;
+    let kept = count(&witness.pool, "select count(distinct round) from kept").await;
+    assert_eq!(kept, i64::from(rounds));
+    let open = count(
+        &witness.pool,
+        "select count(*) from pg_stat_activity where datname = current_database() and state = 'idle in transaction'",
+    )
+    .await;
+    assert_eq!(open, 0);
 }

@@ -1,6 +1,6 @@
 //! What a person does about dead letters has its effect once, and is on record.
 
-use chassis::redrive::{Because, Decision, Letter, decide, find, letters};
+use chassis::redrive::{Because, Decision, Letter, Which, decide, find, letters};
 use schemas::Received;
 
 use crate::support::{
@@ -15,7 +15,7 @@ const ANA: Because<'static> = Because {
 
 async fn parked(bench: &chassis::Context, number: usize) -> Vec<Letter> {
     eventually("the letters are there", async || {
-        let letters = letters(&bench.pool, false, 100).await.unwrap();
+        let letters = letters(&bench.pool, &Which::default(), 100).await.unwrap();
         (letters.len() == number).then_some(letters)
     })
     .await
@@ -61,8 +61,28 @@ async fn a_redriven_event_takes_effect_once_and_a_discarded_one_never() {
             assert!(error.to_string().contains("by cli:ana before"), "{error}");
         }
     }
-    assert!(letters(&toy.pool, false, 100).await.unwrap().is_empty());
-    assert_eq!(letters(&toy.pool, true, 100).await.unwrap().len(), 2);
+    let which = async |which: Which| letters(&toy.pool, &which, 100).await.unwrap();
+    assert!(which(Which::default()).await.is_empty());
+    let all = || Which {
+        all: true,
+        ..Which::default()
+    };
+    assert_eq!(which(all()).await.len(), 2);
+    for (which_ones, number) in [
+        (("toy", "handler_permanent", "fraud-cards"), 2),
+        (("other", "handler_permanent", "fraud-cards"), 0),
+        (("toy", "too_large", "fraud-cards"), 0),
+        (("toy", "handler_permanent", "loans"), 0),
+    ] {
+        let (consumer, class, model) = which_ones;
+        let chosen = Which {
+            consumer: Some(consumer.to_owned()),
+            class: Some(class.to_owned()),
+            model: Some(model.to_owned()),
+            ..all()
+        };
+        assert_eq!(which(chosen).await.len(), number, "{which_ones:?}");
+    }
     assert!(effects_of(&toy.pool, events[1]).await.is_empty());
     mended.stop().await;
     relay.stop().await;
@@ -80,11 +100,25 @@ async fn what_is_still_wrong_is_parked_again_under_the_same_letter() {
     let first = parked(&toy, 1).await.remove(0);
     assert_eq!(first.reason_class, "schema_invalid");
     for _ in 0..2 {
+        // As if everybody had had it, before somebody gave up on it.
+        sqlx::query("update outbox set confirmed_at = clock_timestamp(), offer = 10 where event_id = $1")
+            .bind(first.event_id)
+            .execute(&toy.pool)
+            .await
+            .unwrap();
         decide(&toy.pool, first.dead_letter_id, Decision::Redrive, ANA)
             .await
             .unwrap();
+        let settled = "select count(*) from outbox where confirmed_at is not null or offer > 0";
+        assert_eq!(
+            count(&toy.pool, settled).await,
+            0,
+            "the sweep looks after it anew"
+        );
         let again = parked(&toy, 1).await.remove(0);
         assert_eq!(again.dead_letter_id, first.dead_letter_id);
+        // What was decided before is on record, and is no word on the letter as it is now.
+        assert_eq!((again.decided_by, again.decision), (None, None));
     }
     consumer.stop().await;
     relay.stop().await;

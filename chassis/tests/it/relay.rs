@@ -10,6 +10,7 @@ use chassis::{Cause, Context};
 use local_stack::proxy::{Line, Proxy};
 use local_stack::{Stack, StackOptions};
 use schemas::events::DriftCheckRequested;
+use schemas::flow::VIGIE;
 use schemas::{EventId, EventKind};
 use sqlx::PgPool;
 
@@ -28,7 +29,7 @@ async fn append_in(tx: &mut chassis::Tx, key: &str) -> EventId {
         requested_by: "test".to_owned(),
         reason: key.to_owned(),
     };
-    outbox::append(tx, "toy", Draft::new(&model(), Cause::Key(key.to_owned()), body))
+    outbox::append(tx, VIGIE, Draft::new(&model(), Cause::Key(key.to_owned()), body))
         .await
         .unwrap()
         .id

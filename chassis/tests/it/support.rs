@@ -310,7 +310,7 @@ pub fn sample() -> (Attributes, Vec<u8>) {
     let id = EventId::fresh();
     let attributes = Attributes {
         id,
-        source: "/vigie/test".to_owned(),
+        source: "/vigie/vigie".to_owned(),
         kind: EventKind::DriftCheckRequested,
         time: "2026-01-01T00:00:00Z".parse().unwrap(),
         model: model(),

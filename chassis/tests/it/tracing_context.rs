@@ -16,6 +16,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use schemas::events::{DriftCheckRequested, RetrainAsked};
+use schemas::flow::VIGIE;
 use schemas::{EventKind, Received};
 use tracing::Instrument as _;
 
@@ -68,7 +69,7 @@ impl Handler for Asks {
         };
         outbox::append(
             tx,
-            "one",
+            VIGIE,
             Draft::new(&received.attributes.model, Cause::event(received), body),
         )
         .await?;
@@ -108,7 +109,7 @@ async fn one_trace_runs_from_the_first_event_to_the_last_reader() {
             requested_by: "test".to_owned(),
             reason: String::new(),
         };
-        let appended = outbox::append(&mut tx, "one", Draft::new(&model(), Cause::Spontaneous, body))
+        let appended = outbox::append(&mut tx, VIGIE, Draft::new(&model(), Cause::Spontaneous, body))
             .await
             .unwrap();
         tx.commit().await.unwrap();

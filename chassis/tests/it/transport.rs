@@ -1,6 +1,10 @@
 //! Plain text leaves this machine only where the settings say so, and TLS is to whom it should be.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use chassis::bus::{Bus, NatsSettings};
 use chassis::db::DatabaseSettings;
@@ -8,6 +12,8 @@ use chassis::settings::{COMMON_ALIASES, COMMON_DEFAULTS};
 use chassis::telemetry::TelemetrySettings;
 use chassis::{Reader, Settings, Sources};
 use local_stack::{Stack, StackOptions, TestEnv};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// What is wrong with settings that every service has; nothing, if they are right.
 fn problems(text: &str) -> String {
@@ -217,4 +223,89 @@ async fn tls_to_the_database_is_only_to_the_one_that_the_authority_knows() {
         assert!(told.contains("connect to PostgreSQL at"), "{told}");
     }
     stack.stop().await.unwrap();
+}
+
+/// The variable that tells [`asks_over_https`] whom to ask.
+const ASK: &str = "VIGIE_TEST_ASK_OVER_HTTPS";
+
+/// Not a test: what the test after it runs as a process of its own, because authorities are read once per process.
+#[tokio::test]
+#[ignore = "the other half of `https_is_only_to_whom_an_authority_knows`"]
+async fn asks_over_https() {
+    chassis::install_crypto();
+    let url = std::env::var(ASK).expect("run by the test");
+    let client = chassis::outgoing::client(Duration::from_secs(20))
+        .build()
+        .unwrap();
+    let answer = client
+        .get(url)
+        .send()
+        .await
+        .unwrap_or_else(|error| panic!("refused: {error:?}"));
+    assert_eq!(answer.text().await.unwrap(), "hello");
+}
+
+/// Answers every request over TLS, until the process ends. Its port.
+fn https_server(certificate_file: &Path, key: &Path) -> u16 {
+    let certificate = CertificateDer::from_pem_file(certificate_file).unwrap();
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(tls, connection.unwrap());
+            // Whoever does not trust us hangs up here.
+            let mut asked = [0; 4096];
+            if matches!(stream.read(&mut asked), Ok(1..)) {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+                stream.write_all(answer).unwrap();
+                stream.flush().unwrap();
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn https_is_only_to_whom_an_authority_knows() {
+    chassis::install_crypto();
+    let folder = tempfile::tempdir().unwrap();
+    let [authority, certificate_file, key] = certificate(folder.path(), "ours");
+    let [stranger, ..] = certificate(folder.path(), "theirs");
+    let port = https_server(&certificate_file, &key);
+    let ask = |host: &str, authority: Option<&Path>| {
+        let mut asking = std::process::Command::new(std::env::current_exe().unwrap());
+        asking
+            .args(["--exact", "--ignored", "transport::asks_over_https"])
+            .env(ASK, format!("https://{host}:{port}/"))
+            .env_remove("SSL_CERT_DIR");
+        match authority {
+            Some(file) => asking.env("SSL_CERT_FILE", file),
+            None => asking.env_remove("SSL_CERT_FILE"),
+        };
+        let done = asking.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(said.contains("running 1 test"), "{said}");
+        (done.status.success(), said)
+    };
+    let (trusted, said) = ask("localhost", Some(&authority));
+    assert!(trusted, "{said}");
+    for (host, file) in [
+        ("localhost", Some(stranger.as_path())),
+        ("localhost", None),
+        // The certificate is for another name.
+        ("127.0.0.1", Some(authority.as_path())),
+    ] {
+        let (trusted, said) = ask(host, file);
+        assert!(
+            !trusted && said.contains("refused: "),
+            "{host} with {file:?}: {said}"
+        );
+    }
 }

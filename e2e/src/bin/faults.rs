@@ -94,6 +94,9 @@ enum Command {
         /// Pause between two events, seconds.
         #[arg(long, default_value_t = 0.5)]
         pace: f64,
+        /// How long after its return the first effect may come, seconds; 10, or 360 if it is wiped.
+        #[arg(long)]
+        within: Option<f64>,
     },
     /// The disk of NATS and PostgreSQL is full, again and again; needs the right to mount a file system in memory.
     DiskFull {
@@ -112,6 +115,9 @@ enum Command {
         /// How often each is offered.
         #[arg(long, default_value_t = 3)]
         copies: u64,
+        /// Fewest decisions a second, else it fails.
+        #[arg(long, default_value_t = 0.0)]
+        rate_min: f64,
     },
 }
 
@@ -190,11 +196,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
             minutes: away,
             wiped,
             pace,
+            within,
         }) => {
             let options = outage::OutageOptions {
                 away: minutes(away),
                 wiped,
                 pace: seconds(pace),
+                within: seconds(within.unwrap_or(if wiped { 360.0 } else { 10.0 })),
                 world,
             };
             let outage = Box::pin(outage::run(options)).await?;
@@ -209,7 +217,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
                 shown(outage.flow_resumed),
                 shown(outage.new_event)
             );
-            Ok(tell(&outage.report, arguments.json) && outage.new_event.is_some())
+            Ok(tell(&outage.report, arguments.json))
         }
         Some(Command::DiskFull { times, seconds: full }) => {
             let options = disk_full::DiskFullOptions {
@@ -222,7 +230,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
             }
             anyhow::bail!("this machine does not permit to mount a file system in memory; run it as root")
         }
-        Some(Command::Load { events, copies }) => {
+        Some(Command::Load {
+            events,
+            copies,
+            rate_min,
+        }) => {
             let options = load::LoadOptions {
                 events,
                 copies,
@@ -235,7 +247,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
             } else {
                 println!("{load}");
             }
-            Ok(load.holds())
+            if load.rate() < rate_min {
+                eprintln!(
+                    "faults: {:.0} decisions a second are less than `--rate-min {rate_min}`",
+                    load.rate()
+                );
+            }
+            Ok(load.holds() && load.rate() >= rate_min)
         }
     }
 }

@@ -56,6 +56,12 @@ pub async fn conclude(
         whole: story.begun.elapsed(),
         settled: settled.took.ok(),
         deaths: world.fleet.deaths(),
+        ends: world
+            .fleet
+            .ends()
+            .into_iter()
+            .map(|((who, code), times)| (format!("{} {}", who.service, who.number), code, times))
+            .collect(),
         faults: story.faults,
         findings,
         missed: story.missed,

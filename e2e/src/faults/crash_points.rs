@@ -64,7 +64,7 @@ pub const PROMOTION: [&str; 7] = [
 ];
 /// Where the notifier passes by.
 pub const ALERTS: [&str; 4] = ["alert.claimed", "alert.sent", "alert.recording", "alert.recorded"];
-/// Where only a promotion that is refused passes by: no death is tried here, because no story of this trial refuses one.
+/// Where only a promotion that is refused passes by.
 pub const REFUSAL: [&str; 2] = ["refusal.written", "refusal.announced"];
 
 /// What to do.
@@ -90,6 +90,7 @@ fn planned(service: &str, options: &CrashOptions) -> Vec<String> {
             names.extend(TRAINING);
             names.extend(FAILURE);
             names.extend(PROMOTION);
+            names.extend(REFUSAL);
         }
         "notifier" => names.extend(ALERTS),
         _ => {}
@@ -137,7 +138,7 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
     let pool = monitors_pool(&world.stack.database_url()).await?;
     let producer = Producer::start(pool.clone(), world.models.clone(), Duration::from_millis(150));
     let faulty = Instant::now();
-    let (mut round, mut failing) = (0_u32, 0);
+    let (mut round, mut failing, mut denying) = (0_u32, 0, 0);
     let mut told = Instant::now();
     let missed = loop {
         let left = left(records.path(), &planned_deaths);
@@ -162,6 +163,12 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
                 "the notebook raised an error",
             );
             world.databricks.plan([RunPlan::fails(outcome)]);
+        }
+        // And a registry that now and then lets nobody promote.
+        let pointed = world.tracking.alias_sets().len();
+        if pointed >= denying {
+            denying = pointed + 4;
+            world.tracking.deny_tags(1);
         }
         if round.is_multiple_of(8) {
             // A broker that is away takes nothing; the next round comes.

@@ -35,9 +35,9 @@ struct Crew {
     /// Not started again while they are in here.
     held: Vec<Replica>,
     lives: BTreeMap<Replica, Lives>,
-    /// Deaths by a signal, and ends of their own accord.
+    /// Deaths by a signal, and ends of their own accord by exit code.
     deaths: u64,
-    ends: BTreeMap<Replica, u64>,
+    ends: BTreeMap<(Replica, i32), u64>,
     frozen: Vec<(Replica, u32)>,
 }
 
@@ -215,8 +215,9 @@ impl Fleet {
         lock(&self.crew).deaths
     }
 
-    /// How often each replica ended by itself: servers that cannot be reached at a start are a reason.
-    pub fn ends(&self) -> BTreeMap<Replica, u64> {
+    /// How often each replica ended by itself, and with which exit code: SIGTERM is a reason, and so are servers that cannot be
+    /// reached at a start.
+    pub fn ends(&self) -> BTreeMap<(Replica, i32), u64> {
         lock(&self.crew).ends.clone()
     }
 
@@ -277,7 +278,8 @@ async fn supervise(crew: Arc<Mutex<Crew>>, launch: Arc<Launch>) {
             if status.signal().is_some() {
                 crew.deaths += 1;
             } else {
-                *crew.ends.entry(replica).or_default() += 1;
+                let code = status.code().unwrap_or(-1);
+                *crew.ends.entry((replica, code)).or_default() += 1;
             }
             down.insert(replica, Instant::now());
         }

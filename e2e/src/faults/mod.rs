@@ -2,6 +2,7 @@
 //! and an auditor who reads what was written down on every side.
 //!
 //! * [`world`] – servers, lines, peers and the [`fleet`] of services; what they are told stands in [`settings`].
+//! * [`canaries`] – a secret in every slot of those settings.
 //! * [`producer`] – commits drift events as the monitor would, and writes down which commits were acknowledged.
 //! * [`notebook`] – plays what runs on Databricks.
 //! * [`nemesis`] – breaks things, drawn from a seed.
@@ -12,6 +13,7 @@
 //! * [`random`], [`crash_points`], [`controls`], [`outage`], [`disk_full`], [`load`] – the trials; [`report`] says what came of one.
 
 pub mod auditor;
+pub mod canaries;
 pub mod conclude;
 pub mod controls;
 pub mod crash_points;

@@ -109,7 +109,12 @@ pub struct Fault {
 
 /// Draws and does.
 pub struct Nemesis {
+    seed: u64,
+    /// Draws kinds.
+    kinds: ChaCha12Rng,
+    /// Draws what the fault under way does: how much of it is used depends on what it meets, and must not move the next one.
     rng: ChaCha12Rng,
+    struck: u64,
     bag: Vec<Kind>,
     hostile: u64,
 }
@@ -121,16 +126,28 @@ impl Nemesis {
             .iter()
             .flat_map(|(kind, weight)| std::iter::repeat_n(*kind, *weight as usize))
             .collect();
+        let mut kinds = ChaCha12Rng::seed_from_u64(seed);
+        kinds.set_stream(u64::MAX);
         Self {
+            seed,
+            kinds,
             rng: ChaCha12Rng::seed_from_u64(seed),
+            struck: 0,
             bag,
             hostile: 0,
         }
     }
 
+    /// Begins the draws of the next fault.
+    fn begin(&mut self) {
+        self.struck += 1;
+        self.rng = ChaCha12Rng::seed_from_u64(self.seed);
+        self.rng.set_stream(self.struck);
+    }
+
     /// The next kind.
     pub fn draw(&mut self) -> Kind {
-        let drawn = self.bag.choose(&mut self.rng);
+        let drawn = self.bag.choose(&mut self.kinds);
         *drawn.unwrap_or(&Kind::Kill)
     }
 
@@ -151,6 +168,7 @@ impl Nemesis {
     /// # Errors
     /// When a server does not come back.
     pub async fn strike(&mut self, kind: Kind, world: &World) -> anyhow::Result<Fault> {
+        self.begin();
         let detail = match kind {
             Kind::Kill | Kind::KillAll | Kind::Terminate | Kind::Pause | Kind::Stale => {
                 self.service(kind, world).await
@@ -337,6 +355,7 @@ impl Nemesis {
 
     /// Every service asks PostgreSQL, and no answer arrives, on connections that stay open and never recover.
     pub async fn lose_answers(&mut self, world: &World) -> Fault {
+        self.begin();
         let time = self.milliseconds(100, 1_200);
         let lines: Vec<&Proxy> = SERVICES
             .iter()
@@ -515,4 +534,28 @@ pub async fn messages(url: &str) -> anyhow::Result<Vec<async_nats::jetstream::Me
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_faults_whatever_each_of_them_meets() {
+        let (mut one, mut other) = (Nemesis::new(7), Nemesis::new(7));
+        for number in 0..500 {
+            assert_eq!(one.draw(), other.draw());
+            one.begin();
+            other.begin();
+            let (first, second) = (one.milliseconds(0, 10_000), other.milliseconds(0, 10_000));
+            assert_eq!(first, second, "fault {number}");
+            // One of them meets something that the other does not.
+            one.milliseconds(0, 10);
+        }
+        let kinds = |seed| {
+            let mut nemesis = Nemesis::new(seed);
+            (0..50).map(|_| nemesis.draw()).collect::<Vec<_>>()
+        };
+        assert_ne!(kinds(7), kinds(8));
+    }
 }

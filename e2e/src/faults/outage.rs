@@ -18,6 +18,8 @@ pub struct OutageOptions {
     pub wiped: bool,
     /// Pause between two events.
     pub pace: Duration,
+    /// How long after the broker's return the first effect may come.
+    pub within: Duration,
     /// The world.
     pub world: WorldOptions,
 }
@@ -93,7 +95,23 @@ pub async fn run(options: OutageOptions) -> anyhow::Result<Outage> {
         faults: Vec::new(),
         missed: Vec::new(),
     };
-    let report = conclude(world, pool, producer, story).await?;
+    let mut report = conclude(world, pool, producer, story).await?;
+    if flow_resumed.is_none_or(|after| after > options.within) {
+        report.missed.push(format!(
+            "the first effect did not come within {} s of the broker's return",
+            options.within.as_secs()
+        ));
+    }
+    if new_event.is_none() {
+        report.missed.push("the new event never took effect".to_owned());
+    }
+    if report.deaths > 0 || !report.ends.is_empty() {
+        report.missed.push(format!(
+            "all processes were to live on; {} died, {} ended",
+            report.deaths,
+            report.ends.len()
+        ));
+    }
     Ok(Outage {
         report,
         flow_resumed,

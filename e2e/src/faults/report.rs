@@ -22,6 +22,8 @@ pub struct Report {
     pub settled: Option<Duration>,
     /// Processes that died.
     pub deaths: u64,
+    /// Processes that ended by themselves: which, exit code, how often.
+    pub ends: Vec<(String, i32, u64)>,
     /// From the end of each fault until a new event took effect, sorted.
     pub recoveries: Vec<Duration>,
     /// The faults.
@@ -56,6 +58,7 @@ impl Report {
         json!({
             "trial": self.trial, "seed": self.seed, "holds": self.holds(),
             "faults": self.faults.len(), "faults_by_kind": by_kind, "deaths": self.deaths,
+            "ends": self.ends.iter().map(|(who, code, times)| json!({ "who": who, "code": code, "times": times })).collect::<Vec<_>>(),
             "faulty_seconds": self.faulty.as_secs_f64(), "whole_seconds": self.whole.as_secs_f64(),
             "settled_seconds": seconds(self.settled),
             "recovery_seconds": {
@@ -91,6 +94,9 @@ impl std::fmt::Display for Report {
         )?;
         for (kind, count) in counted(&self.faults) {
             writeln!(f, "  {:<18} {count:>6}", format!("{kind:?}"))?;
+        }
+        for (who, code, times) in &self.ends {
+            writeln!(f, "  {who} ended by itself with {code}, times: {times}")?;
         }
         writeln!(
             f,

@@ -1,7 +1,9 @@
 //! What the services are told in a trial: short pauses, lenient gates, every connection over its line.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use super::canaries::{self, with_password};
 
 /// Where a service finds everybody else.
 #[derive(Debug, Clone)]
@@ -18,8 +20,21 @@ pub struct Addresses {
     pub mlflow: String,
     /// Slack's webhook, over its line; a canary too.
     pub slack: String,
-    /// The mail server's port, over its line.
-    pub smtp_port: u16,
+    /// The mail server.
+    pub mail: MailServer,
+}
+
+/// A mail server that demands STARTTLS and a login.
+#[derive(Debug, Clone)]
+pub struct MailServer {
+    /// Port, over its line.
+    pub port: u16,
+    /// Name for the login.
+    pub user: &'static str,
+    /// Password for it; a canary too.
+    pub password: &'static str,
+    /// Who vouches for its certificate.
+    pub authority: PathBuf,
 }
 
 /// How patient the services are; what a trial is about decides.
@@ -65,8 +80,9 @@ pub fn file(
         databricks_token,
         mlflow,
         slack,
-        smtp_port,
+        mail,
     } = addresses;
+    let source = with_password(database, canaries::SOURCE);
     let Patience {
         receipt_overdue,
         sweep_every,
@@ -80,6 +96,13 @@ pub fn file(
     } else {
         (String::new(), "")
     };
+    let MailServer {
+        port,
+        user,
+        password,
+        authority,
+    } = mail;
+    let mlflow_token = canaries::MLFLOW;
     let artifacts = artifacts.display();
     let mut text = format!(
         r#"[database]
@@ -95,6 +118,7 @@ sweep_every = {sweep_every:?}
 
 [transactions]
 statement_timeout = "15s"
+url = {source:?}
 
 [http]
 drift_monitor = ""
@@ -134,6 +158,7 @@ dir = "{artifacts}"
 
 [mlflow]
 tracking_uri = {mlflow:?}
+token = {mlflow_token:?}
 timeout = "3s"
 
 [databricks]
@@ -155,8 +180,11 @@ timeout = "2s"
 
 [notify.smtp]
 host = {host:?}
-port = {smtp_port}
-encryption = "none"
+port = {port}
+encryption = "starttls"
+username = {user:?}
+password = {password:?}
+ca_file = {authority:?}
 "#
     );
     for model in models {

@@ -17,9 +17,10 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 use vigie::host::{Processes, SERVICES};
 
+use super::canaries::{self, Canaries, with_password};
 use super::fleet::{Fleet, Lives, Replica};
 use super::notebook::Notebook;
-use super::settings::{Addresses, Patience, file};
+use super::settings::{Addresses, MailServer, Patience, file};
 use super::watch::Watch;
 use super::witness::WITNESS;
 use super::wrong_clock::WrongClock;
@@ -194,7 +195,7 @@ impl World {
             lines: BTreeMap::new(),
             direct: options.direct,
         };
-        let smtp_url = format!("smtp://127.0.0.1:{}", smtp.port(Security::Plain));
+        let smtp_url = format!("smtp://127.0.0.1:{}", smtp.port(Security::StartTls));
         let smtp_led = lines.lead("smtp", &smtp_url).await?;
         let mut addresses = Addresses {
             nats: String::new(),
@@ -203,17 +204,24 @@ impl World {
             databricks_token: databricks.token(),
             mlflow: lines.lead("mlflow", &tracking.url()).await?,
             slack: lines.lead("slack", &slack.webhook_url()).await?,
-            smtp_port: smtp_led.rsplit(':').next().unwrap_or_default().parse()?,
+            mail: MailServer {
+                port: smtp_led.rsplit(':').next().unwrap_or_default().parse()?,
+                user: smtp.user(),
+                password: smtp.password(),
+                authority: smtp.authority_file(),
+            },
         };
         let mut services = SERVICES.to_vec();
         if options.witness {
             services.push(WITNESS);
         }
         for service in &services {
-            addresses.nats = lines
+            let nats = lines
                 .lead(&format!("{service} to nats"), &stack.nats_url())
                 .await?;
-            addresses.database = lines.lead(&to_postgres(service), &stack.database_url()).await?;
+            addresses.nats = with_password(&nats, canaries::NATS);
+            let database = lines.lead(&to_postgres(service), &stack.database_url()).await?;
+            addresses.database = with_password(&database, canaries::DATABASE);
             let text = file(&addresses, &artifacts, &models, &options.patience, options.told);
             std::fs::write(folder.path().join(format!("{service}.toml")), text)?;
         }
@@ -247,6 +255,16 @@ impl World {
         };
         world.until_up(&services).await?;
         Ok(world)
+    }
+
+    /// Every secret of the settings.
+    pub fn canaries(&self) -> Canaries {
+        let webhook = self.slack.webhook_url();
+        Canaries::new([
+            self.databricks.token(),
+            self.smtp.password().to_owned(),
+            webhook.rsplit('/').next().unwrap_or_default().to_owned(),
+        ])
     }
 
     /// Waits until every service has its tables and its consumer.

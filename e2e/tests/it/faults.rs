@@ -9,6 +9,7 @@ use e2e::faults::controls::{self, CONTROLS};
 use e2e::faults::crash_points::{
     ALERTS, COMMON, CrashOptions, FAILURE, PROMOTION, REFUSAL, SLOTS, TRAINING, places_in_sources,
 };
+use e2e::faults::outage::{self, OutageOptions};
 use e2e::faults::random::{self, RandomOptions};
 use e2e::faults::world::WorldOptions;
 use e2e::faults::{crash_points, report::Report};
@@ -71,6 +72,21 @@ async fn a_service_that_dies_at_any_boundary_loses_nothing_and_doubles_nothing()
         .expect("the trial goes on");
     eprintln!("{report}");
     assert_holds(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_outage_of_the_broker_everything_goes_on_and_no_process_has_ended() {
+    let options = OutageOptions {
+        away: Duration::from_secs(10),
+        wiped: false,
+        pace: Duration::from_millis(200),
+        // Patience; what is measured stands in the documents.
+        within: Duration::from_mins(2),
+        world: WorldOptions::default(),
+    };
+    let outage = Box::pin(outage::run(options)).await.expect("the trial goes on");
+    eprintln!("{}", outage.report);
+    assert!(outage.report.holds(), "{}", outage.report);
 }
 
 #[test]

@@ -87,6 +87,7 @@ struct Book {
     aliases: BTreeMap<(String, String), u64>,
     alias_sets: Vec<AliasSet>,
     faults: VecDeque<Fault>,
+    denied: usize,
     calls: u64,
 }
 
@@ -125,6 +126,11 @@ impl Tracking {
     /// What goes wrong with the next calls, whichever they are, in order.
     pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
         self.shared.lock().faults.extend(faults);
+    }
+
+    /// Denies the next so many taggings of a version, as a registry does whose rights were taken away.
+    pub fn deny_tags(&self, times: usize) {
+        self.shared.lock().denied = times;
     }
 
     /// Forgets faults that no call has met; says how many.
@@ -486,6 +492,14 @@ fn registry(
             let versions = book.models.get(&name).into_iter().flatten();
             let found = versions.into_iter().find(|version| version.number == number);
             json!({ "model_version": version_of(&name, found.ok_or_else(no_version)?) })
+        }
+        ("POST", "model-versions/set-tag") if book.denied > 0 => {
+            book.denied -= 1;
+            return Err(Refusal {
+                status: StatusCode::FORBIDDEN,
+                code: "PERMISSION_DENIED",
+                message: "Permission denied".to_owned(),
+            });
         }
         ("POST", "model-versions/set-tag") => {
             let versions = book.models.get_mut(&name).into_iter().flatten();

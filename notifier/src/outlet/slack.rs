@@ -76,7 +76,16 @@ fn judge(status: StatusCode, retry_after: Option<&str>, text: &str) -> Result<()
             Err(SendError::Transient(reason))
         };
     }
-    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+    // A webhook that was taken away or replaced, and a proxy that wants a login: once the setting is mended, what waited is told.
+    let to_be_mended = status.is_redirection()
+        || [
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+            StatusCode::NOT_FOUND,
+            StatusCode::REQUEST_TIMEOUT,
+        ]
+        .contains(&status);
+    if status.is_server_error() || to_be_mended {
         return Err(SendError::Transient(reason));
     }
     Err(SendError::Permanent(reason))
@@ -99,16 +108,13 @@ mod tests {
         assert_eq!(judge(StatusCode::OK, None, "ok"), Ok(()));
         assert!(transient(200, "<html>log in</html>"));
         for (status, text) in [
-            (302, ""),
             (400, "invalid_payload"),
             (400, "no_text"),
-            (403, "action_prohibited"),
-            (404, "no_service"),
             (410, "channel_is_archived"),
         ] {
             assert!(permanent(status, text), "{status}");
         }
-        for status in [408, 500, 502, 503, 504] {
+        for status in [302, 401, 403, 404, 408, 500, 502, 503, 504] {
             assert!(transient(status, "rollup_error"), "{status}");
         }
     }

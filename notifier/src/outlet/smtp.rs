@@ -123,12 +123,15 @@ impl SmtpOutlet {
     /// Hands one mail to the server.
     ///
     /// # Errors
-    /// [`SendError::Permanent`] for replies of the 5xx class, [`SendError::Transient`] for everything else.
+    /// [`SendError::Permanent`] for replies of the 5xx class that are not about the login, [`SendError::Transient`] for everything else.
     pub async fn send(&self, mail: Message) -> Result<(), SendError> {
         match tokio::time::timeout(self.whole, self.transport.send(mail)).await {
             Ok(Ok(_)) => Ok(()),
             // A refused connection is neither permanent nor transient to lettre: only a 5xx reply is final.
-            Ok(Err(error)) if error.is_permanent() => Err(SendError::Permanent(chain(&error))),
+            // A login that is refused is a setting to be mended; once it is, what waited is told.
+            Ok(Err(error)) if error.is_permanent() && !is_about_login(&error) => {
+                Err(SendError::Permanent(chain(&error)))
+            }
             Ok(Err(error)) => Err(SendError::Transient(chain(&error))),
             Err(_) => Err(SendError::Transient(format!(
                 "no answer within {} s",
@@ -136,6 +139,12 @@ impl SmtpOutlet {
             ))),
         }
     }
+}
+
+/// 530, 534, 535, 538 (RFC 4954).
+fn is_about_login(error: &lettre::transport::smtp::Error) -> bool {
+    let code = error.status().map(u16::from);
+    code.is_some_and(|code| [530, 534, 535, 538].contains(&code))
 }
 
 fn tls_parameters(settings: &SmtpSettings) -> Result<TlsParameters, SmtpSetupError> {

@@ -138,7 +138,8 @@ pub async fn say(pool: &PgPool, model: &str, body: impl EventBody) -> EventId {
 pub async fn say_because(pool: &PgPool, model: &str, cause: Cause, body: impl EventBody) -> EventId {
     let mut tx = pool.begin().await.expect("begin");
     let draft = Draft::new(&ModelName::new(model).expect("a model name"), cause, body);
-    let appended = outbox::append(&mut tx, "sample", draft).await.expect("append");
+    let publisher = draft.event.kind().publishers()[0];
+    let appended = outbox::append(&mut tx, publisher, draft).await.expect("append");
     tx.commit().await.expect("commit");
     appended.id
 }

@@ -38,7 +38,7 @@ fn version(name: &str) -> ModelVersion {
 pub fn attributes(event: &Event, model: &str) -> Attributes {
     Attributes {
         id: EventId::from(Uuid::from_u128(0x0198_a0b0_c0d0_7000_8000_0000_0000_0001)),
-        source: "/vigie/sample".to_owned(),
+        source: format!("/vigie/{}", event.kind().publishers()[0]),
         kind: event.kind(),
         time: at("2018-07-20T02:00:03Z"),
         model: ModelName::new(model).expect("a model name"),

@@ -59,33 +59,57 @@ impl Deref for Scene {
     }
 }
 
+fn payments(rows: i64) -> String {
+    format!(
+        "create schema bank; \
+         create table bank.payment (tx_time timestamptz not null, is_fraud boolean, amount float8); \
+         insert into bank.payment select '{}'::timestamptz - make_interval(secs => n * 10), false, n \
+         from generate_series(1, {rows}) n",
+        at(200)
+    )
+}
+
 impl Scene {
     /// Servers, and `rows` payments, one every ten seconds, up to hour 200.
     pub async fn new(rows: i64) -> Self {
         let mut bench = Bench::new("retrain-decider").await;
         // What a killed replica held is offered to the next one soon.
         bench.nats_settings = "ack_wait = \"5s\"";
-        bench
-            .run(&format!(
-                "create schema bank; \
-                 create table bank.payment (tx_time timestamptz not null, is_fraud boolean, amount float8); \
-                 insert into bank.payment select '{}'::timestamptz - make_interval(secs => n * 10), false, n \
-                 from generate_series(1, {rows}) n",
-                at(200)
-            ))
-            .await;
+        bench.run(&payments(rows)).await;
         chassis::clock::create_replay_clock(&bench.pool)
             .await
             .expect("the replay clock");
         Self { bench }
     }
 
+    /// Takes the payments out of the service's database into one of their own, and gives its address.
+    pub async fn move_payments_away(&self, rows: i64) -> String {
+        let (server, own) = self.env.database_url.rsplit_once('/').expect("a database");
+        let (name, url) = (format!("{own}_bank"), format!("{server}/{own}_bank"));
+        self.run("drop schema bank cascade").await;
+        self.run(&format!("create database {name}")).await;
+        let bank = sqlx::PgPool::connect(&url).await.expect("connect");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(payments(rows)))
+            .execute(&bank)
+            .await
+            .expect("the payments");
+        bank.close().await;
+        url
+    }
+
     /// Starts a replica inside this process.
     pub async fn start(&self) -> Replica {
+        self.start_with("").await
+    }
+
+    /// Starts one with more settings.
+    pub async fn start_with(&self, more: &str) -> Replica {
         let settings = "[clock]\nsource = \"replay\"\n\
                         [models.fraud-cards]\nsource = \"postgres\"\ntable = \"bank.payment\"\ntime = \"tx_time\"\n\
                         label = \"is_fraud\"\nlabel_delay = \"1d\"\nfeatures = [\"amount\"]\n";
-        self.bench.start::<RetrainDecider>(settings).await
+        self.bench
+            .start::<RetrainDecider>(&format!("{settings}{more}"))
+            .await
     }
 
     /// Publishes an event as another service would; the same name gives the same event id.

@@ -323,3 +323,41 @@ async fn the_documents_query_works_as_written() {
     assert_eq!(tasks, ["check_should_retrain", "decide_training_branch"]);
     replica.stop().await;
 }
+
+#[tokio::test]
+async fn new_rows_are_counted_where_the_settings_say_and_not_as_the_service() {
+    let scene = Scene::new(10).await;
+    let bank = scene.move_payments_away(72_000).await;
+    let replica = scene
+        .start_with(&format!("[transactions]\nurl = \"{bank}\"\n"))
+        .await;
+    champion(&scene, 2).await;
+    scene
+        .publish("drift/60", drift(60, DriftSeverity::High, "v1"))
+        .await;
+    requested(&scene.said_after(2).await[1]);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_training_is_taken_in_though_nobody_can_count_rows() {
+    let scene = Scene::new(10).await;
+    let bank = scene.move_payments_away(10).await;
+    let replica = scene
+        .start_with(&format!("[transactions]\nurl = \"{bank}\"\n"))
+        .await;
+    scene.set_clock(at(2)).await;
+    let decision = requested(&scene.said_after(1).await[0]);
+    scene.publish("trained/v1", trained(decision, 2, "v1")).await;
+    // It waits for the training to end.
+    let waits = scene
+        .publish("drift/3", drift(3, DriftSeverity::High, "v1"))
+        .await;
+    scene.handled(waits).await;
+    let name = bank.rsplit('/').next().expect("a database");
+    scene.run(&format!("drop database {name} with (force)")).await;
+    let id = scene.publish("promoted/v1", promoted(decision, 2, "v1", 1)).await;
+    scene.handled(id).await;
+    assert_eq!(scene.triggers().await[0].0, "completed");
+    replica.stop().await;
+}

@@ -59,6 +59,11 @@ pub trait Loader: Send + Sync + std::fmt::Debug {
     /// When the model's first row happened; `None` without any row.
     fn oldest<'a>(&'a self, model: &'a ModelName) -> Asking<'a>;
 
+    /// Longest that one such question may take.
+    fn reading_max(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
     /// The labelled rows of the order's training and threshold spans, as they were known at its `as_of`.
     fn load<'a>(&'a self, order: &'a Order) -> Loading<'a>;
 }

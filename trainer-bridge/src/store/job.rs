@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::Tx;
+use chassis::text::{storable, storable_json};
 use chassis::trial::{self, Guard};
 use chrono::{DateTime, Utc};
 use schemas::events::{Priority, TrainingFailure};
@@ -244,8 +245,8 @@ pub async fn pause(pool: &PgPool, job: &Job, pause: &Pause<'_>) -> sqlx::Result<
     .bind(job.state.as_str())
     .bind(pause.after.as_secs_f64())
     .bind(pause.keep.map(|keep| keep.as_secs_f64()))
-    .bind(pause.error)
-    .bind(pause.progress)
+    .bind(pause.error.map(storable))
+    .bind(pause.progress.map(storable))
     .execute(pool)
     .await?;
     Ok(changed.rows_affected() == 1)
@@ -283,7 +284,11 @@ pub async fn advance(tx: &mut Tx, job: &Job, step: &Move, register_within: Durat
         _ => job.run.as_ref(),
     };
     let candidate = match step {
-        Move::Succeed(candidate) => Some(Json(candidate.as_ref())),
+        Move::Succeed(candidate) => Some(
+            serde_json::to_value(candidate)
+                .map(storable_json)
+                .map_err(|error| sqlx::Error::Encode(error.into()))?,
+        ),
         _ => None,
     };
     let ended = !matches!(state, JobState::Submitting | JobState::Running);
@@ -305,10 +310,10 @@ pub async fn advance(tx: &mut Tx, job: &Job, step: &Move, register_within: Durat
     .bind(i32::try_from(attempt).unwrap_or(i32::MAX))
     .bind(token)
     .bind(run.map(|run| run.run_id.as_str()))
-    .bind(run.and_then(|run| run.url.as_deref()))
+    .bind(run.and_then(|run| run.url.as_deref()).map(storable))
     .bind(candidate)
     .bind(failure.map(|failure| failure.kind.as_str()))
-    .bind(failure.map(|failure| failure.detail.as_str()))
+    .bind(failure.map(|failure| storable(&failure.detail)))
     .bind(ended)
     .bind(register_within.as_secs_f64())
     .bind(Json(plan))

@@ -41,6 +41,13 @@ async fn endpoint_with(timeout: Duration) -> Endpoint {
             }),
         )
         .route(
+            "/base/gone",
+            get(|| async {
+                let body = r#"{"error_code":"RESOURCE_DOES_NOT_EXIST","message":"no such run"}"#;
+                (StatusCode::NOT_FOUND, body).into_response()
+            }),
+        )
+        .route(
             "/base/limit",
             get(|| async {
                 let body = r#"{"error_code":"REQUEST_LIMIT_EXCEEDED","message":"later"}"#;
@@ -59,12 +66,20 @@ async fn answers_are_fine_or_worth_another_try_or_not() {
     let get = async |path: &str| endpoint.get::<Value>(path, &[]).await;
     assert!(get("/fine").await.is_ok(), "the base path is kept");
     // A redirect would carry the token elsewhere.
+    let moved = get("/moved").await.unwrap_err();
+    assert!(
+        moved.is_transient() && moved.to_string().contains("302"),
+        "{moved}"
+    );
+    // The interface says with a code what it does not have: this is a page of something in between.
+    let nowhere = get("/nowhere").await.unwrap_err();
+    assert!(nowhere.is_transient(), "{nowhere}");
     assert!(matches!(
-        get("/moved").await,
-        Err(CallError::Refused { status: 302, .. })
+        endpoint.get_bytes("/nowhere", 10).await,
+        Err(CallError::Refused { status: 404, .. })
     ));
     assert!(matches!(
-        get("/nowhere").await,
+        get("/gone").await,
         Err(CallError::Refused { status: 404, .. })
     ));
     let huge = get("/huge").await.unwrap_err();

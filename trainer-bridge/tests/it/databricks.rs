@@ -273,6 +273,19 @@ async fn a_failed_run_is_a_failed_training_with_the_notebooks_own_words() {
 }
 
 #[tokio::test]
+async fn words_that_postgres_cannot_keep_end_a_training_like_any_others() {
+    let workspace = Workspace::with_notebook("").await;
+    let outcome = Outcome::new("FAILED", "RUN_EXECUTION_ERROR", "CLIENT_ERROR", "bad row \0\u{1}");
+    workspace.databricks.plan([RunPlan::fails(outcome)]);
+    let replica = workspace.scene.start().await;
+    workspace.scene.request("one", day(30)).await;
+    let failed = workspace.scene.failed(1).await;
+    assert_eq!(failed.failure, TrainingFailure::RunFailed);
+    assert!(failed.detail.contains("bad row \u{fffd}"), "{:?}", failed.detail);
+    replica.stop().await;
+}
+
+#[tokio::test]
 async fn a_failure_of_the_platform_gets_another_attempt_with_another_token() {
     let workspace = Workspace::with_notebook("").await;
     let outcome = Outcome::new("FAILED", "CLUSTER_ERROR", "CLOUD_FAILURE", "spot instance lost");
@@ -451,6 +464,10 @@ async fn nothing_that_a_notebook_logged_is_trusted() {
         (with_tag("vigie.artifact", "../../etc/passwd"), "without `..`"),
         (
             with_tag("vigie.artifact", "/Volumes/a/../../b"),
+            "no path of a volume",
+        ),
+        (
+            with_tag("vigie.artifact", "/Volumes/a/%2e%2e/%2e%2e/api/2.0/token/list"),
             "no path of a volume",
         ),
         (with_tag("vigie.artifact", "model/elsewhere.json"), "404"),

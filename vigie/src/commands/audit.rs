@@ -42,15 +42,29 @@ struct Verified {
 
 async fn verify(output: Output, args: &AuditVerifyArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
     let pool = operator::database(sources).await?;
-    let logs = logs(&pool).await?;
+    let lost = audit::lost_logs(&pool).await?;
+    let logs = match audit::logs(&pool).await? {
+        logs if logs.is_empty() && lost.is_empty() => bail!(NO_RECORD),
+        logs => logs,
+    };
     let anchored = args.anchors.iter().map(|anchor| ("--anchor", &anchor.service));
+    let known: Vec<Log> = logs.iter().chain(&lost).cloned().collect();
     for (option, name) in args
         .service
         .iter()
         .map(|name| ("--service", name))
         .chain(anchored)
     {
-        check_service(option, name, &logs)?;
+        check_service(option, name, &known)?;
+    }
+    if let Some(only) = &args.service
+        && let Some(other) = args.anchors.iter().find(|anchor| anchor.service != *only)
+    {
+        return Err(Usage(format!(
+            "`--anchor` is of `{}`, and `--service` leaves only `{only}` to be verified",
+            other.service
+        ))
+        .into());
     }
     let mut report = Report {
         intact: true,
@@ -87,6 +101,21 @@ async fn verify(output: Output, args: &AuditVerifyArgs, sources: &Sources) -> an
             anchor,
         });
     }
+    for log in lost {
+        if args
+            .service
+            .as_ref()
+            .is_none_or(|service| *service == log.service)
+        {
+            report.intact = false;
+            report.logs.push(Verified {
+                service: log.service,
+                schema: log.schema,
+                verdict: audit::lost(),
+                anchor: None,
+            });
+        }
+    }
     output::print(output, &report, describe)?;
     Ok(if report.intact {
         ExitCode::SUCCESS
@@ -95,11 +124,14 @@ async fn verify(output: Output, args: &AuditVerifyArgs, sources: &Sources) -> an
     })
 }
 
+const NO_RECORD: &str =
+    "there is no event log in this database (setting `database.url`): no service has run here yet";
+
 /// The event logs that are there.
 async fn logs(pool: &PgPool) -> anyhow::Result<Vec<Log>> {
     let logs = audit::logs(pool).await?;
     if logs.is_empty() {
-        bail!("there is no event log in this database (setting `database.url`): no service has run here yet");
+        bail!(NO_RECORD);
     }
     Ok(logs)
 }

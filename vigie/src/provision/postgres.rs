@@ -204,7 +204,7 @@ fn for_operator(schema: &str) -> String {
             "outbox",
             &format!(
                 "grant insert, select (event_id, redriven), \
-                 update (redriven, published_at, stream_seq, failed_reason, attempt, next_at) on {schema}.outbox to {role}"
+                 update (redriven, published_at, stream_seq, failed_reason, attempt, next_at, confirmed_at, offer) on {schema}.outbox to {role}"
             ),
         ),
     ];

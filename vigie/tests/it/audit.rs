@@ -400,3 +400,28 @@ async fn who_was_champion_is_answered_before_between_and_after_promotions() {
     assert_eq!(code, 64);
     assert!(err.contains("did you mean `fraud-cards`?"), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_log_that_was_taken_away_is_not_intact() {
+    let house = House::new().await;
+    a_loop(&house).await;
+    house.seal().await;
+    let head = "0".repeat(64);
+    let anchor = format!("trainer-bridge:1:{head}");
+    let (code, _, err) = house
+        .ask(&["audit", "verify", "--service", "validator", "--anchor", &anchor])
+        .await;
+    assert!(code == 64 && err.contains("`trainer-bridge`"), "{code}: {err}");
+    house.pools["trainer-bridge"]
+        .execute("drop table event_log cascade")
+        .await
+        .unwrap();
+    let (code, text, _) = house.ask(&["audit", "verify"]).await;
+    assert_eq!(code, 1);
+    assert!(
+        text.contains("trainer-bridge   BROKEN: link 1 is missing, and so is the whole event log"),
+        "{text}"
+    );
+    let (code, ..) = house.ask(&["audit", "verify", "--service", "validator"]).await;
+    assert_eq!(code, 0, "the others are as they were");
+}

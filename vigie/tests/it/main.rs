@@ -4,6 +4,7 @@ mod arguments;
 mod asking;
 mod audit;
 mod canaries;
+mod dlq;
 mod provisioning;
 mod readme;
 mod restricted;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chassis::bus::{Bus, NatsSettings};
-use chassis::redrive::{self, Because, Decision};
+use chassis::redrive::{self, Because, Decision, Which};
 use chassis::settings::{COMMON_ALIASES, COMMON_DEFAULTS};
 use chassis::{Reader, Service, Settings, Sources};
 use chrono::Utc;
@@ -151,7 +151,9 @@ async fn an_event_goes_through_services_that_can_do_nothing_but_their_work() {
         "select exists (select from notifier.dead_letter where state = 'parked')",
     )
     .await;
-    let letters = redrive::letters(operator.pool(), false, 10).await.unwrap();
+    let letters = redrive::letters(operator.pool(), &Which::default(), 10)
+        .await
+        .unwrap();
     let because = Because {
         by: "cli:test",
         why: "to see who publishes it",

@@ -6,13 +6,13 @@
 //! | I2 | every event has the receipt of each service that must read it; a parked one has its dead letter |
 //! | I3 | one decision per trigger, one request per decision, one external run per decision and attempt |
 //! | I4 | one promotion per version, fences that rise, the alias where the last promotion put it |
-//! | I5 | every alert reached everybody, no more often than its answers were lost |
+//! | I5 | every alert reached everybody, no more often than it was attempted |
 //! | I6 | everything ended, before its deadline, and stayed as it ended |
 //! | I7 | every cause is an event that exists |
 //! | I8 | the record of events is unbroken |
 //! | I9 | nothing is in the stream that no service wrote |
 //! | I10 | everything is published and confirmed in time after the last fault |
-//! | I11 | no secret in any log, and no more than 100 lines a second of a service |
+//! | I11 | no secret in any log, table, message, mail or post, no panic, and no more than 100 lines a second of a process |
 //! | I12 | every slot was done once and none was left out |
 
 mod outside;
@@ -111,6 +111,8 @@ pub async fn audit(world: &World, ledger: &Ledger, settled: &Settled) -> anyhow:
     record(pool, &mut findings).await?;
     stream(world, &mut findings).await?;
     outside::logs(world, &mut findings)?;
+    outside::posts(world, &mut findings)?;
+    tables(world, &mut findings).await?;
     slots(pool, &mut findings).await?;
     counts(pool, &mut findings).await?;
     if let Err(left) = &settled.took {
@@ -306,8 +308,13 @@ async fn stream(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
         .into_iter()
         .collect();
     let mut forged = Vec::new();
+    let (canaries, mut telling) = (world.canaries(), 0);
     for message in messages(&world.stack.nats_url()).await? {
         let headers = message.headers.as_ref();
+        let body = String::from_utf8_lossy(&message.payload);
+        if canaries.are_in(&body) || canaries.are_in(&format!("{headers:?}")) {
+            telling += 1;
+        }
         let header = |name: &str| {
             headers
                 .and_then(|headers| headers.get(name))
@@ -321,8 +328,39 @@ async fn stream(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
             forged.push(format!("{} {id}", message.subject));
         }
     }
+    if telling > 0 {
+        findings.add("I11", format!("{telling} messages in the stream hold a secret"));
+    }
     if !forged.is_empty() {
         findings.add("I9", format!("messages that no service wrote: {}", some(&forged)));
+    }
+    Ok(())
+}
+
+/// What the services keep, in whatever table.
+async fn tables(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
+    let patterns = world.canaries().patterns();
+    for service in SERVICES {
+        let schema = schema_of(service);
+        let tables = texts(
+            &world.pool,
+            format!(
+                "select table_name::text from information_schema.tables \
+                 where table_schema = '{schema}' and table_type = 'BASE TABLE'"
+            ),
+        )
+        .await?;
+        anyhow::ensure!(!tables.is_empty(), "{service} has no tables");
+        for table in tables {
+            let query = format!("select count(*) from {schema}.{table} kept where kept::text like any($1)");
+            let (telling,): (i64,) = sqlx::query_as(AssertSqlSafe(query))
+                .bind(&patterns)
+                .fetch_one(&world.pool)
+                .await?;
+            if telling > 0 {
+                findings.add("I11", format!("{telling} rows of {schema}.{table} hold a secret"));
+            }
+        }
     }
     Ok(())
 }

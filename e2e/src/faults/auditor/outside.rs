@@ -202,23 +202,49 @@ pub(super) async fn alerts(
     Ok(())
 }
 
+/// What people and MLflow were told.
+pub(super) fn posts(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
+    let canaries = world.canaries();
+    if world
+        .smtp
+        .attempts()?
+        .iter()
+        .any(|mail| canaries.are_in(&mail.raw))
+    {
+        findings.add("I11", "a mail holds a secret");
+    }
+    if world
+        .slack
+        .shown()
+        .iter()
+        .any(|post| canaries.are_in(&post.to_string()))
+    {
+        findings.add("I11", "a post in Slack holds a secret");
+    }
+    let requests = world.databricks.runs();
+    if requests
+        .iter()
+        .any(|run| canaries.are_in(&run.request.to_string()))
+    {
+        findings.add("I11", "a request of a run holds a secret");
+    }
+    if canaries.are_in(&format!("{:?}", world.tracking.runs())) {
+        findings.add("I11", "a run in MLflow holds a secret");
+    }
+    Ok(())
+}
+
 /// Most lines a second of one replica, over any ten seconds.
 const LINES_PER_SECOND_MAX: usize = 100;
 
 pub(super) fn logs(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
-    let webhook = world.slack.webhook_url();
-    let secrets = [
-        world.databricks.token(),
-        webhook.rsplit('/').next().unwrap_or_default().to_owned(),
-    ];
+    let canaries = world.canaries();
     for replica in world.fleet.replicas() {
         let path = log_of(world.folder.path(), replica);
         let text = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
         let name = format!("{} {}", replica.service, replica.number);
-        for secret in &secrets {
-            if text.contains(secret.as_str()) {
-                findings.add("I11", format!("the log of {name} holds a secret"));
-            }
+        if canaries.are_in(&text) {
+            findings.add("I11", format!("the log of {name} holds a secret"));
         }
         let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
         for line in text.lines() {

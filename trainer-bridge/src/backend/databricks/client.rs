@@ -139,9 +139,8 @@ impl Client {
             .await
         {
             Ok(run) => Ok(Some(run)),
-            Err(CallError::Refused { status: 404, .. }) => Ok(None),
             Err(CallError::Refused {
-                status: 400,
+                status: 400 | 404,
                 code,
                 message,
                 ..

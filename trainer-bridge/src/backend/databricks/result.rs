@@ -83,7 +83,9 @@ pub(super) async fn read(
         let honest = place
             .split('/')
             .skip(1)
-            .all(|part| !part.is_empty() && part != "." && part != "..");
+            .all(|part| !part.is_empty() && part != "." && part != "..")
+            // What is encoded already would be decoded on its way, and may climb out.
+            && !place.contains(['%', '?', '#', '\\']);
         if !honest {
             return Err(ResultError::Unusable(format!(
                 "tag `{TAG_ARTIFACT}` is no path of a volume: {place}"
@@ -124,8 +126,10 @@ pub(super) async fn read(
     let (training_rows, training_frauds) = (count("training_rows")?, count("training_frauds")?);
     let operating_threshold = Share::new(document.operating_threshold)
         .map_err(|error| ResultError::Unusable(format!("operating threshold: {error}")))?;
-    let artifact = artifacts
-        .put(&bytes)
+    let store = artifacts.clone();
+    let artifact = tokio::task::spawn_blocking(move || store.put(&bytes))
+        .await
+        .map_err(|error| ResultError::NotWritten(format!("writing was broken off: {error}")))?
         .map_err(|error| ResultError::NotWritten(error.to_string()))?;
     let notes: BTreeMap<String, String> = document
         .notes
