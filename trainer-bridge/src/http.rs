@@ -184,12 +184,24 @@ impl Endpoint {
             CallError::transient(format!("{what}: {}", reason_of(&error.without_url())))
         })?;
         if response.status().is_success() {
+            // A login page would pass for the bytes of a model, or for the answer that they were taken.
+            if is_page(&response) {
+                return Err(CallError::transient(format!(
+                    "{what}: a page for people came instead of an answer"
+                )));
+            }
             Ok(response)
         } else {
             let api = expected == Expected::Json;
             Err(error_of(response, what, api).await)
         }
     }
+}
+
+fn is_page(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"))
 }
 
 /// What a call is answered with when all is well.

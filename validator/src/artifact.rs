@@ -200,6 +200,11 @@ impl Store for Tracking {
                 unreachable(uri, cause)
             });
         }
+        // A login page would pass for the bytes of a model.
+        let kind = response.headers().get(reqwest::header::CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/html")) {
+            return Err(unreachable(uri, "a page for people came instead of the artefact"));
+        }
         let mut bytes = Vec::new();
         while let Some(chunk) = response
             .chunk()

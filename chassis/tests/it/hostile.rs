@@ -423,7 +423,7 @@ async fn odd_but_legal_events_are_handled() {
     // Structured mode.
     let (attributes, data) = sample();
     let document = serde_json::json!({
-        "specversion": "1.0", "id": attributes.id, "source": "/elsewhere", "type": "vigie.drift.check.requested.v1",
+        "specversion": "1.0", "id": attributes.id, "source": "/vigie/vigie", "type": "vigie.drift.check.requested.v1",
         "time": "2026-01-01T00:00:00Z", "subject": "fraud-cards",
         "data": serde_json::from_slice::<serde_json::Value>(&data).unwrap(),
     });

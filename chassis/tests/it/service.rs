@@ -58,11 +58,12 @@ async fn what_does_not_finish_in_time_is_left_and_redone_later() {
     let event = send_waiting(&witness.bus, "never in time").await;
     visited(&witness.pool, event, 1).await;
     stop.cancel();
-    tokio::time::timeout(PATIENCE, service)
+    let ended = tokio::time::timeout(PATIENCE, service)
         .await
         .expect("the drain is bounded")
-        .unwrap()
         .unwrap();
+    let told = ended.unwrap_err().to_string();
+    assert!(told.contains("`shutdown.drain_timeout`"), "{told}");
     assert!(effects_of(&witness.pool, event).await.is_empty());
     open_gate(&witness.pool, "never in time").await;
     let (stop, service) = start(&bench);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse as _;
-use axum::routing::get;
+use axum::response::{Html, IntoResponse as _};
+use axum::routing::{any, get};
 use serde_json::Value;
 use trainer_bridge::http::{CallError, Credentials, Endpoint};
 
@@ -40,6 +40,7 @@ async fn endpoint_with(timeout: Duration) -> Endpoint {
                 )
             }),
         )
+        .route("/base/login", any(|| async { Html("<title>Sign in</title>") }))
         .route(
             "/base/gone",
             get(|| async {
@@ -82,6 +83,11 @@ async fn answers_are_fine_or_worth_another_try_or_not() {
         get("/gone").await,
         Err(CallError::Refused { status: 404, .. })
     ));
+    // It is neither the bytes of a model nor the word that they were taken.
+    let page = endpoint.get_bytes("/login", 1_000).await.unwrap_err();
+    assert!(page.is_transient(), "{page}");
+    let page = endpoint.put_bytes("/login", vec![1]).await.unwrap_err();
+    assert!(page.is_transient(), "{page}");
     let huge = get("/huge").await.unwrap_err();
     assert!(
         !huge.is_transient() && huge.to_string().contains("more than 8388608 bytes"),
