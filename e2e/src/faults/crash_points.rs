@@ -138,7 +138,7 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
     let pool = monitors_pool(&world.stack.database_url()).await?;
     let producer = Producer::start(pool.clone(), world.models.clone(), Duration::from_millis(150));
     let faulty = Instant::now();
-    let (mut round, mut failing, mut denying) = (0_u32, 0, 0);
+    let (mut round, mut failing, mut losing) = (0_u32, 0, 0);
     let mut told = Instant::now();
     let missed = loop {
         let left = left(records.path(), &planned_deaths);
@@ -164,11 +164,11 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
             );
             world.databricks.plan([RunPlan::fails(outcome)]);
         }
-        // And a registry that now and then lets nobody promote.
+        // And a registry that has lost a version now and then, which cannot be promoted.
         let pointed = world.tracking.alias_sets().len();
-        if pointed >= denying {
-            denying = pointed + 4;
-            world.tracking.deny_tags(1);
+        if pointed >= losing {
+            losing = pointed + 4;
+            world.tracking.forget_at_tags(1);
         }
         if round.is_multiple_of(8) {
             // A broker that is away takes nothing; the next round comes.

@@ -87,7 +87,7 @@ struct Book {
     aliases: BTreeMap<(String, String), u64>,
     alias_sets: Vec<AliasSet>,
     faults: VecDeque<Fault>,
-    denied: usize,
+    forgotten: usize,
     calls: u64,
 }
 
@@ -128,9 +128,9 @@ impl Tracking {
         self.shared.lock().faults.extend(faults);
     }
 
-    /// Denies the next so many taggings of a version, as a registry does whose rights were taken away.
-    pub fn deny_tags(&self, times: usize) {
-        self.shared.lock().denied = times;
+    /// Does not know the version in the next so many taggings, as if somebody had deleted it.
+    pub fn forget_at_tags(&self, times: usize) {
+        self.shared.lock().forgotten = times;
     }
 
     /// Forgets faults that no call has met; says how many.
@@ -493,13 +493,9 @@ fn registry(
             let found = versions.into_iter().find(|version| version.number == number);
             json!({ "model_version": version_of(&name, found.ok_or_else(no_version)?) })
         }
-        ("POST", "model-versions/set-tag") if book.denied > 0 => {
-            book.denied -= 1;
-            return Err(Refusal {
-                status: StatusCode::FORBIDDEN,
-                code: "PERMISSION_DENIED",
-                message: "Permission denied".to_owned(),
-            });
+        ("POST", "model-versions/set-tag") if book.forgotten > 0 => {
+            book.forgotten -= 1;
+            return Err(no_version());
         }
         ("POST", "model-versions/set-tag") => {
             let versions = book.models.get_mut(&name).into_iter().flatten();

@@ -228,9 +228,9 @@ async fn a_lost_answer_repeats_the_message_under_the_same_id() {
 
 #[tokio::test]
 async fn failures_end_in_a_record_and_an_event_and_hold_no_secret() {
-    // The first alert meets a dead webhook, the second one that never recovers.
+    // The first alert is refused, the second one that never recovers.
     let slack = Slack::start().await.unwrap();
-    slack.script([Answer::NoService]);
+    slack.script([Answer::InvalidPayload]);
     slack.otherwise(Answer::ServerError);
     let scene = Scene::new(&slack_settings(&slack.webhook_url())).await;
     let running = scene.start().await;
@@ -261,7 +261,7 @@ async fn failures_end_in_a_record_and_an_event_and_hold_no_secret() {
             .collect::<Vec<_>>(),
         ["alert.failed"; 2]
     );
-    assert!(said[0].1["reason"].as_str().unwrap().contains("no_service"));
+    assert!(said[0].1["reason"].as_str().unwrap().contains("invalid_payload"));
     assert!(
         said[1].1["reason"]
             .as_str()
@@ -277,7 +277,7 @@ async fn failures_end_in_a_record_and_an_event_and_hold_no_secret() {
 #[tokio::test]
 async fn an_episode_that_could_not_be_told_is_told_by_its_next_event() {
     let slack = Slack::start().await.unwrap();
-    slack.script([Answer::NoService]);
+    slack.script([Answer::InvalidPayload]);
     let scene = Scene::new(&slack_settings(&slack.webhook_url())).await;
     let running = scene.start().await;
     let pool = &running.pool;

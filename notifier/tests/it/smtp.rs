@@ -111,9 +111,10 @@ async fn what_is_wrong_for_good_is_not_tried_again() {
         username: server.user().to_owned(),
         password: Secret::new("wrong"),
     });
+    // Except a setting that people mend while it waits.
     let refusal = send(&wrong_password).await.unwrap_err();
     assert!(
-        matches!(&refusal, SendError::Permanent(reason) if reason.contains("535")),
+        matches!(&refusal, SendError::Transient(reason) if reason.contains("535")),
         "{refusal}"
     );
 

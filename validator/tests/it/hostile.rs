@@ -47,7 +47,7 @@ async fn hostile_messages_are_parked_and_the_flow_goes_on() {
         (
             with("ce-type", "vigie.drift.check.requested.v1"),
             br#"{"as_of":"2026-01-01T00:00:00Z","requested_by":"x","reason":""}"#.to_vec(),
-            "handler_permanent",
+            "unauthorized_source",
         ),
     ];
     let count = messages.len();

@@ -173,7 +173,7 @@ async fn an_event_goes_through_services_that_can_do_nothing_but_their_work() {
     .await;
     until(
         &pool,
-        "select exists (select from notifier.dead_letter where state = 'parked' and decided_by is not null)",
+        "select exists (select from notifier.dead_letter where state = 'parked') and exists (select from notifier.event_log where what = 'redriven')",
     )
     .await;
 
