@@ -409,6 +409,10 @@ pub async fn run<S: Service>() -> ExitCode {
 
 /// Cancels on SIGTERM or Ctrl-C, and ends the process on the second one. Correctness never depends on it: `kill -9` is the
 /// specified path.
+#[expect(
+    clippy::exit,
+    reason = "whoever tells it twice does not want to wait for anything"
+)]
 pub async fn cancel_on_signal(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));

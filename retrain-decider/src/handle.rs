@@ -136,7 +136,7 @@ impl Handler for Decider {
                     .await
             }
             Event::ModelValidated(validated) => self.validated(tx, received, validated).await,
-            Event::ModelPromoted(promoted) => self.promoted(tx, received, promoted).await,
+            Event::ModelPromoted(promoted) => Box::pin(self.promoted(tx, received, promoted)).await,
             Event::PromotionRefused(refused) => self.refused(tx, received, refused).await,
             Event::DriftCheckRequested(_)
             | Event::DriftChecked(_)

@@ -241,7 +241,7 @@ impl Settings {
             }
             let nearest = nearest(&key, &self.known);
             // A secret under a name with a slip of the pen is a secret all the same.
-            let meant = nearest.as_deref().filter(|near| super::print::is_secret(near));
+            let meant = nearest.filter(|near| super::print::is_secret(near));
             let meant = meant.unwrap_or(&key);
             found.push(Problem {
                 value: self.value(&key).map(|value| super::print::shown(meant, value)),

@@ -102,7 +102,7 @@ pub fn file(
         password,
         authority,
     } = mail;
-    let mlflow_token = canaries::MLFLOW;
+    let (mlflow_token, authority) = (canaries::MLFLOW, authority.display());
     let artifacts = artifacts.display();
     let mut text = format!(
         r#"[database]
@@ -184,7 +184,7 @@ port = {port}
 encryption = "starttls"
 username = {user:?}
 password = {password:?}
-ca_file = {authority:?}
+ca_file = "{authority}"
 "#
     );
     for model in models {
