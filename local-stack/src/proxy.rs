@@ -100,6 +100,22 @@ impl Proxy {
         self.state.send_modify(|state| state.line = line);
     }
 
+    /// Makes the line so for that time, unless somebody makes it otherwise meanwhile.
+    pub fn set_for(&self, line: Line, time: Duration) {
+        self.set(line);
+        let state = self.state.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            state.send_if_modified(|now| {
+                let same = now.line == line;
+                if same {
+                    now.line = Line::Pass;
+                }
+                same
+            });
+        });
+    }
+
     /// Resets every open connection; new ones are as the line is.
     pub fn reset(&self) {
         self.state.send_modify(|state| state.generation += 1);

@@ -96,8 +96,8 @@ pub(super) fn is_unstorable(error: &anyhow::Error) -> bool {
         .any(|error| error.code().is_some_and(|code| code.starts_with("22")))
 }
 
-/// Whether the database was away, shutting down, out of connections, memory or disk, or took no writes: nothing that the message
-/// has caused.
+/// Whether the database was away, shutting down, out of connections, memory or disk, took no writes, or let us not in or not do what
+/// we may: nothing that the message has caused.
 pub(super) fn is_outage(error: &anyhow::Error) -> bool {
     error.is::<NoAnswer>()
         || error
@@ -110,11 +110,13 @@ pub(super) fn is_outage(error: &anyhow::Error) -> bool {
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed => true,
-                // Connection exceptions, too many connections, a server that goes down or comes up, and a transaction that stood
-                // still for too long, as that of a process that was frozen.
+                // Connection exceptions, a refused login, too many connections, a server that goes down or comes up; rights that
+                // were taken away, and a transaction that stood still for too long, as that of a process that was frozen.
                 sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-                    ["08", "53", "57P"].iter().any(|class| code.starts_with(class))
-                        || ["25006", "25P03"].contains(&code.as_ref())
+                    ["08", "28", "53", "57P"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+                        || ["25006", "25P03", "42501"].contains(&code.as_ref())
                 }),
                 _ => false,
             })

@@ -26,6 +26,12 @@ pub struct Replica {
     pub number: usize,
 }
 
+impl std::fmt::Display for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.service, self.number)
+    }
+}
+
 /// Variables of the next lives of a service, in order; after them a life without any.
 pub type Lives = Vec<Vec<(&'static str, String)>>;
 
@@ -38,7 +44,8 @@ struct Crew {
     /// Deaths by a signal, and ends of their own accord by exit code.
     deaths: u64,
     ends: BTreeMap<(Replica, i32), u64>,
-    frozen: Vec<(Replica, u32)>,
+    /// Those that stand still, and until when, if that is planned.
+    frozen: BTreeMap<Replica, Option<Instant>>,
 }
 
 /// All services. Dropping it kills them.
@@ -46,6 +53,7 @@ struct Crew {
 pub struct Fleet {
     crew: Arc<Mutex<Crew>>,
     launch: Arc<Launch>,
+    replicas: Vec<Replica>,
     supervisor: JoinHandle<()>,
 }
 
@@ -69,7 +77,7 @@ impl Launch {
             .open(log_of(&self.folder, replica))?;
         Command::new(&binary)
             .arg("--config")
-            .arg(self.folder.join(format!("{}.toml", replica.service)))
+            .arg(settings_of(&self.folder, replica))
             .current_dir(&self.folder)
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .envs(self.clocks.iter().flat_map(|clocks| clocks.of(replica.number)))
@@ -88,8 +96,13 @@ pub fn log_of(folder: &Path, replica: Replica) -> PathBuf {
     folder.join(format!("{}-{}.log", replica.service, replica.number))
 }
 
+/// Where a replica's settings stand.
+pub fn settings_of(folder: &Path, replica: Replica) -> PathBuf {
+    folder.join(format!("{}-{}.toml", replica.service, replica.number))
+}
+
 impl Fleet {
-    /// Starts `replicas` of each service; settings are `SERVICE.toml` in `folder`, logs go there too. `environment` holds for
+    /// Starts `replicas` of each service; settings are where [`settings_of`] says, logs go there too. `environment` holds for
     /// every life, `lives` for the first ones of some replicas; `clocks` are those of every second replica.
     ///
     /// # Errors
@@ -113,31 +126,29 @@ impl Fleet {
             lives,
             ..Crew::default()
         }));
+        let replicas: Vec<Replica> = services
+            .iter()
+            .flat_map(|service| (0..replicas).map(|number| Replica { service, number }))
+            .collect();
         {
             let mut crew = lock(&crew);
-            for service in services {
-                for number in 0..replicas {
-                    let replica = Replica { service, number };
-                    let child = launch.spawn(replica, &next_life(&mut crew, replica))?;
-                    crew.children.insert(replica, child);
-                }
+            for replica in &replicas {
+                let child = launch.spawn(*replica, &next_life(&mut crew, *replica))?;
+                crew.children.insert(*replica, child);
             }
         }
         let supervisor = tokio::spawn(supervise(Arc::clone(&crew), Arc::clone(&launch)));
         Ok(Self {
             crew,
             launch,
+            replicas,
             supervisor,
         })
     }
 
-    /// All replicas.
+    /// All replicas, also those that have just died, in order of the services.
     pub fn replicas(&self) -> Vec<Replica> {
-        let crew = lock(&self.crew);
-        let mut all: Vec<Replica> = crew.children.keys().chain(&crew.held).copied().collect();
-        all.sort();
-        all.dedup();
-        all
+        self.replicas.clone()
     }
 
     /// `kill -9`; the supervisor starts it again.
@@ -152,21 +163,35 @@ impl Fleet {
 
     /// SIGSTOP.
     pub fn freeze(&self, replica: Replica) {
-        if let Some(pid) = self.signal(replica, Signal::STOP) {
-            lock(&self.crew).frozen.push((replica, pid));
+        self.stop_still(replica, None);
+    }
+
+    /// SIGSTOP, and SIGCONT after that time.
+    pub fn freeze_for(&self, replica: Replica, time: Duration) {
+        self.stop_still(replica, Some(Instant::now() + time));
+    }
+
+    fn stop_still(&self, replica: Replica, until: Option<Instant>) {
+        if self.signal(replica, Signal::STOP).is_some() {
+            lock(&self.crew).frozen.insert(replica, until);
         }
+    }
+
+    /// Whether it stands still.
+    pub fn stands_still(&self, replica: Replica) -> bool {
+        lock(&self.crew).frozen.contains_key(&replica)
     }
 
     /// SIGCONT.
     pub fn thaw(&self, replica: Replica) {
         self.signal(replica, Signal::CONT);
-        lock(&self.crew).frozen.retain(|(frozen, _)| *frozen != replica);
+        lock(&self.crew).frozen.remove(&replica);
     }
 
     /// SIGCONT for all of them.
     pub fn thaw_all(&self) {
-        for replica in self.replicas() {
-            self.thaw(replica);
+        for replica in &self.replicas {
+            self.thaw(*replica);
         }
     }
 
@@ -266,6 +291,18 @@ async fn supervise(crew: Arc<Mutex<Crew>>, launch: Arc<Launch>) {
     loop {
         tokio::time::sleep(RESTART_AFTER / 3).await;
         let mut crew = lock(&crew);
+        let awake: Vec<Replica> = crew
+            .frozen
+            .iter()
+            .filter(|(_, until)| until.is_some_and(|until| until <= Instant::now()))
+            .map(|(replica, _)| *replica)
+            .collect();
+        for replica in awake {
+            crew.frozen.remove(&replica);
+            if let Some(pid) = crew.children.get(&replica).and_then(Child::id) {
+                send(pid, Signal::CONT);
+            }
+        }
         let mut ended = Vec::new();
         for (replica, child) in &mut crew.children {
             if let Ok(Some(status)) = child.try_wait() {
@@ -274,7 +311,7 @@ async fn supervise(crew: Arc<Mutex<Crew>>, launch: Arc<Launch>) {
         }
         for (replica, status) in ended {
             crew.children.remove(&replica);
-            crew.frozen.retain(|(frozen, _)| *frozen != replica);
+            crew.frozen.remove(&replica);
             if status.signal().is_some() {
                 crew.deaths += 1;
             } else {

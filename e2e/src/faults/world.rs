@@ -18,7 +18,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use vigie::host::{Processes, SERVICES};
 
 use super::canaries::{self, Canaries, with_password};
-use super::fleet::{Fleet, Lives, Replica};
+use super::fleet::{Fleet, Lives, Replica, settings_of};
 use super::notebook::Notebook;
 use super::settings::{Addresses, MailServer, Patience, file};
 use super::watch::Watch;
@@ -77,10 +77,10 @@ impl Default for WorldOptions {
     }
 }
 
-/// The lines of a world, by the name of what they lead to.
+/// The lines of a world, by the name of what they lead to: one for each replica of a service, one for all to a peer.
 #[derive(Debug)]
 pub struct Lines {
-    lines: BTreeMap<String, Proxy>,
+    lines: BTreeMap<String, Vec<Proxy>>,
     direct: bool,
 }
 
@@ -90,38 +90,36 @@ impl Lines {
         self.lines.keys().map(String::as_str).collect()
     }
 
-    /// A line.
-    ///
-    /// # Panics
-    /// When there is none of that name.
-    pub fn get(&self, name: &str) -> &Proxy {
-        self.lines.get(name).unwrap_or_else(|| panic!("no line `{name}`"))
-    }
-
-    /// A line, if there is one: a direct world has none.
-    pub fn find(&self, name: &str) -> Option<&Proxy> {
-        self.lines.get(name)
+    /// The lines of that name, by replica; none in a direct world.
+    pub fn to(&self, name: &str) -> &[Proxy] {
+        self.lines.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// Makes all of them good.
     pub fn heal(&self) {
-        for proxy in self.lines.values() {
+        for proxy in self.lines.values().flatten() {
             proxy.set(Line::Pass);
         }
     }
 
+    /// One more line of that name.
     async fn lead(&mut self, name: &str, url: &str) -> anyhow::Result<String> {
         if self.direct {
             return Ok(url.to_owned());
         }
         let proxy = Proxy::to_url(url).await?;
         let led = proxy.instead_of(url)?;
-        self.lines.insert(name.to_owned(), proxy);
+        self.lines.entry(name.to_owned()).or_default().push(proxy);
         Ok(led)
     }
 }
 
-/// Name of the line of a service to PostgreSQL.
+/// Name of the lines of a service to NATS.
+pub fn to_nats(service: &str) -> String {
+    format!("{service} to nats")
+}
+
+/// Name of the lines of a service to PostgreSQL.
 pub fn to_postgres(service: &str) -> String {
     format!("{service} to postgres")
 }
@@ -216,14 +214,14 @@ impl World {
             services.push(WITNESS);
         }
         for service in &services {
-            let nats = lines
-                .lead(&format!("{service} to nats"), &stack.nats_url())
-                .await?;
-            addresses.nats = with_password(&nats, canaries::NATS);
-            let database = lines.lead(&to_postgres(service), &stack.database_url()).await?;
-            addresses.database = with_password(&database, canaries::DATABASE);
-            let text = file(&addresses, &artifacts, &models, &options.patience, options.told);
-            std::fs::write(folder.path().join(format!("{service}.toml")), text)?;
+            for number in 0..options.replicas {
+                let nats = lines.lead(&to_nats(service), &stack.nats_url()).await?;
+                addresses.nats = with_password(&nats, canaries::NATS);
+                let database = lines.lead(&to_postgres(service), &stack.database_url()).await?;
+                addresses.database = with_password(&database, canaries::DATABASE);
+                let text = file(&addresses, &artifacts, &models, &options.patience, options.told);
+                std::fs::write(settings_of(folder.path(), Replica { service, number }), text)?;
+            }
         }
         let binaries = options.binaries.map_or_else(Processes::own_folder, Ok)?;
         let notebook = Notebook::start(Arc::clone(&databricks), Arc::clone(&tracking));
