@@ -211,6 +211,16 @@ fn configure<S: Service>(settings: &Settings) -> Result<(Common, S::Config), Pro
     Ok((common, config))
 }
 
+fn warn_of_exposed(settings: &Settings) {
+    if let Some((file, keys)) = settings.exposed_secrets() {
+        tracing::warn!(
+            "everybody on this machine can read `{file}`, which holds {}: `chmod 600` it, or put secrets into files of their own and \
+             name them by variables that end in `_FILE`",
+            keys.join(", ")
+        );
+    }
+}
+
 /// Checks a service's settings without starting anything.
 ///
 /// # Errors
@@ -236,7 +246,9 @@ pub async fn launch_then<S: Service>(
     stop: CancellationToken,
     up: impl FnOnce() + Send,
 ) -> anyhow::Result<()> {
-    let (common, config) = configure::<S>(&load::<S>(sources)?)?;
+    let settings = load::<S>(sources)?;
+    warn_of_exposed(&settings);
+    let (common, config) = configure::<S>(&settings)?;
     Box::pin(start::<S>(common, config, stop, up)).await
 }
 
@@ -393,6 +405,7 @@ pub async fn run<S: Service>() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    warn_of_exposed(&settings);
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
     let result = Box::pin(start::<S>(common, config, stop, || ())).await;

@@ -110,12 +110,15 @@ pub fn begin(job: &Job, oldest: Result<Option<DateTime<Utc>>, LoadError>, policy
 /// The backend was asked to start the run.
 #[must_use]
 pub fn submitted(job: &Job, result: Result<RunRef, BackendError>, policy: &Policy) -> Step {
+    // After an answer that was lost the run may exist: then a refused token proves nothing.
+    let result = if job.retries > 0 {
+        result.map_err(BackendError::patient)
+    } else {
+        result
+    };
     match result {
         Ok(run) => Step::Move(Move::Run(run)),
-        Err(BackendError::Permanent(detail)) => Step::Move(Move::Fail(Failure {
-            kind: TrainingFailure::Refused,
-            detail,
-        })),
+        Err(error @ (BackendError::Permanent(_) | BackendError::Unauthorised(_))) => refused(&error),
         // The run may exist although its answer was lost. Asking again within the grace finds it by its token; then it
         // is stopped like any other.
         Err(error) if job.is_overdue() => aborted(job, Err(error), policy),
@@ -125,10 +128,17 @@ pub fn submitted(job: &Job, result: Result<RunRef, BackendError>, policy: &Polic
     }
 }
 
+fn refused(error: &BackendError) -> Step {
+    Step::Move(Move::Fail(Failure {
+        kind: TrainingFailure::Refused,
+        detail: error.to_string(),
+    }))
+}
+
 /// The backend was asked how the run stands.
 #[must_use]
 pub fn observed(job: &Job, result: Result<Observation, BackendError>, policy: &Policy, pace: Pace) -> Step {
-    match result {
+    match result.map_err(BackendError::patient) {
         Ok(Observation::Finished(candidate)) => Step::Move(Move::Succeed(candidate)),
         Ok(Observation::Cancelled { detail }) => Step::Move(Move::Cancel(Failure {
             kind: TrainingFailure::Cancelled,
@@ -144,10 +154,7 @@ pub fn observed(job: &Job, result: Result<Observation, BackendError>, policy: &P
             })
         }
         Ok(Observation::Failed { kind, detail, .. }) => Step::Move(Move::Fail(Failure { kind, detail })),
-        Err(BackendError::Permanent(detail)) => Step::Move(Move::Fail(Failure {
-            kind: TrainingFailure::Refused,
-            detail,
-        })),
+        Err(error @ (BackendError::Permanent(_) | BackendError::Unauthorised(_))) => refused(&error),
         // A run that ended in time was taken above; one that has not is stopped now.
         Ok(Observation::InProgress { .. }) | Err(BackendError::Transient { .. }) if job.is_overdue() => {
             Step::Abort
@@ -165,7 +172,7 @@ pub fn observed(job: &Job, result: Result<Observation, BackendError>, policy: &P
 /// The run was asked to stop because the deadline had passed.
 #[must_use]
 pub fn aborted(job: &Job, result: Result<(), BackendError>, policy: &Policy) -> Step {
-    match result {
+    match result.map_err(BackendError::patient) {
         Ok(()) => Step::Move(Move::TimeOut(timed_out(
             "the deadline passed; the run was cancelled",
         ))),
@@ -177,7 +184,9 @@ pub fn aborted(job: &Job, result: Result<(), BackendError>, policy: &Policy) -> 
             }
             give_up(&detail)
         }
-        Err(BackendError::Permanent(detail)) => give_up(&detail),
+        Err(error @ (BackendError::Permanent(_) | BackendError::Unauthorised(_))) => {
+            give_up(&error.to_string())
+        }
     }
 }
 

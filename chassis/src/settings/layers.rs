@@ -145,6 +145,8 @@ pub struct Settings {
     pub(super) known: BTreeSet<String>,
     /// Mistakes found while merging.
     pub(super) problems: Vec<Problem>,
+    /// The settings file, when everybody on this machine may read it.
+    open_file: Option<String>,
 }
 
 impl Settings {
@@ -174,6 +176,7 @@ impl Settings {
             layer
         };
 
+        let mut open_file = None;
         if let Some(path) = sources.file_in_use() {
             let shown = path.display().to_string();
             if !path.exists() {
@@ -182,6 +185,7 @@ impl Settings {
             let text = std::fs::read_to_string(&path)
                 .map_err(|error| unreadable(&shown, &error.to_string(), DOCUMENT))?;
             builder = builder.add_source(noted(Named::from_toml(&shown, &text)?));
+            open_file = is_open_to_all(&path).then_some(shown);
         }
         for (label, text) in &sources.overrides {
             builder = builder.add_source(noted(Named::from_toml(label, text)?));
@@ -207,9 +211,24 @@ impl Settings {
             root: root_of(merged),
             known,
             problems,
+            open_file,
         };
         settings.check_known(&origins);
         Ok(settings)
+    }
+
+    /// The settings file, when everybody on this machine may read it, and the secrets that stand in it, by key; none when there
+    /// are none.
+    pub fn exposed_secrets(&self) -> Option<(&str, Vec<String>)> {
+        let file = self.open_file.as_deref()?;
+        let keys: Vec<String> = leaf_keys(&self.root)
+            .into_iter()
+            .filter(|key| {
+                self.value(key)
+                    .is_some_and(|value| value.origin() == Some(file) && super::print::is_masked(key, value))
+            })
+            .collect();
+        (!keys.is_empty()).then_some((file, keys))
     }
 
     /// Reports sections that no service knows, and keys that no default names within the sections of this binary.
@@ -283,6 +302,12 @@ pub(super) fn origin_of(value: &Value) -> String {
 
 fn root_of(config: Config) -> Map<String, Value> {
     config.cache.into_table().unwrap_or_default()
+}
+
+/// Whether its mode lets others read it.
+fn is_open_to_all(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
 }
 
 fn leaf_keys(root: &Map<String, Value>) -> BTreeSet<String> {

@@ -16,6 +16,11 @@ pub(super) fn is_secret(key: &str) -> bool {
         .any(|word| name.ends_with(word))
 }
 
+/// Whether a value holds something that is not shown.
+pub(super) fn is_masked(key: &str, value: &Value) -> bool {
+    shown(key, value).contains(MASK)
+}
+
 /// A value as text, masked where it is, or may hold, a secret.
 pub(super) fn shown(key: &str, value: &Value) -> String {
     match &value.kind {

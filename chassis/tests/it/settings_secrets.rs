@@ -202,3 +202,31 @@ fn a_value_from_a_file_without_end_is_refused() {
         "{problems}"
     );
 }
+
+#[test]
+fn secrets_in_a_file_that_everybody_can_read_are_named_without_being_shown() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vigie.toml");
+    let text = format!(
+        "[store]\npassword = \"{CANARY}\"\nurl = \"postgres://vigie:{CANARY}@db.example.org/fraud_db\"\ntoken = \"\"\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    let mut sources = Sources {
+        file: Some(path.clone()),
+        ..Sources::default()
+    };
+    sources
+        .environment
+        .insert("VIGIE__STORE__NKEY".to_owned(), CANARY.to_owned());
+    let exposed = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let settings = Settings::load(&[DEFAULTS], &[], &sources).unwrap();
+        settings
+            .exposed_secrets()
+            .map(|(file, keys)| (file.to_owned(), keys))
+    };
+    let keys = vec!["store.password".to_owned(), "store.url".to_owned()];
+    assert_eq!(exposed(0o644), Some((path.display().to_string(), keys)));
+    assert_eq!(exposed(0o640), None);
+}

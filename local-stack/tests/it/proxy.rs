@@ -139,3 +139,15 @@ async fn a_url_can_lead_over_the_line() {
     assert_eq!(led, format!("postgres://vigie@{}/vigie?x=1", proxy.address()));
     assert!(proxy.instead_of("nats://broker:4222").is_err());
 }
+
+#[tokio::test]
+async fn a_line_that_is_broken_for_a_time_is_good_again_by_itself() {
+    let (address, _) = server().await;
+    let proxy = Proxy::to(address).await.unwrap();
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    assert_eq!(ask(&mut stream, 1).await.unwrap(), 2);
+    proxy.set_for(Line::Silent, Duration::from_secs(2));
+    stream.write_u8(3).await.unwrap();
+    assert!(is_silent(&mut stream).await);
+    assert_eq!(stream.read_u8().await.unwrap(), 4);
+}

@@ -96,12 +96,24 @@ pub enum BackendError {
         /// How long it asks us to wait.
         retry_after: Option<Duration>,
     },
+    /// It takes our token for wrong, or for too weak. Somebody may renew it.
+    #[error("{0}; check the token and its rights")]
+    Unauthorised(String),
     /// Asking again cannot help.
     #[error("{0}")]
     Permanent(String),
 }
 
 impl BackendError {
+    /// What a run that exists, or may exist, waits for.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        match self {
+            Self::Unauthorised(_) => Self::transient(self.to_string()),
+            other => other,
+        }
+    }
+
     /// A transient error without a wish of the server's.
     pub fn transient(detail: impl Into<String>) -> Self {
         Self::Transient {
@@ -115,6 +127,9 @@ impl From<CallError> for BackendError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Transient { detail, retry_after } => Self::Transient { detail, retry_after },
+            CallError::Refused {
+                status: 401 | 403, ..
+            } => Self::Unauthorised(error.to_string()),
             CallError::Refused { .. } => Self::Permanent(error.to_string()),
         }
     }

@@ -183,6 +183,26 @@ fn a_submission_is_repeated_under_its_token_until_the_grace_after_the_deadline_e
 }
 
 #[test]
+fn a_refused_token_ends_a_training_that_was_never_submitted_and_no_other() {
+    let refused = || BackendError::Unauthorised("HTTP 401".to_owned());
+    let first = job(JobState::Submitting, 1);
+    assert_eq!(word(&submitted(&first, Err(refused()), &policy())), "fail");
+    let asked_before = Job { retries: 1, ..first };
+    assert_eq!(
+        word(&submitted(&asked_before, Err(refused()), &policy())),
+        "try again"
+    );
+    let running = job(JobState::Running, 1);
+    assert_eq!(
+        word(&observed(&running, Err(refused()), &policy(), PACE)),
+        "try again"
+    );
+    let late = job(JobState::Running, 61);
+    assert_eq!(word(&observed(&late, Err(refused()), &policy(), PACE)), "abort");
+    assert_eq!(word(&aborted(&late, Err(refused()), &policy())), "try again");
+}
+
+#[test]
 fn a_run_that_cannot_be_cancelled_is_given_up_after_the_grace_and_that_is_said() {
     let abort = |minute, answer| aborted(&job(JobState::Running, minute), answer, &policy());
     assert_eq!(word(&abort(61, Ok(()))), "time out");

@@ -23,7 +23,6 @@ use uuid::Uuid;
 
 use super::{Answer, Backend, BackendError, Observation, Pace};
 use crate::artifacts::ArtifactStore;
-use crate::http::CallError;
 use crate::job::{BackendKind, Order, RunRef};
 use crate::registry::mlflow_client;
 
@@ -142,7 +141,7 @@ impl Databricks {
         run: &RunRef,
         now: DateTime<Utc>,
     ) -> Result<Observation, BackendError> {
-        let found = self.client.run(id_of(run)?).await.map_err(waiting_for_rights)?;
+        let found = self.client.run(id_of(run)?).await?;
         let Some(found) = found else {
             let detail = format!("run {} does not exist any more on Databricks", run.run_id);
             return Ok(Observation::Failed {
@@ -203,9 +202,9 @@ impl Databricks {
         );
         match read.await {
             Ok(candidate) => Ok(Observation::Finished(Box::new(candidate))),
-            Err(result::ResultError::Call(error)) => match waiting_for_rights(error) {
-                transient @ BackendError::Transient { .. } => Err(transient),
+            Err(result::ResultError::Call(error)) => match error.into() {
                 BackendError::Permanent(detail) => Ok(unusable(detail)),
+                waits => Err(waits),
             },
             Err(result::ResultError::NotThere(detail)) => {
                 if ended_longer_ago(run, now, RESULT_PATIENCE) {
@@ -244,7 +243,7 @@ impl Backend for Databricks {
     }
 
     fn cancel<'a>(&'a self, run: &'a RunRef) -> Answer<'a, ()> {
-        Box::pin(async move { self.client.cancel(id_of(run)?).await.map_err(waiting_for_rights) })
+        Box::pin(async move { Ok(self.client.cancel(id_of(run)?).await?) })
     }
 }
 
@@ -252,16 +251,6 @@ fn id_of(run: &RunRef) -> Result<u64, BackendError> {
     run.run_id
         .parse()
         .map_err(|_| BackendError::Permanent(format!("`{}` is no run of Databricks", run.run_id)))
-}
-
-/// While a run goes on, a refused token may be renewed before the deadline.
-fn waiting_for_rights(error: CallError) -> BackendError {
-    match error {
-        CallError::Refused {
-            status: 401 | 403, ..
-        } => BackendError::transient(format!("{error}; check DATABRICKS_TOKEN and its rights")),
-        other => other.into(),
-    }
 }
 
 fn unusable(detail: String) -> Observation {
