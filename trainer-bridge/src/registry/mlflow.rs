@@ -5,8 +5,10 @@
 //! last-writer-wins without compare-and-set; PostgreSQL fences (`store`), and here the alias is read before it is set
 //! and read back after.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use chassis::text::storable;
 use chassis::trial;
 use schemas::ModelName;
 use sha2::{Digest, Sha256};
@@ -99,6 +101,7 @@ impl Mlflow {
         let mut metrics: Vec<(String, f64)> = candidate
             .reported
             .iter()
+            .take(900)
             .map(|metric| (metric_key(&metric.slice, &metric.name), metric.value.get()))
             .collect();
         metrics.extend([
@@ -111,23 +114,28 @@ impl Mlflow {
             ),
         ]);
         let plan = &what.order.plan;
-        let mut params = vec![
-            ("algorithm", candidate.algorithm.clone()),
-            ("backend", what.backend.to_owned()),
-            ("seed", candidate.seed.to_string()),
-            ("as_of", what.order.as_of.to_rfc3339()),
-            ("training_window", plan.training.to_string()),
-            ("threshold_window", plan.threshold.to_string()),
-            ("holdout_window", plan.holdout.to_string()),
-        ];
-        let known: Vec<&str> = params.iter().map(|(key, _)| *key).collect();
-        // MLflow takes 100 parameters a call; the notes of a foreign notebook may be many.
-        let notes = candidate
-            .notes
+        let mut params = BTreeMap::from([
+            (
+                "algorithm".to_owned(),
+                storable(&candidate.algorithm).into_owned(),
+            ),
+            ("backend".to_owned(), what.backend.to_owned()),
+            ("seed".to_owned(), candidate.seed.to_string()),
+            ("as_of".to_owned(), what.order.as_of.to_rfc3339()),
+            ("training_window".to_owned(), plan.training.to_string()),
+            ("threshold_window".to_owned(), plan.threshold.to_string()),
+            ("holdout_window".to_owned(), plan.holdout.to_string()),
+        ]);
+        // MLflow takes 1,000 metrics and 100 parameters a call; the notes of a foreign notebook may be many, and may be called anything.
+        for (name, value) in candidate.notes.iter().take(80) {
+            params
+                .entry(plain_key(name))
+                .or_insert_with(|| storable(value).into_owned());
+        }
+        let params: Vec<(&str, String)> = params
             .iter()
-            .filter(|(key, _)| !known.contains(&key.as_str()))
-            .take(80);
-        params.extend(notes.map(|(key, value)| (key.as_str(), value.clone())));
+            .map(|(key, value)| (key.as_str(), value.clone()))
+            .collect();
         self.client
             .log_batch(&run.info.run_id, at, &metrics, &params, &[])
             .await?;
@@ -296,23 +304,28 @@ fn tags_of(what: &Registering<'_>) -> Vec<(&'static str, String)> {
     tags
 }
 
-/// MLflow's names of metrics take letters, digits and a few signs.
-fn metric_key(slice: &str, name: &str) -> String {
-    let plain = |text: &str| -> String {
-        text.chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || "_-.".contains(c) {
-                    c
-                } else {
-                    '_'
-                }
-            })
-            .collect()
-    };
-    format!("{}.{}", plain(slice), plain(name))
+/// MLflow's names of metrics and parameters take letters, digits and a few signs, and are no way up a folder.
+fn plain_key(name: &str) -> String {
+    let plain: String = name
         .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "_-.".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
         .take(250)
-        .collect()
+        .collect();
+    if plain.chars().all(|c| c == '.') {
+        "_".repeat(plain.len().max(1))
+    } else {
+        plain
+    }
+}
+
+fn metric_key(slice: &str, name: &str) -> String {
+    plain_key(&format!("{slice}.{name}"))
 }
 
 /// A registered model's name: ours when it is plain, else a plain form with a digest, so that two names stay two.
@@ -387,5 +400,16 @@ mod tests {
             "threshold.average_precision"
         );
         assert_eq!(metric_key("a b", "{x}"), "a_b._x_");
+        assert_eq!(metric_key("", ""), "_");
+        for (name, key) in [
+            ("trees", "trees"),
+            ("", "_"),
+            ("..", "__"),
+            ("../../etc/passwd", ".._.._etc_passwd"),
+            ("漢", "_"),
+        ] {
+            assert_eq!(plain_key(name), key);
+        }
+        assert_eq!(plain_key(&"x".repeat(1_000)).len(), 250);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use local_stack::hostile::NAMES;
 use local_stack::peers::databricks::{Call, Databricks, Dialect, Fault, Outcome, RunPlan, RunState};
 use schemas::EventKind;
 use schemas::events::TrainingFailure;
@@ -205,6 +206,52 @@ async fn a_lost_answer_makes_no_second_run() {
         "the answer was never lost"
     );
     second.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_after_a_lost_answer_loses_no_run() {
+    let workspace = Workspace::with_notebook("retry_first = \"200ms\"\nretry_longest = \"1s\"\n").await;
+    let refused = || Fault::Instead {
+        status: 401,
+        body: "{\"error_code\": \"UNAUTHENTICATED\", \"message\": \"Invalid access token.\"}".to_owned(),
+    };
+    workspace
+        .databricks
+        .fail(Call::Submit, [Fault::AnswerLost, refused(), refused()]);
+    workspace.databricks.fail(Call::Get, [Fault::None, refused()]);
+    let replica = workspace.scene.start().await;
+    workspace.scene.request("one", day(30)).await;
+    workspace.scene.trained(1).await;
+    assert_eq!(workspace.databricks.runs().len(), 1);
+    assert!(workspace.databricks.calls(Call::Submit) >= 4);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn whatever_a_notebook_says_of_itself_its_training_ends() {
+    let mut document = document();
+    document.algorithm = NAMES.join(" ");
+    document.notes = NAMES
+        .iter()
+        .map(|name| ((*name).to_owned(), (*name).to_owned()))
+        .collect();
+    let mut logged = logged(&document);
+    for name in NAMES {
+        logged.metrics.insert((*name).to_owned(), 0.5);
+        logged.metrics.insert(format!("threshold.{name}"), 0.5);
+        logged.tags.insert((*name).to_owned(), (*name).to_owned());
+    }
+    let workspace = Workspace::new("", "notebook_path = \"/Shared/vigie/train\"\n", logged).await;
+    let replica = workspace.scene.start().await;
+    workspace.scene.request("one", day(30)).await;
+    let trained = workspace.scene.trained(1).await;
+    assert!(!trained.algorithm.contains('\0'), "{}", trained.algorithm);
+    let letters = workspace
+        .scene
+        .count("select count(*) from trainer_bridge.dead_letter")
+        .await;
+    assert_eq!(letters, 0);
+    replica.stop().await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use local_stack::hostile::NAMES;
 use local_stack::peers::mlflow::{Mlflow as Server, shared_mlflow};
 use schemas::events::{Artifact, ReportedMetric, ValidationVerdict};
 use schemas::{DecisionId, EventId, EventKind, Finite, JobId, ModelName, ModelVersion, Share};
@@ -317,6 +318,46 @@ async fn registering_again_after_a_lost_answer_finds_the_run_and_the_version() {
     let other = shelf.register(&shelf.candidacy("two")).await.unwrap();
     assert_eq!(other.registry_version.as_deref(), Some("2"));
     assert_eq!(shelf.counts().await, (2, 2));
+}
+
+#[tokio::test]
+async fn whatever_a_notebook_calls_things_they_are_logged_and_stay_text() {
+    let shelf = Shelf::new("odd-names").await;
+    let mut candidacy = shelf.candidacy("one");
+    candidacy.candidate.algorithm = NAMES.join(" ");
+    candidacy.candidate.reported = NAMES
+        .iter()
+        .map(|name| ReportedMetric {
+            name: (*name).to_owned(),
+            slice: (*name).to_owned(),
+            value: Finite::new(0.5).unwrap(),
+        })
+        .collect();
+    candidacy.candidate.notes = NAMES
+        .iter()
+        .map(|name| ((*name).to_owned(), (*name).to_owned()))
+        .chain([
+            ("..".to_owned(), "two dots".to_owned()),
+            // One of ours stays ours.
+            ("algorithm".to_owned(), "another".to_owned()),
+        ])
+        .collect();
+    let registered = shelf.register(&candidacy).await.unwrap();
+    let run_id = registered.run_id.expect("a run");
+    let run = &plainly(shelf.server, &format!("runs/get?run_id={run_id}")).await["run"];
+    assert_eq!(run["info"]["status"], "FINISHED");
+    let params = &run["data"]["params"];
+    let algorithm = tag(params, "algorithm").unwrap();
+    assert!(
+        algorithm.starts_with(NAMES[0]) && !algorithm.contains('\0'),
+        "{algorithm}"
+    );
+    assert_eq!(tag(params, "__"), Some("two dots"));
+    assert_eq!(
+        tag(params, "_img_src_x_onerror_alert_1__"),
+        Some("<img src=x onerror=alert(1)>")
+    );
+    assert_eq!(shelf.counts().await, (1, 1));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Promotions: once, never over a newer one, and only the bytes that were validated.
 
+use chassis::redrive::{Because, Decision, decide, find};
 use schemas::events::{PromotionRefusal, ValidationVerdict};
 use trainer_bridge::store::champion;
 
@@ -278,5 +279,36 @@ async fn a_validation_of_an_unknown_version_is_parked() {
             .unwrap()
             .contains("no version `never-trained`")
     );
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_was_given_up_is_trained_when_it_is_offered_again() {
+    let scene = Scene::new(QUICK).await;
+    // The model has another name in the settings.
+    let replica = scene.start_as("fraud-transfers").await;
+    let request = scene.request("one", day(30)).await;
+    let failed = scene.failed(1).await;
+    assert!(
+        failed
+            .detail
+            .contains("model `fraud-cards` is not in the settings"),
+        "{}",
+        failed.detail
+    );
+    replica.stop().await;
+
+    let replica = scene.start().await;
+    let letter = find(&scene.pool, request.uuid()).await.unwrap().remove(0);
+    let because = Because {
+        by: "cli:ana",
+        why: "the model is in the settings now",
+    };
+    decide(&scene.pool, letter.dead_letter_id, Decision::Redrive, because)
+        .await
+        .unwrap();
+    let trained = scene.trained(1).await;
+    assert_eq!(trained.decision_id, failed.decision_id);
+    assert_eq!(scene.said_of(schemas::EventKind::TrainingFailed).await.len(), 1);
     replica.stop().await;
 }

@@ -90,6 +90,14 @@ impl Scene {
         self.bench.start::<TrainerBridge>(&self.settings).await
     }
 
+    /// The same with another name for the model in the settings.
+    pub async fn start_as(&self, model: &str) -> Replica {
+        let settings = self
+            .settings
+            .replace("[models.fraud-cards]", &format!("[models.{model}]"));
+        self.bench.start::<TrainerBridge>(&settings).await
+    }
+
     /// Starts the service's own binary, to be killed.
     pub async fn start_process(&self) -> Process {
         self.bench

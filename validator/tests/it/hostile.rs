@@ -1,6 +1,7 @@
 //! Malformed, oversized, duplicated and unknown-version messages: parked or dropped, and the flow goes on.
 
 use async_nats::HeaderMap;
+use chassis::redrive::{Because, Decision, decide, find};
 use schemas::Event;
 use schemas::events::ValidationVerdict;
 
@@ -83,5 +84,46 @@ async fn hostile_messages_are_parked_and_the_flow_goes_on() {
         .await
         .unwrap();
     assert_eq!(usize::try_from(letters).unwrap(), count);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_was_given_up_is_judged_when_it_is_offered_again() {
+    let bench = Bench::new(Holdout::AT_THE_LIMIT).await;
+    let elsewhere = MODEL.replace("[models.fraud-cards]", "[models.fraud-transfers]");
+    let service = bench.start(&elsewhere).await;
+    let announced = trained("fraud-cards-1", bench.write("model.json", &stump()));
+    let event = bench.announce(&announced).await;
+    let (_, given_up) = bench.verdict_on(event).await;
+    assert_eq!(given_up.verdict, ValidationVerdict::Failed);
+    service.stop().await;
+
+    // Somebody adds the model to the settings, and offers the event again.
+    let service = bench.start(MODEL).await;
+    let letter = find(&bench.pool, event.uuid()).await.unwrap().remove(0);
+    let because = Because {
+        by: "cli:ana",
+        why: "the model is in the settings now",
+    };
+    decide(&bench.pool, letter.dead_letter_id, Decision::Redrive, because)
+        .await
+        .unwrap();
+    let verdicts = eventually("the second verdict", async || {
+        let verdicts = bench.validated().await;
+        (verdicts.len() > 1).then_some(verdicts)
+    })
+    .await;
+    let said: Vec<_> = verdicts
+        .iter()
+        .map(|(attributes, body)| (attributes.causation_id, body.verdict))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            (Some(event), ValidationVerdict::Failed),
+            (Some(event), ValidationVerdict::Passed)
+        ]
+    );
+    assert_ne!(verdicts[0].0.id, verdicts[1].0.id);
     service.stop().await;
 }
