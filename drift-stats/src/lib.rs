@@ -3,7 +3,11 @@
 //! * [`binning`] – bins of a feature, fixed once from the reference.
 //! * [`reference`] – bins of all features from a stream of reference rows, in bounded memory.
 //! * [`profile`] – a window reduced to counts in those bins; profiles merge by addition.
-//! * [`psi`] – the first detector; a new detector is one new file and one line in [`DETECTORS`].
+//! * [`psi`], [`jensen_shannon`], [`hellinger`], [`kullback_leibler`], [`l_infinity`], [`total_variation`] – detectors on
+//!   histograms; a new one is one new file and one line in [`DETECTORS`].
+//! * [`contingency`] – chi-squared and Cramér's V of two samples in the same levels.
+//! * [`samples`] – distances and tests on raw values; [`stream`] – detectors that read one value at a time.
+//! * [`multiple`] – many tests at once.
 //! * [`null`] – what the sample size alone explains, so that thresholds know the number of rows.
 //! * [`proportion`] – tests and intervals for rates; [`performance`] – recall, precision, AUC and their
 //!   intervals, and the choice of an operating threshold.
@@ -14,14 +18,24 @@
 
 pub mod binning;
 pub mod compat;
+pub mod contingency;
+pub mod hellinger;
 pub mod histogram;
+pub mod jensen_shannon;
+pub mod kullback_leibler;
+pub mod l_infinity;
+pub mod multiple;
 pub mod null;
 pub mod performance;
 pub mod profile;
 pub mod proportion;
 pub mod psi;
 pub mod reference;
+pub mod samples;
+mod shares;
 pub mod special;
+pub mod stream;
+pub mod total_variation;
 
 pub use histogram::Histogram;
 
@@ -38,7 +52,14 @@ pub trait Detector: Sync {
 }
 
 /// Every detector on histograms, in the order in which they are reported.
-pub const DETECTORS: &[&dyn Detector] = &[&psi::Psi];
+pub const DETECTORS: &[&dyn Detector] = &[
+    &psi::Psi,
+    &jensen_shannon::JensenShannon,
+    &hellinger::Hellinger,
+    &kullback_leibler::KullbackLeibler,
+    &l_infinity::LInfinity,
+    &total_variation::TotalVariation,
+];
 
 /// The detector of a name.
 pub fn detector(name: &str) -> Option<&'static dyn Detector> {
@@ -102,6 +123,17 @@ pub enum Unusable {
         /// Labels given.
         labels: usize,
     },
+    /// A value is infinite or not a number, or the result is beyond the largest one.
+    NotFinite,
+    /// A value lies outside of what is read.
+    OutsideRange {
+        /// Smallest value that is read.
+        low: f64,
+        /// Largest value that is read.
+        high: f64,
+    },
+    /// Nothing varies, so there is nothing to compare.
+    Constant,
     /// A score is missing or not a number.
     ScoreNotANumber {
         /// Position of the first one.
@@ -118,6 +150,9 @@ impl Unusable {
             Self::ReferenceRateZero => "reference_rate_zero",
             Self::OneClassOnly { .. } => "one_class_only",
             Self::LengthsDiffer { .. } => "lengths_differ",
+            Self::NotFinite => "not_finite",
+            Self::OutsideRange { .. } => "outside_range",
+            Self::Constant => "constant",
             Self::ScoreNotANumber { .. } => "score_not_a_number",
         }
     }
@@ -142,6 +177,9 @@ impl std::fmt::Display for Unusable {
             Self::LengthsDiffer { scores, labels } => {
                 write!(f, "there are {scores} scores but {labels} labels")
             }
+            Self::NotFinite => f.write_str("a value is infinite or not a number"),
+            Self::OutsideRange { low, high } => write!(f, "a value lies outside of {low} to {high}"),
+            Self::Constant => f.write_str("nothing varies, so there is nothing to compare"),
             Self::ScoreNotANumber { at } => write!(f, "score number {at} is not a number"),
         }
     }
