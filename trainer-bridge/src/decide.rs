@@ -110,8 +110,8 @@ pub fn begin(job: &Job, oldest: Result<Option<DateTime<Utc>>, LoadError>, policy
 /// The backend was asked to start the run.
 #[must_use]
 pub fn submitted(job: &Job, result: Result<RunRef, BackendError>, policy: &Policy) -> Step {
-    // After an answer that was lost the run may exist: then a refused token proves nothing.
-    let result = if job.retries > 0 {
+    // Once it was asked for, the run may exist though no answer was written down: then a refused token proves nothing.
+    let result = if job.asks > 1 {
         result.map_err(BackendError::patient)
     } else {
         result

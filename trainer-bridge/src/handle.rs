@@ -162,8 +162,8 @@ impl BridgeHandler {
                 tracing::info!(model.name = %version.model, "candidate `{name}` failed validation: {notes}");
             }
             ValidationVerdict::Passed => {
-                store::version::stage(tx, name.as_str()).await?;
                 if store::promotion::intend(tx, &version, validated, self.promote_within, received).await? {
+                    store::version::stage(tx, name.as_str()).await?;
                     tracing::info!(model.name = %version.model, "candidate `{name}` passed validation and is to be promoted");
                 }
             }

@@ -272,6 +272,9 @@ pub struct Job {
     pub deadline: DateTime<Utc>,
     /// Transient errors in a row.
     pub retries: u32,
+    /// How often this attempt's run was asked for, this time included; whoever died before it could write down the answer
+    /// counts too.
+    pub asks: u32,
     /// Order of the decisions of this model.
     pub fence: i64,
     /// What its events follow from.

@@ -30,6 +30,8 @@ pub struct Story {
     pub faulty: Duration,
     /// The faults, in order.
     pub faults: Vec<Fault>,
+    /// Answers that a peer was to fail with and nobody asked for, count.
+    pub unmet: usize,
     /// What was planned and did not happen.
     pub missed: Vec<String>,
 }
@@ -64,6 +66,7 @@ pub async fn conclude(
             .collect(),
         faults: story.faults,
         findings,
+        unmet: story.unmet,
         missed: story.missed,
     };
     pool.close().await;

@@ -9,13 +9,12 @@ use schemas::flow::STREAM;
 use sqlx::AssertSqlSafe;
 use vigie::host::SERVICES;
 
-use super::auditor::{Findings, Violation, audit};
+use super::auditor::{Findings, audit};
 use super::fleet::Replica;
 use super::nemesis::{messages, without_message_id};
 use super::producer::{Ledger, commit, monitors_pool};
 use super::settings::Patience;
 use super::settle::settle;
-use super::witness::WITNESS;
 use super::world::{World, WorldOptions};
 
 /// A guard, and the invariant that fails without it.
@@ -92,10 +91,7 @@ pub async fn run(guard: Guard, left_out: bool, world: &WorldOptions) -> anyhow::
         Guard::Token => produce(&world, &pool, &ledger, EVENTS).await?,
     }
     let settled = settle(&world.pool, bound).await;
-    let mut findings = audit(&world, &ledger, &settled).await?;
-    if guard == Guard::Inbox {
-        effects(&world, &mut findings).await?;
-    }
+    let findings = audit(&world, &ledger, &settled).await?;
     pool.close().await;
     world.stop(!left_out && !findings.violations.is_empty()).await?;
     Ok(findings)
@@ -241,22 +237,5 @@ async fn stale(
     world.fleet.thaw(sleeper);
     // Long enough for it to write what it had in mind.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    Ok(())
-}
-
-/// How often each event took effect, where nothing but its receipt keeps it single.
-async fn effects(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
-    let (twice, all): (i64, i64) = sqlx::query_as(
-        "select count(*) filter (where times > 1), count(*) from \
-         (select event_id, count(*) times from witness.effect group by event_id) e",
-    )
-    .fetch_one(&world.pool)
-    .await?;
-    if twice > 0 {
-        findings.violations.push(Violation {
-            invariant: "I2",
-            detail: format!("{twice} of {all} events took effect at {WITNESS} more than once"),
-        });
-    }
     Ok(())
 }

@@ -131,6 +131,7 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
     let world_options = WorldOptions {
         replicas: 1,
         models: 4,
+        witness: true,
         lives,
         ..options.world.clone()
     };
@@ -185,6 +186,7 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
         begun,
         faulty,
         faults: Vec::new(),
+        unmet: 0,
         missed,
     };
     conclude(world, pool, producer, story).await

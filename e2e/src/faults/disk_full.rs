@@ -115,6 +115,7 @@ pub async fn run(options: DiskFullOptions) -> anyhow::Result<Option<Report>> {
         begun,
         faulty,
         faults,
+        unmet: 0,
         missed: Vec::new(),
     };
     let report = conclude(world, pool, producer, story).await?;

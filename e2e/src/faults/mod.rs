@@ -11,6 +11,7 @@
 //! * [`auditor`] – the invariants I1 to I12 on tables, stream and ledgers.
 //! * [`conclude`] – the end of a trial: rest, audit, report.
 //! * [`random`], [`crash_points`], [`controls`], [`outage`], [`disk_full`], [`load`] – the trials; [`report`] says what came of one.
+//! * [`planted`] – whether the auditor sees what is spoilt on purpose.
 
 pub mod auditor;
 pub mod canaries;
@@ -23,6 +24,7 @@ pub mod load;
 pub mod nemesis;
 pub mod notebook;
 pub mod outage;
+pub mod planted;
 pub mod producer;
 pub mod random;
 pub mod report;

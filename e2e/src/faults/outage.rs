@@ -93,6 +93,7 @@ pub async fn run(options: OutageOptions) -> anyhow::Result<Outage> {
         begun,
         faulty: options.away,
         faults: Vec::new(),
+        unmet: 0,
         missed: Vec::new(),
     };
     let mut report = conclude(world, pool, producer, story).await?;

@@ -11,6 +11,9 @@ use super::producer::{Producer, monitors_pool};
 use super::report::Report;
 use super::world::{World, WorldOptions};
 
+/// Trials of this length have time for runs that never end: they are ended at their deadline.
+const PATIENT_FROM: Duration = Duration::from_mins(10);
+
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct RandomOptions {
@@ -18,7 +21,7 @@ pub struct RandomOptions {
     pub seed: u64,
     /// How long faults go on.
     pub time: Duration,
-    /// Goes on until there were so many, however long that takes.
+    /// Goes on until so many have hit something, however long that takes.
     pub faults_min: usize,
     /// Longest pause between two faults.
     pub pause: Duration,
@@ -36,17 +39,31 @@ pub struct RandomOptions {
 /// When the trial itself cannot go on; what the system does wrong stands in the report.
 pub async fn run(options: RandomOptions) -> anyhow::Result<Report> {
     let begun = Instant::now();
-    let world = World::start(options.world.clone()).await?;
+    let world = World::start(WorldOptions {
+        witness: true,
+        ..options.world.clone()
+    })
+    .await?;
     let pool = monitors_pool(&world.stack.database_url()).await?;
     let producer = Producer::start(pool.clone(), world.models.clone(), options.pace);
-    let mut nemesis = Nemesis::new(options.seed);
+    let mut nemesis = Nemesis::new(options.seed, options.time >= PATIENT_FROM);
     let mut pauses = ChaCha12Rng::seed_from_u64(options.seed ^ 0x7061_7573);
     let mut faults: Vec<Fault> = Vec::new();
     let faulty = Instant::now();
     let mut told = Instant::now();
-    while faulty.elapsed() < options.time || faults.len() < options.faults_min {
+    let mut missed = Vec::new();
+    let mut hits = 0;
+    while faulty.elapsed() < options.time || hits < options.faults_min {
         let kind = nemesis.draw();
-        let fault = nemesis.strike(kind, &world).await?;
+        let fault = match nemesis.strike(kind, &world).await {
+            Ok(fault) => fault,
+            // What has happened so far is audited all the same.
+            Err(error) => {
+                missed.push(format!("fault {} {kind:?}: {error:#}", faults.len() + 1));
+                break;
+            }
+        };
+        hits += usize::from(fault.hit());
         if options.tell {
             eprintln!(
                 "faults: {:>7.1} s {:?}: {}",
@@ -66,7 +83,7 @@ pub async fn run(options: RandomOptions) -> anyhow::Result<Report> {
     // The last one is one that no later fault can cure by ending a process.
     faults.push(nemesis.lose_answers(&world).await);
     let faulty = faulty.elapsed();
-    world.heal().await?;
+    let unmet = world.heal().await?;
     // A last event that meets nothing broken, so that the last fault has a recovery time too.
     tokio::time::sleep(options.pace + Duration::from_secs(1)).await;
     let story = Story {
@@ -75,7 +92,8 @@ pub async fn run(options: RandomOptions) -> anyhow::Result<Report> {
         begun,
         faulty,
         faults,
-        missed: Vec::new(),
+        unmet,
+        missed,
     };
     conclude(world, pool, producer, story).await
 }

@@ -30,6 +30,8 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// What the auditor found.
     pub findings: Findings,
+    /// Answers that a peer was to fail with and nobody asked for, count.
+    pub unmet: usize,
     /// What was planned and did not happen.
     pub missed: Vec<String>,
 }
@@ -38,6 +40,15 @@ impl Report {
     /// Whether every invariant holds and everything that was planned happened.
     pub fn holds(&self) -> bool {
         self.findings.violations.is_empty() && self.missed.is_empty() && self.settled.is_some()
+    }
+
+    /// Faults that hit something, count.
+    pub fn hits(&self) -> usize {
+        self.faults
+            .iter()
+            .filter(|fault| fault.hit())
+            .count()
+            .saturating_sub(self.unmet)
     }
 
     /// The recovery time that this share of the faults did not exceed.
@@ -57,7 +68,7 @@ impl Report {
             .into();
         json!({
             "trial": self.trial, "seed": self.seed, "holds": self.holds(),
-            "faults": self.faults.len(), "faults_by_kind": by_kind, "deaths": self.deaths,
+            "faults": self.faults.len(), "hits": self.hits(), "unmet": self.unmet, "faults_by_kind": by_kind, "deaths": self.deaths,
             "ends": self.ends.iter().map(|(who, code, times)| json!({ "who": who, "code": code, "times": times })).collect::<Vec<_>>(),
             "faulty_seconds": self.faulty.as_secs_f64(), "whole_seconds": self.whole.as_secs_f64(),
             "settled_seconds": seconds(self.settled),
@@ -68,7 +79,7 @@ impl Report {
             "decisions_ended": counts.ends.iter().map(|(how, count)| json!({ "how": how, "count": count })).collect::<Vec<_>>(),
             "promotions": counts.promotions, "alerts": counts.alerts, "told_twice": counts.told_twice,
             "duplicates": counts.duplicates, "dead_letters": counts.dead_letters,
-            "offered_again": counts.offered_again,
+            "offered_again": counts.offered_again, "witnessed": counts.witnessed, "pointed_again": counts.pointed_again,
             "violations": self.findings.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "missed": self.missed,
         })
@@ -87,9 +98,10 @@ impl std::fmt::Display for Report {
         }
         writeln!(
             f,
-            ": {} faults in {:.0} s, {} processes died",
+            ": {} faults in {:.0} s, of which {} hit something; {} processes died",
             self.faults.len(),
             self.faulty.as_secs_f64(),
+            self.hits(),
             self.deaths
         )?;
         for (kind, count) in counted(&self.faults) {
@@ -116,6 +128,9 @@ impl std::fmt::Display for Report {
             "  {} further deliveries, {} parked messages, {} events offered again by the sweep",
             counts.duplicates, counts.dead_letters, counts.offered_again
         )?;
+        if counts.witnessed > 0 {
+            writeln!(f, "  {} events were counted by the witness", counts.witnessed)?;
+        }
         if !self.recoveries.is_empty() {
             writeln!(
                 f,

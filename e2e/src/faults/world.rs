@@ -145,6 +145,8 @@ pub struct World {
     pub smtp: Smtp,
     /// Names of the models.
     pub models: Vec<String>,
+    /// Whether the witness runs.
+    pub witnessed: bool,
     /// The database past all lines, as its owner.
     pub pool: PgPool,
     /// Logs, settings, artefacts.
@@ -247,6 +249,7 @@ impl World {
             slack,
             smtp,
             models,
+            witnessed: options.witness,
             pool,
             folder,
             stack,
@@ -319,16 +322,15 @@ impl World {
         text
     }
 
-    /// Everything that was broken is good again: servers run, lines pass, nobody stands still, no fault waits for a call.
+    /// Everything that was broken is good again: servers run, lines pass, nobody stands still, no fault waits for a call; says how
+    /// many did.
     ///
     /// # Errors
     /// When a server does not come back.
-    pub async fn heal(&self) -> anyhow::Result<()> {
+    pub async fn heal(&self) -> anyhow::Result<usize> {
         self.lines.heal();
         self.fleet.thaw_all();
-        self.databricks.heal();
-        self.tracking.heal();
-        self.slack.heal();
+        let unmet = self.databricks.heal() + self.tracking.heal() + self.slack.heal();
         self.smtp.otherwise(&local_stack::peers::smtp::Answer::Accept)?;
         if self.smtp.pid().is_none() {
             self.smtp.restart().await?;
@@ -341,7 +343,11 @@ impl World {
                 self.stack.postgres().restart()?;
             }
             anyhow::Ok(())
-        })
+        })?;
+        super::nemesis::heal_database(&self.pool)
+            .await
+            .context("let PostgreSQL take writes and logins again")?;
+        Ok(unmet)
     }
 
     /// Stops everything. With `keep` the folder with logs and settings stays, and is named.

@@ -12,7 +12,7 @@ use e2e::faults::crash_points::{
 use e2e::faults::outage::{self, OutageOptions};
 use e2e::faults::random::{self, RandomOptions};
 use e2e::faults::world::WorldOptions;
-use e2e::faults::{crash_points, report::Report};
+use e2e::faults::{crash_points, planted, report::Report};
 
 /// Faults that each seed must bring.
 const FAULTS_MIN: usize = 100;
@@ -41,7 +41,10 @@ async fn random(seed: u64) {
     let report = Box::pin(random::run(options)).await.expect("the trial goes on");
     eprintln!("{report}");
     assert_holds(&report);
-    assert!(report.faults.len() >= FAULTS_MIN, "{report}");
+    assert!(
+        report.hits() >= FAULTS_MIN && report.findings.counts.witnessed > 0,
+        "{report}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,6 +109,21 @@ fn every_boundary_of_the_sources_is_a_place_to_die_at() {
     .map(str::to_owned)
     .collect();
     assert_eq!(places_in_sources(&workspace).expect("sources"), known);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_auditor_names_every_invariant_that_is_spoilt() {
+    let (quiet, spoilt) = Box::pin(planted::run(&WorldOptions::default()))
+        .await
+        .expect("the trial goes on");
+    assert!(quiet.violations.is_empty(), "{:?}", quiet.violations);
+    for invariant in planted::INVARIANTS {
+        assert!(
+            spoilt.violates(invariant),
+            "{invariant} was spoilt and still holds: {:?}",
+            spoilt.violations
+        );
+    }
 }
 
 async fn fails_as_named(guard: Guard) {

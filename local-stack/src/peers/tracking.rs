@@ -88,6 +88,8 @@ struct Book {
     alias_sets: Vec<AliasSet>,
     faults: VecDeque<Fault>,
     forgotten: usize,
+    /// Taggings in which a version was not known.
+    forgot: usize,
     calls: u64,
 }
 
@@ -131,6 +133,11 @@ impl Tracking {
     /// Does not know the version in the next so many taggings, as if somebody had deleted it.
     pub fn forget_at_tags(&self, times: usize) {
         self.shared.lock().forgotten = times;
+    }
+
+    /// Taggings in which a version was not known because of [`Self::forget_at_tags`], count.
+    pub fn forgot(&self) -> usize {
+        self.shared.lock().forgot
     }
 
     /// Forgets faults that no call has met; says how many.
@@ -495,6 +502,7 @@ fn registry(
         }
         ("POST", "model-versions/set-tag") if book.forgotten > 0 => {
             book.forgotten -= 1;
+            book.forgot += 1;
             return Err(no_version());
         }
         ("POST", "model-versions/set-tag") => {

@@ -58,6 +58,7 @@ fn job(state: JobState, minute: i64) -> Job {
         candidate: None,
         deadline: at(60),
         retries: 0,
+        asks: 1,
         fence: 1,
         origin: Origin {
             event_id: EventId::of_key("event"),
@@ -187,7 +188,7 @@ fn a_refused_token_ends_a_training_that_was_never_submitted_and_no_other() {
     let refused = || BackendError::Unauthorised("HTTP 401".to_owned());
     let first = job(JobState::Submitting, 1);
     assert_eq!(word(&submitted(&first, Err(refused()), &policy())), "fail");
-    let asked_before = Job { retries: 1, ..first };
+    let asked_before = Job { asks: 2, ..first };
     assert_eq!(
         word(&submitted(&asked_before, Err(refused()), &policy())),
         "try again"

@@ -92,6 +92,7 @@ struct Row {
     deadline: DateTime<Utc>,
     since: DateTime<Utc>,
     retries: i32,
+    asks: i32,
     cause_event_id: Uuid,
     correlation_id: Uuid,
     trace_parent: Option<String>,
@@ -128,6 +129,7 @@ impl Row {
             candidate: self.candidate.map(|candidate| candidate.0),
             deadline: self.deadline,
             retries: self.retries.unsigned_abs(),
+            asks: self.asks.unsigned_abs(),
             fence: self.fence,
             origin: Origin {
                 event_id: self.cause_event_id.into(),
@@ -164,7 +166,7 @@ fn failure_of(word: &str) -> TrainingFailure {
 pub async fn claim(pool: &PgPool, owner: Uuid, lease: Duration, limit: usize) -> sqlx::Result<Vec<Job>> {
     let rows: Vec<Row> = sqlx::query_as(
         "update training_job set owner = $1, revision = revision + 1, \
-         lease_until = clock_timestamp() + make_interval(secs => $2), \
+         asks = case when state = 'submitting' then asks + 1 else asks end, lease_until = clock_timestamp() + make_interval(secs => $2), \
          next_poll_at = clock_timestamp() + make_interval(secs => $2) \
          where job_id in (select job_id from training_job \
            where state <> 'reported' and next_poll_at <= clock_timestamp() \
@@ -295,7 +297,7 @@ pub async fn advance(tx: &mut Tx, job: &Job, step: &Move, register_within: Durat
     let changed = sqlx::query(
         "update training_job set state = $4, revision = revision + 1, attempt = $5, token = $6, run_id = $7, \
          run_url = $8, candidate = coalesce($9, candidate), failure = $10, failure_detail = $11, retries = 0, \
-         since = clock_timestamp(), next_poll_at = clock_timestamp(), lease_until = null, \
+         asks = 0, since = clock_timestamp(), next_poll_at = clock_timestamp(), lease_until = null, \
          outcome = case when $12 then $4 end, \
          started_at = case when $4 = 'running' then coalesce(started_at, clock_timestamp()) else started_at end, \
          ended_at = case when $12 then coalesce(ended_at, clock_timestamp()) end, \

@@ -178,14 +178,14 @@ pub async fn measured(tx: &mut Tx, validated: &ModelValidated) -> sqlx::Result<(
     Ok(())
 }
 
-/// Moves a candidate that waits for its promotion to `staging`.
+/// Moves a candidate that is to be promoted to `staging`, also one that was retired because nobody could judge it then.
 ///
 /// # Errors
 /// Database errors.
 pub async fn stage(tx: &mut Tx, version: &str) -> sqlx::Result<()> {
     sqlx::query(
-        "update model_version set status = 'staging', changed_at = clock_timestamp() \
-         where version = $1 and status = 'trained'",
+        "update model_version set status = 'staging', retired_at = null, notes = null, changed_at = clock_timestamp() \
+         where version = $1 and (status = 'trained' or status = 'retired' and deployed_at is null)",
     )
     .bind(version)
     .execute(&mut **tx)

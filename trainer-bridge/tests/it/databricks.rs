@@ -228,9 +228,38 @@ async fn a_token_that_is_refused_after_a_lost_answer_loses_no_run() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_refused_after_a_death_loses_no_run() {
+    let workspace = Workspace::with_notebook("").await;
+    let scene = &workspace.scene;
+    workspace.databricks.fail(Call::Submit, [Fault::AnswerLost]);
+    let first = scene.start().await;
+    scene.request("one", day(30)).await;
+    eventually("a run that nobody has heard of", async || {
+        (workspace.databricks.runs().len() == 1).then_some(())
+    })
+    .await;
+    first.kill().await;
+    // As if it had died before it could write anything down.
+    scene
+        .run("update trainer_bridge.training_job set retries = 0")
+        .await;
+    let refused = Fault::Instead {
+        status: 401,
+        body: "{\"error_code\": \"UNAUTHENTICATED\", \"message\": \"Invalid access token.\"}".to_owned(),
+    };
+    workspace.databricks.heal();
+    workspace.databricks.fail(Call::Submit, [refused]);
+    let second = scene.start().await;
+    scene.trained(1).await;
+    assert_eq!(workspace.databricks.runs().len(), 1);
+    second.stop().await;
+}
+
+#[tokio::test]
 async fn whatever_a_notebook_says_of_itself_its_training_ends() {
     let mut document = document();
-    document.algorithm = NAMES.join(" ");
+    // What is longer is cut.
+    document.algorithm = format!("nul \0 {}", NAMES.join(" "));
     document.notes = NAMES
         .iter()
         .map(|name| ((*name).to_owned(), (*name).to_owned()))

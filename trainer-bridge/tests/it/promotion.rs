@@ -312,3 +312,24 @@ async fn a_request_that_was_given_up_is_trained_when_it_is_offered_again() {
     assert_eq!(scene.said_of(schemas::EventKind::TrainingFailed).await.len(), 1);
     replica.stop().await;
 }
+
+#[tokio::test]
+async fn a_candidate_that_nobody_could_judge_is_promoted_once_somebody_did() {
+    let scene = Scene::new(QUICK).await;
+    let replica = scene.start().await;
+    scene.request("one", day(30)).await;
+    let trained = scene.trained(1).await;
+    // The validator gave up on it, a person offered it again, and then it passed.
+    let given_up = scene
+        .publish("given up", validated(&trained, ValidationVerdict::Failed))
+        .await;
+    scene.handled(given_up).await;
+    let status = "select deployment_status from public.model_versions";
+    assert_eq!(scene.text(status).await.as_deref(), Some("retired"));
+    scene
+        .publish("passed", validated(&trained, ValidationVerdict::Passed))
+        .await;
+    assert_eq!(scene.promoted(1).await.version, trained.version);
+    scene.until(status, "production").await;
+    replica.stop().await;
+}

@@ -3,21 +3,22 @@
 //! | | |
 //! | --- | --- |
 //! | I1 | every acknowledged commit exists |
-//! | I2 | every event has the receipt of each service that must read it; a parked one has its dead letter |
-//! | I3 | one decision per trigger, one request per decision, one external run per decision and attempt |
-//! | I4 | one promotion per version, fences that rise, the alias where the last promotion put it |
+//! | I2 | every event has the receipt of each service that must read it, took effect once where nothing but its receipt keeps it single, and none of ours was parked or cannot be published |
+//! | I3 | one decision per trigger, one request per decision, one external run per token and one token per attempt |
+//! | I4 | one promotion per version, fences that rise; MLflow's alias pointed only at versions that were to be promoted, at the promoted ones in the order of their fences, and is where the last promotion put it |
 //! | I5 | every alert reached everybody, no more often than it was attempted |
-//! | I6 | everything ended, before its deadline, and stayed as it ended |
-//! | I7 | every cause is an event that exists |
+//! | I6 | everything ended, before its deadline, stayed as it ended, and failed only where the outside did |
+//! | I7 | every chain of causes leads to an event without one, under one correlation |
 //! | I8 | the record of events is unbroken |
-//! | I9 | nothing is in the stream that no service wrote |
+//! | I9 | nothing is in the stream that no service wrote, and what is has the subject and bytes that were written |
 //! | I10 | everything is published and confirmed in time after the last fault |
 //! | I11 | no secret in any log, table, message, mail or post, no panic, and no more than 100 lines a second of a process |
 //! | I12 | every slot was done once and none was left out |
 
+mod effects;
 mod outside;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use chassis::audit::Verdict;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -67,6 +68,10 @@ pub struct Counts {
     pub dead_letters: i64,
     /// Events that the sweep offered again.
     pub offered_again: i64,
+    /// Events whose effects were counted by the witness.
+    pub witnessed: i64,
+    /// Pointings of MLflow's alias at a version that it had been pointed at before.
+    pub pointed_again: usize,
 }
 
 /// Everything that was found.
@@ -103,8 +108,12 @@ pub async fn audit(world: &World, ledger: &Ledger, settled: &Settled) -> anyhow:
     let pool = &world.pool;
     commits(pool, ledger, &mut findings).await?;
     receipts(pool, settled, &mut findings).await?;
+    effects::once(world, &mut findings).await?;
+    effects::handled(pool, &mut findings).await?;
+    effects::needless_failures(world, &mut findings).await?;
     outside::decisions(world, &mut findings).await?;
     outside::promotions(world, &mut findings).await?;
+    outside::pointings(world, &mut findings).await?;
     outside::alerts(world, ledger, settled, &mut findings).await?;
     ends(world, &mut findings).await?;
     causes(pool, &mut findings).await?;
@@ -113,7 +122,7 @@ pub async fn audit(world: &World, ledger: &Ledger, settled: &Settled) -> anyhow:
     outside::logs(world, &mut findings)?;
     outside::posts(world, &mut findings)?;
     tables(world, &mut findings).await?;
-    slots(pool, &mut findings).await?;
+    slots(pool, settled, &mut findings).await?;
     counts(pool, &mut findings).await?;
     if let Err(left) = &settled.took {
         findings.add("I6", format!("still under way: {left}"));
@@ -216,6 +225,16 @@ async fn ends(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
     if late > 0 {
         findings.add("I6", format!("{late} training jobs ended after their deadline"));
     }
+    let late = scalar(
+        pool,
+        "select count(*) from trainer_bridge.promotion where ended_at > deadline + interval '60 seconds' \
+         or (state = 'intent' and deadline < clock_timestamp())"
+            .to_owned(),
+    )
+    .await?;
+    if late > 0 {
+        findings.add("I6", format!("{late} promotions ended after their deadline"));
+    }
     // Whatever was reported has one end, and one event that says which.
     let odd = texts(
         pool,
@@ -239,24 +258,43 @@ async fn causes(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
         .iter()
         .map(|service| {
             format!(
-                "select event_id, causation_id from {}.outbox where subject not like 'dead.%'",
+                "select event_id, causation_id, correlation_id from {}.outbox where subject not like 'dead.%'",
                 schema_of(service)
             )
         })
         .collect();
     let all = all.join(" union all ");
-    let dangling = texts(
+    // From the roots down; what is not reached has a cause that does not exist, or goes round in a circle.
+    let unrooted = texts(
         pool,
         format!(
-            "with said as ({all}) select event_id::text from said where causation_id is not null \
-             and causation_id not in (select event_id from said)"
+            "with recursive said as materialized ({all}), rooted as (select event_id from said where causation_id is null \
+             union select said.event_id from said join rooted on said.causation_id = rooted.event_id) \
+             select event_id::text from said where event_id not in (select event_id from rooted)"
         ),
     )
     .await?;
-    if !dangling.is_empty() {
+    if !unrooted.is_empty() {
         findings.add(
             "I7",
-            format!("events whose cause does not exist: {}", some(&dangling)),
+            format!("events whose causes lead nowhere: {}", some(&unrooted)),
+        );
+    }
+    let strangers = texts(
+        pool,
+        format!(
+            "with said as materialized ({all}) select child.event_id::text from said child \
+             join said parent on parent.event_id = child.causation_id where child.correlation_id <> parent.correlation_id"
+        ),
+    )
+    .await?;
+    if !strangers.is_empty() {
+        findings.add(
+            "I7",
+            format!(
+                "events of another correlation than their cause: {}",
+                some(&strangers)
+            ),
         );
     }
     Ok(())
@@ -301,11 +339,19 @@ async fn record(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
 async fn stream(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
     let all: Vec<String> = SERVICES
         .iter()
-        .map(|service| format!("select event_id::text from {}.outbox", schema_of(service)))
+        .map(|service| {
+            format!(
+                "select event_id::text, subject, encode(sha256(data), 'hex') from {}.outbox",
+                schema_of(service)
+            )
+        })
         .collect();
-    let known: HashSet<String> = texts(&world.pool, all.join(" union all "))
-        .await?
+    let written: Vec<(String, String, String)> = sqlx::query_as(AssertSqlSafe(all.join(" union all ")))
+        .fetch_all(&world.pool)
+        .await?;
+    let written: HashMap<String, (String, String)> = written
         .into_iter()
+        .map(|(id, subject, digest)| (id, (subject, digest)))
         .collect();
     let mut forged = Vec::new();
     let (canaries, mut telling) = (world.canaries(), 0);
@@ -324,7 +370,11 @@ async fn stream(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
             continue;
         }
         let id = header("ce-id").unwrap_or_default();
-        if !known.contains(&id) {
+        let digest = scoring::digest_of(&message.payload);
+        let known = written
+            .get(&id)
+            .is_some_and(|(subject, bytes)| *subject == message.subject.as_str() && bytes == digest.as_str());
+        if !known {
             forged.push(format!("{} {id}", message.subject));
         }
     }
@@ -365,7 +415,16 @@ async fn tables(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn slots(pool: &PgPool, findings: &mut Findings) -> anyhow::Result<()> {
+async fn slots(pool: &PgPool, settled: &Settled, findings: &mut Findings) -> anyhow::Result<()> {
+    let silent: Vec<(String,)> = sqlx::query_as(
+        "select job from drift_monitor.slot group by job having max(slot) < $1 - interval '3 minutes'",
+    )
+    .bind(settled.at)
+    .fetch_all(pool)
+    .await?;
+    if !silent.is_empty() {
+        findings.add("I12", format!("{} jobs have done no slot of late", silent.len()));
+    }
     let missing = texts(
         pool,
         "select job || ' ' || count(*) from (select job, slot, lag(slot) over (partition by job order by slot) before \

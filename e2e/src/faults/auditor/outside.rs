@@ -17,6 +17,17 @@ fn parameter<'a>(run: &'a RunRecord, key: &str) -> &'a str {
         .unwrap_or_default()
 }
 
+/// The decision that a run belongs to.
+pub(super) fn decision_of(run: &RunRecord) -> &str {
+    parameter(run, "vigie_decision_id")
+}
+
+/// The idempotency token of an attempt, as the trainer derives it.
+fn token_of(job: Uuid, attempt: i32) -> String {
+    let bytes = [job.as_bytes().as_slice(), &attempt.to_be_bytes()].concat();
+    scoring::digest_of(&bytes).as_str().to_owned()
+}
+
 pub(super) async fn decisions(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
     let pool = &world.pool;
     let twice = texts(
@@ -40,27 +51,41 @@ pub(super) async fn decisions(world: &World, findings: &mut Findings) -> anyhow:
             format!("decisions asked for more than once: {}", some(&twice)),
         );
     }
-    let attempts: HashMap<String, i32> = sqlx::query_as::<_, (String, i32)>(
-        "select decision_id::text, attempt from trainer_bridge.training_job",
+    let attempts: HashMap<String, (Uuid, i32)> = sqlx::query_as::<_, (String, Uuid, i32)>(
+        "select decision_id::text, job_id, attempt from trainer_bridge.training_job",
     )
     .fetch_all(pool)
     .await?
     .into_iter()
+    .map(|(decision, job, attempt)| (decision, (job, attempt)))
     .collect();
-    let mut runs: BTreeMap<&str, usize> = BTreeMap::new();
     let recorded = world.databricks.runs();
-    for run in &recorded {
-        *runs.entry(parameter(run, "vigie_decision_id")).or_default() += 1;
-    }
     findings.counts.runs = recorded.len();
-    for (decision, runs) in runs {
-        let allowed = attempts.get(decision).copied().unwrap_or(0);
-        if runs > usize::try_from(allowed)? {
-            findings.add(
-                "I3",
-                format!("decision {decision} has {runs} external runs in {allowed} attempts"),
-            );
+    let mut runs: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for run in &recorded {
+        let token = run.token.as_deref().unwrap_or_default();
+        *runs.entry((decision_of(run), token)).or_default() += 1;
+    }
+    let (mut doubled, mut strange) = (Vec::new(), Vec::new());
+    for ((decision, token), runs) in runs {
+        if runs > 1 {
+            doubled.push(decision.to_owned());
         }
+        let of_an_attempt = attempts
+            .get(decision)
+            .is_some_and(|(job, attempt)| (1..=*attempt).any(|attempt| token_of(*job, attempt) == token));
+        if !of_an_attempt {
+            strange.push(decision.to_owned());
+        }
+    }
+    if !doubled.is_empty() {
+        findings.add(
+            "I3",
+            format!("attempts with two external runs: {}", some(&doubled)),
+        );
+    }
+    if !strange.is_empty() {
+        findings.add("I3", format!("external runs of no attempt: {}", some(&strange)));
     }
     Ok(())
 }
@@ -118,6 +143,67 @@ pub(super) async fn promotions(world: &World, findings: &mut Findings) -> anyhow
                     "alias of {model} is at {alias:?}, last promoted was {version}, registered as {number:?}"
                 ),
             );
+        }
+    }
+    Ok(())
+}
+
+/// What MLflow's own ledger says of its alias.
+pub(super) async fn pointings(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
+    let rows: Vec<(String, String, bool)> = sqlx::query_as(
+        "select p.model, coalesce(v.registry_version, ''), p.state = 'promoted' from trainer_bridge.promotion p \
+         join trainer_bridge.model_version v on v.version = p.version order by p.model, p.fence",
+    )
+    .fetch_all(&world.pool)
+    .await?;
+    let mut pointed: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for set in world.tracking.alias_sets() {
+        pointed
+            .entry(set.model)
+            .or_default()
+            .push(set.version.to_string());
+    }
+    let mut intended: BTreeMap<&str, Vec<(&str, bool)>> = BTreeMap::new();
+    for (model, number, promoted) in &rows {
+        intended.entry(model).or_default().push((number, *promoted));
+    }
+    for (model, sets) in &pointed {
+        let known = intended.get(model.as_str()).map_or(&[][..], Vec::as_slice);
+        let strangers: Vec<String> = sets
+            .iter()
+            .filter(|number| !known.iter().any(|(known, _)| known == number))
+            .cloned()
+            .collect();
+        if !strangers.is_empty() {
+            findings.add(
+                "I4",
+                format!(
+                    "alias of {model} was pointed at what was never to be promoted: {}",
+                    some(&strangers)
+                ),
+            );
+        }
+        let distinct: HashSet<&String> = sets.iter().collect();
+        findings.counts.pointed_again += sets.len() - distinct.len();
+    }
+    for (model, known) in &intended {
+        let sets = pointed.get(*model).map_or(&[][..], Vec::as_slice);
+        // In the order of the fences, each for the first time after the one before.
+        let mut before = None;
+        for (number, _) in known.iter().filter(|(_, promoted)| *promoted) {
+            let first = sets.iter().position(|set| set == number);
+            if first.is_none() {
+                findings.add(
+                    "I4",
+                    format!("{model} {number} was promoted, and its alias never pointed at it"),
+                );
+            } else if first <= before {
+                findings.add(
+                    "I4",
+                    format!("alias of {model} was pointed at {number} out of order"),
+                );
+            }
+            before = first.or(before);
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use rand::Rng as _;
 use vigie::host::SERVICES;
 
 use super::{Fault, Kind, Nemesis};
+use crate::faults::fleet::Replica;
 use crate::faults::world::{World, to_nats, to_postgres};
 
 impl Nemesis {
@@ -90,9 +91,7 @@ impl Nemesis {
         };
         let all = world.lines.to(&name);
         let number = self.rng.random_range(0..all.len().max(1));
-        self.broken.retain(|_, until| *until > Instant::now());
-        let others_broken = self.broken.keys().any(|(other, _)| other.starts_with(service));
-        if all.len() < 2 || others_broken {
+        if all.len() < 2 || !self.has_whole_twin(world, Replica { service, number }) {
             return format!("nothing: no other {service} is whole");
         }
         all[number].set_for(line, time);

@@ -17,7 +17,9 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
-use super::world::World;
+use super::fleet::Replica;
+use super::world::{World, to_nats, to_postgres};
+pub use database::heal as heal_database;
 pub use stream::{HOSTILE, messages, without_message_id};
 
 /// A kind of fault.
@@ -65,6 +67,8 @@ pub enum Kind {
     CutOff,
     /// Databricks fails.
     Databricks,
+    /// A run on Databricks fails, takes long, or never ends.
+    Run,
     /// MLflow fails.
     Mlflow,
     /// Slack fails.
@@ -80,7 +84,7 @@ pub enum Kind {
 }
 
 /// Every kind with its weight.
-pub const KINDS: [(Kind, u32); 26] = [
+pub const KINDS: [(Kind, u32); 27] = [
     (Kind::Kill, 14),
     (Kind::KillAll, 4),
     (Kind::Terminate, 3),
@@ -102,6 +106,7 @@ pub const KINDS: [(Kind, u32); 26] = [
     (Kind::Line, 20),
     (Kind::CutOff, 2),
     (Kind::Databricks, 8),
+    (Kind::Run, 3),
     (Kind::Mlflow, 10),
     (Kind::Slack, 6),
     (Kind::Mail, 4),
@@ -120,6 +125,13 @@ pub struct Fault {
     pub ended: DateTime<Utc>,
 }
 
+impl Fault {
+    /// Whether there was something to hit.
+    pub fn hit(&self) -> bool {
+        !self.detail.starts_with("nothing")
+    }
+}
+
 /// Draws and does.
 pub struct Nemesis {
     seed: u64,
@@ -130,6 +142,8 @@ pub struct Nemesis {
     struck: u64,
     bag: Vec<Kind>,
     hostile: u64,
+    /// Whether there is time to wait for the deadline of a run that never ends.
+    patient: bool,
     /// A disk of nats-server to go back to, and when it was copied.
     backup: Option<(PathBuf, Instant)>,
     /// Lines, by name and replica, that are broken for long, and until when.
@@ -137,8 +151,8 @@ pub struct Nemesis {
 }
 
 impl Nemesis {
-    /// From a seed.
-    pub fn new(seed: u64) -> Self {
+    /// From a seed; a patient one also lets runs never end.
+    pub fn new(seed: u64, patient: bool) -> Self {
         let bag = KINDS
             .iter()
             .flat_map(|(kind, weight)| std::iter::repeat_n(*kind, *weight as usize))
@@ -152,6 +166,7 @@ impl Nemesis {
             struck: 0,
             bag,
             hostile: 0,
+            patient,
             backup: None,
             broken: BTreeMap::new(),
         }
@@ -168,6 +183,20 @@ impl Nemesis {
     pub fn draw(&mut self) -> Kind {
         let drawn = self.bag.choose(&mut self.kinds);
         *drawn.unwrap_or(&Kind::Kill)
+    }
+
+    /// Whether another replica of the service is awake, with whole lines.
+    fn has_whole_twin(&mut self, world: &World, replica: Replica) -> bool {
+        self.broken.retain(|_, until| *until > Instant::now());
+        world.fleet.replicas().into_iter().any(|other| {
+            let cut_off = self.broken.keys().any(|(name, number)| {
+                *number == other.number && [to_nats(other.service), to_postgres(other.service)].contains(name)
+            });
+            other.service == replica.service
+                && other != replica
+                && !world.fleet.stands_still(other)
+                && !cut_off
+        })
     }
 
     fn milliseconds(&mut self, from: u64, to: u64) -> Duration {
@@ -205,6 +234,7 @@ impl Nemesis {
             Kind::DiskFull => "nothing: it is a trial of its own".to_owned(),
             Kind::Line => self.line(world).await,
             Kind::CutOff => self.cut_off(world),
+            Kind::Run => self.run(world),
             Kind::Databricks | Kind::Mlflow | Kind::Slack | Kind::Mail => self.peer(kind, world)?,
         };
         Ok(Fault {
@@ -230,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_seed_draws_the_same_faults_whatever_each_of_them_meets() {
-        let (mut one, mut other) = (Nemesis::new(7), Nemesis::new(7));
+        let (mut one, mut other) = (Nemesis::new(7, false), Nemesis::new(7, false));
         for number in 0..500 {
             assert_eq!(one.draw(), other.draw());
             one.begin();
@@ -241,7 +271,7 @@ mod tests {
             one.milliseconds(0, 10);
         }
         let kinds = |seed| {
-            let mut nemesis = Nemesis::new(seed);
+            let mut nemesis = Nemesis::new(seed, false);
             (0..50).map(|_| nemesis.draw()).collect::<Vec<_>>()
         };
         assert_ne!(kinds(7), kinds(8));

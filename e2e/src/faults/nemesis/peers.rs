@@ -7,6 +7,46 @@ use super::{Kind, Nemesis};
 use crate::faults::world::World;
 
 impl Nemesis {
+    /// The next run goes wrong, or takes its time.
+    pub(super) fn run(&mut self, world: &World) -> String {
+        use databricks::{Outcome, RunPlan, RunState};
+        let choice = self.rng.random_range(0..5);
+        let (told, plan) = match choice {
+            0 => (
+                "the notebook raises an error",
+                RunPlan::fails(Outcome::new(
+                    "FAILED",
+                    "RUN_EXECUTION_ERROR",
+                    "CLIENT_ERROR",
+                    "the notebook raised an error",
+                )),
+            ),
+            1 => (
+                "the cloud fails",
+                RunPlan::fails(Outcome::new(
+                    "FAILED",
+                    "CLOUD_FAILURE",
+                    "CLOUD_FAILURE",
+                    "no machines",
+                )),
+            ),
+            2 => (
+                "the platform fails",
+                RunPlan::through([], RunState::InternalError("driver lost".to_owned())),
+            ),
+            3 if self.patient => ("a run never ends", RunPlan::stays(RunState::Running)),
+            _ => (
+                "a run takes long",
+                RunPlan::through(
+                    vec![RunState::Running; 60],
+                    RunState::Terminated(Outcome::success()),
+                ),
+            ),
+        };
+        world.databricks.plan([plan]);
+        told.to_owned()
+    }
+
     pub(super) fn peer(&mut self, kind: Kind, world: &World) -> anyhow::Result<String> {
         let times = self.rng.random_range(1..=3);
         let choice = self.rng.random_range(0..6);
@@ -14,7 +54,7 @@ impl Nemesis {
         Ok(match kind {
             Kind::Databricks => {
                 use databricks::{Call, Fault};
-                let call = [Call::Submit, Call::Get, Call::Submit][self.rng.random_range(0..3)];
+                let call = [Call::Submit, Call::Get, Call::Submit, Call::Cancel][self.rng.random_range(0..4)];
                 let fault = match choice {
                     0 => Fault::TooManyRequests {
                         retry_after: Some("1".to_owned()),

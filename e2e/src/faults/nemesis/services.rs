@@ -53,11 +53,7 @@ impl Nemesis {
             }
             Kind::Asleep => {
                 let time = Duration::from_secs(self.rng.random_range(20..=60));
-                let others = world.fleet.replicas();
-                let mut others = others
-                    .iter()
-                    .filter(|other| other.service == replica.service && **other != replica);
-                if others.any(|other| !world.fleet.stands_still(*other)) {
+                if self.has_whole_twin(world, replica) {
                     world.fleet.freeze_for(replica, time);
                     format!("{name} for {} s", time.as_secs())
                 } else {

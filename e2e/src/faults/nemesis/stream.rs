@@ -40,7 +40,7 @@ impl Nemesis {
         let stream = jetstream.get_stream(STREAM).await?;
         let state = &stream.cached_info().state;
         if state.messages == 0 {
-            return Ok("nothing there".to_owned());
+            return Ok("nothing: the stream is empty".to_owned());
         }
         let mut copied = 0;
         for _ in 0..5 {
@@ -55,7 +55,11 @@ impl Nemesis {
                 .await?;
             copied += 1;
         }
-        Ok(format!("{copied} copies"))
+        Ok(if copied == 0 {
+            "nothing: no message was there any more".to_owned()
+        } else {
+            format!("{copied} copies")
+        })
     }
 
     async fn bad_message(&mut self, jetstream: &async_nats::jetstream::Context) -> anyhow::Result<String> {

@@ -95,6 +95,19 @@ pub struct RunRecord {
     pub polls: u32,
     /// Whether a cancel was taken.
     pub cancelled: bool,
+    /// Where it stood at the last poll.
+    pub state: RunState,
+}
+
+impl RunRecord {
+    /// Whether it ended otherwise than well, or was cancelled before it could.
+    pub fn failed(&self) -> bool {
+        self.cancelled
+            || match &self.state {
+                RunState::Terminated(outcome) => *outcome != Outcome::success(),
+                other => other.is_final(),
+            }
+    }
 }
 
 /// A running workspace. Dropping it ends it.

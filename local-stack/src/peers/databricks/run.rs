@@ -256,6 +256,7 @@ impl Run {
             request: self.request.clone(),
             polls: self.polls,
             cancelled: self.cancelled,
+            state: self.state.clone(),
         }
     }
 }
