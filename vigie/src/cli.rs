@@ -17,7 +17,7 @@ use crate::simulator::SimulateOptions;
     version,
     max_term_width = 110,
     after_help = "Start here:\n  \
-        vigie demo                          watch a model decay, be retrained and recover (no account, no network)\n  \
+        vigie demo                          watch a model decay, be retrained and recover (no account; network only to fetch servers)\n  \
         vigie dev --sample                  a private broker, database and all services, until Ctrl-C\n  \
         vigie config check                  are my settings right?\n  \
         vigie check fraud-cards             is my model drifting right now?\n\n\
@@ -205,6 +205,12 @@ pub enum DlqCommand {
     /// Offer messages to their reader once more, after the cause is gone.
     Redrive(DlqDecideArgs),
     /// Put messages aside for good; they stay on record.
+    #[command(after_help = "Examples:\n  \
+        vigie dlq discard 5f1d8d0c-7f0e-5c9b-8a52-1b6f0c56e01a --reason 'sent by a test'\n  \
+        vigie dlq discard --class undecodable --reason 'rubbish of a scanner' --dry-run\n\n\
+        A discarded message never has its effect; it stays on record (`vigie dlq list --all`). Who waited for its outcome was\n\
+        told when it was parked. Each letter is a decision of its own: one that cannot be dealt with does not keep the others,\n\
+        and makes the exit code 1.")]
     Discard(DlqDecideArgs),
 }
 
@@ -242,7 +248,6 @@ pub struct DlqWhich {
 /// Arguments of `vigie dlq redrive` and `vigie dlq discard`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  \
-    vigie dlq list\n  \
     vigie dlq redrive 5f1d8d0c-7f0e-5c9b-8a52-1b6f0c56e01a --reason 'the model is in the settings now'\n  \
     vigie dlq redrive --class unknown_model --model fraud-cards --reason 'the model is in the settings now' --dry-run\n\n\
     A redriven message has its effect once, however often it is redriven; one that is still wrong is parked again.\n\
@@ -278,13 +283,17 @@ pub enum ProvisionCommand {
     /// Write the SQL that makes one role for each service, with rights in its own tables only.
     Postgres(ProvisionPostgresArgs),
     /// Bring the tables of all services up to date, as their owner, and give each role its rights in them.
+    #[command(
+        after_help = "Example, as role `vigie_owner`, after `vigie provision postgres` and after each upgrade:\n  \
+        FRAUD_DATABASE_URL_FILE=owner.url vigie provision schemas"
+    )]
     Schemas,
 }
 
 /// Arguments of `vigie provision postgres`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  \
-    vigie provision postgres --print | psql \"$ADMINISTRATOR_URL\"\n  \
+    vigie provision postgres --print | psql -v ON_ERROR_STOP=1 --single-transaction \"$ADMINISTRATOR_URL\"\n  \
     FRAUD_DATABASE_URL=postgres://vigie_owner@db/fraud_db?sslmode=verify-full vigie provision schemas\n\n\
     The tables that [models] names are given to vigie_source to read: name that role in `transactions.url`.")]
 pub struct ProvisionPostgresArgs {
