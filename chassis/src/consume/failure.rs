@@ -110,14 +110,37 @@ pub(super) fn is_outage(error: &anyhow::Error) -> bool {
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed => true,
-                // Connection exceptions, a refused login, too many connections, a server that goes down or comes up; rights that
-                // were taken away, and a transaction that stood still for too long, as that of a process that was frozen.
-                sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-                    ["08", "28", "53", "57P"]
-                        .iter()
-                        .any(|class| code.starts_with(class))
-                        || ["25006", "25P03", "42501"].contains(&code.as_ref())
-                }),
+                sqlx::Error::Database(database) => database.code().is_some_and(|code| is_outage_code(&code)),
                 _ => false,
             })
+}
+
+/// Connection exceptions, a refused login, too many connections, a server that goes down or comes up; one that takes no writes,
+/// rights that were taken away, and a transaction that stood still for too long, as that of a process that was frozen.
+fn is_outage_code(code: &str) -> bool {
+    ["08", "28", "53", "57P"]
+        .iter()
+        .any(|class| code.starts_with(class))
+        || ["25006", "25P03", "42501"].contains(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_message_has_caused_is_an_outage() {
+        let outages = [
+            "08006", "28P01", "28000", "53100", "53300", "57P01", "57P03", "25006", "25P03", "42501",
+        ];
+        for code in outages {
+            assert!(is_outage_code(code), "{code}");
+        }
+        // The message's own fault, a collision, a statement that was too slow.
+        for code in ["22021", "23505", "40001", "40P01", "57014", "42P01"] {
+            assert!(!is_outage_code(code), "{code}");
+        }
+        let wrapped = anyhow::Error::from(sqlx::Error::PoolTimedOut).context("handle");
+        assert!(is_outage(&wrapped) && !is_outage(&anyhow::anyhow!("handle")));
+    }
 }

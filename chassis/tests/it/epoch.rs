@@ -174,6 +174,12 @@ async fn a_stream_that_lost_its_tail_and_kept_its_readers_skips_nothing() {
         (count(&toy.pool, "select count(*) from effect").await == 41).then_some(())
     })
     .await;
+    // And it says so.
+    let lost = toy.metrics.lost.get();
+    assert!(
+        (1..=20).contains(&lost),
+        "{lost} events were counted as lost by the broker"
+    );
     consumer.stop().await;
     relay.stop().await;
     toy.pool.close().await;
