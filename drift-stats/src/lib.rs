@@ -132,6 +132,8 @@ pub enum Unusable {
         /// Largest value that is read.
         high: f64,
     },
+    /// A test of counts needs samples of one size.
+    TotalsDiffer,
     /// Nothing varies, so there is nothing to compare.
     Constant,
     /// A score is missing or not a number.
@@ -152,6 +154,7 @@ impl Unusable {
             Self::LengthsDiffer { .. } => "lengths_differ",
             Self::NotFinite => "not_finite",
             Self::OutsideRange { .. } => "outside_range",
+            Self::TotalsDiffer => "totals_differ",
             Self::Constant => "constant",
             Self::ScoreNotANumber { .. } => "score_not_a_number",
         }
@@ -179,6 +182,7 @@ impl std::fmt::Display for Unusable {
             }
             Self::NotFinite => f.write_str("a value is infinite or not a number"),
             Self::OutsideRange { low, high } => write!(f, "a value lies outside of {low} to {high}"),
+            Self::TotalsDiffer => f.write_str("the samples differ in size"),
             Self::Constant => f.write_str("nothing varies, so there is nothing to compare"),
             Self::ScoreNotANumber { at } => write!(f, "score number {at} is not a number"),
         }

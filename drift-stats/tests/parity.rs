@@ -5,19 +5,21 @@
 
 use std::path::{Path, PathBuf};
 
+use drift_stats::compat::evidently::{self, Method};
+use drift_stats::compat::nannyml;
 use drift_stats::compat::{count_in_edges, count_values, psi_with_empty_share, quantile_edges};
 use drift_stats::contingency::{self, Correction};
 use drift_stats::multiple::{benjamini_hochberg, benjamini_yekutieli, bonferroni};
 use drift_stats::performance::Ranking;
 use drift_stats::samples::mann_whitney::Alternative;
 use drift_stats::samples::{
-    Pair, anderson_darling, cramer_von_mises, energy, kolmogorov_smirnov, mann_whitney, wasserstein,
+    Pair, anderson_darling, cramer_von_mises, energy, kolmogorov_smirnov, mann_whitney, student, wasserstein,
 };
 use drift_stats::stream::{
     Adwin, AdwinSettings, Ddm, DdmSettings, Eddm, EddmSettings, HddmA, HddmASettings, HddmW, HddmWSettings,
     Kswin, KswinSettings, PageHinkley, PageHinkleySettings, Sides, Signal, StreamDetector,
 };
-use drift_stats::{hellinger, jensen_shannon, l_infinity, total_variation};
+use drift_stats::{Unusable, hellinger, jensen_shannon, l_infinity, total_variation};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -337,6 +339,160 @@ fn level_counts(case: &Value, want: &Value) -> (Vec<u64>, Vec<u64>) {
             .collect()
     };
     (of("reference_counts"), of("current_counts"))
+}
+
+#[test]
+fn what_evidently_says_of_numbers_can_be_said_here() {
+    for (id, case) in cases("numeric.json") {
+        let (r, c) = (numbers(&case["reference"]), numbers(&case["current"]));
+        let pair = Pair::new(&r, &c).unwrap();
+        let want = |name: &str| &case["expected"]["evidently"][name]["value"];
+        let (in_r, in_c) = evidently::binned(&r, &c).unwrap();
+        let bins = &case["expected"]["evidently"]["psi_bins"];
+        if !bins["reference_counts"].is_null() {
+            assert_eq!(in_r, counts(&bins["reference_counts"]), "{id}");
+            assert_eq!(in_c, counts(&bins["current_counts"]), "{id}");
+        }
+        let near_zero = |name: &str| {
+            if want(name).as_f64() < Some(1e-6) {
+                3e-8
+            } else {
+                1e-8
+            }
+        };
+        for (name, got) in [
+            ("psi", evidently::psi(&in_r, &in_c)),
+            ("jensenshannon", evidently::jensenshannon(&in_r, &in_c)),
+            ("kl_div", evidently::kl_div(&in_r, &in_c)),
+            ("hellinger", evidently::hellinger(&r, &c)),
+            ("wasserstein", wasserstein::normed(&pair)),
+            ("energy", energy::distance(&pair)),
+        ] {
+            near(&id, name, got.unwrap(), want(name), near_zero(name));
+        }
+        near_p(&id, "ks", kolmogorov_smirnov::p_value(&pair).p, want("ks"), 1e-6);
+        let mwu = mann_whitney::p_value(&pair, Alternative::ReferenceLess);
+        near_p(&id, "mann_whitney", mwu.p, want("mann_whitney"), 1e-6);
+        // scipy stops its series when a term is below 1e-7.
+        near(
+            &id,
+            "cramer_von_mises",
+            cramer_von_mises::p_value(&pair).p,
+            want("cramer_von_mises"),
+            1e-6,
+        );
+        near_p(
+            &id,
+            "anderson",
+            anderson_darling::test(&pair).unwrap().p,
+            want("anderson"),
+            1e-6,
+        );
+        match student::test(&pair) {
+            Ok(found) => near_p(&id, "t_test", found.p, want("t_test"), 1e-6),
+            Err(reason) => assert!(want("t_test").is_null(), "{id}: {reason}"),
+        }
+        let distinct = pair.steps().count();
+        let (of_r, of_c) = count_values(&r, &c);
+        let by_default = match evidently::default_method(true, pair.reference().len(), distinct) {
+            Method::KolmogorovSmirnov => kolmogorov_smirnov::p_value(&pair).p,
+            Method::ChiSquared => evidently::chisquare(&of_r, &of_c).unwrap(),
+            Method::ZTest => evidently::z_test(&of_r, &of_c).unwrap(),
+            Method::NormedWasserstein => wasserstein::normed(&pair).unwrap(),
+            Method::JensenShannon => evidently::jensenshannon(&in_r, &in_c).unwrap(),
+        };
+        near_p(&id, "default_method", by_default, want("default_method"), 1e-6);
+    }
+}
+
+#[test]
+fn what_nannyml_says_of_numbers_can_be_said_here() {
+    for (id, case) in cases("numeric.json") {
+        let (r, c) = (numbers(&case["reference"]), numbers(&case["current"]));
+        let pair = Pair::new(&r, &c).unwrap();
+        let (in_r, in_c) = nannyml::binned(&r, &c).unwrap();
+        for (name, got) in [
+            ("jensen_shannon", nannyml::jensen_shannon(&in_r, &in_c)),
+            ("hellinger", nannyml::hellinger(&in_r, &in_c)),
+            (
+                "kolmogorov_smirnov",
+                Ok(kolmogorov_smirnov::distance(&pair).value),
+            ),
+            ("wasserstein", wasserstein::distance(&pair)),
+        ] {
+            let want = &case["expected"]["nannyml"][name]["value"];
+            near(
+                &id,
+                name,
+                got.unwrap(),
+                want,
+                if want.as_f64() < Some(1e-6) { 3e-8 } else { 1e-8 },
+            );
+        }
+    }
+}
+
+#[test]
+fn what_evidently_and_nannyml_say_of_levels_can_be_said_here() {
+    for (id, case) in cases("categorical.json") {
+        let (r, c) = level_counts(&case, &case["expected"]["scipy_numpy"]);
+        let evidently_says = &case["expected"]["evidently"];
+        for (name, got) in [
+            ("psi", evidently::psi(&r, &c)),
+            ("jensenshannon", evidently::jensenshannon(&r, &c)),
+            ("kl_div", evidently::kl_div(&r, &c)),
+            ("hellinger", hellinger::of_counts(&r, &c)),
+        ] {
+            let want = &evidently_says[name]["value"];
+            near(
+                &id,
+                name,
+                got.unwrap(),
+                want,
+                if want.as_f64() < Some(1e-6) { 3e-8 } else { 1e-9 },
+            );
+        }
+        for (name, got) in [
+            ("chisquare", evidently::chisquare(&r, &c)),
+            ("g_test", evidently::g_test(&r, &c)),
+            ("z", evidently::z_test(&r, &c)),
+        ] {
+            let want = &evidently_says[name];
+            match (want["value"].as_f64(), got) {
+                (Some(_), Ok(got)) => near_p(&id, name, got, &want["value"], 1e-6),
+                (None, Err(_)) => {}
+                // Of more than two levels it is not asked.
+                (None, Ok(_)) if want.is_null() => {}
+                (_, got) => panic!("{id}: {name} is {got:?}, expected {want}"),
+            }
+        }
+        let nannyml_says = &case["expected"]["nannyml"];
+        let (in_r, in_c) = nannyml::pooled(&r, &c);
+        for (name, got) in [
+            ("jensen_shannon", nannyml::jensen_shannon(&in_r, &in_c)),
+            ("hellinger", nannyml::hellinger(&in_r, &in_c)),
+            ("l_infinity", l_infinity::of_counts(&r, &c)),
+        ] {
+            let want = &nannyml_says[name]["value"];
+            near(
+                &id,
+                name,
+                got.unwrap(),
+                want,
+                if want.as_f64() < Some(1e-6) { 3e-8 } else { 1e-9 },
+            );
+        }
+        let want = &nannyml_says["chi2"];
+        match contingency::chi_squared(&r, &c, Correction::YatesForTwo) {
+            Ok(found) => {
+                near(&id, "chi2", found.test.statistic, &want["value"], 1e-9);
+                near_p(&id, "chi2 p", found.test.p, &want["p"], 1e-9);
+            }
+            // One level only: nothing can differ.
+            Err(Unusable::Constant) => assert_eq!(want["p"].as_f64(), Some(1.0), "{id}"),
+            Err(reason) => panic!("{id}: {reason}"),
+        }
+    }
 }
 
 #[test]

@@ -2,10 +2,87 @@
 //!
 //! Not used for verdicts: quantile bins collapse on zero-inflated columns, and a fixed stand-in for an empty
 //! share makes the index depend on the number of bins rather than on the number of rows.
+//!
+//! Here are numpy's and scipy's; [`evidently`] and [`nannyml`] have those of the tools of these names.
+
+pub mod evidently;
+pub mod nannyml;
 
 use crate::Unusable;
 use crate::binning::quantile_sorted;
 use crate::psi::term;
+
+/// The finite values of a sample, which is what these tools look at.
+fn finite(values: &[f64]) -> Vec<f64> {
+    values.iter().copied().filter(|value| value.is_finite()).collect()
+}
+
+/// Smallest and largest value.
+fn range(values: &[f64]) -> (f64, f64) {
+    values
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(*value), high.max(*value))
+        })
+}
+
+/// Even edges, both ends included, for bins of about this width; numpy's `histogram_bin_edges`.
+fn even_edges(values: &[f64], width: f64) -> Vec<f64> {
+    let (low, high) = range(values);
+    let bins = if width > 0.0 {
+        ((high - low) / width).ceil().max(1.0)
+    } else {
+        1.0
+    };
+    let (low, high) = if low < high {
+        (low, high)
+    } else {
+        (low - 0.5, high + 0.5)
+    };
+    let step = (high - low) / bins;
+    let inner = (0..bins as usize).map(|at| low + at as f64 * step);
+    inner.chain([high]).collect()
+}
+
+/// Sturges' rule.
+fn sturges_edges(values: &[f64]) -> Vec<f64> {
+    let (low, high) = range(values);
+    even_edges(values, (high - low) / ((values.len() as f64).log2() + 1.0))
+}
+
+/// Doane's rule: Sturges' with more bins for skewed values.
+fn doane_edges(values: &[f64]) -> Vec<f64> {
+    let n = values.len() as f64;
+    let (low, high) = range(values);
+    let mean = values.iter().sum::<f64>() / n;
+    let sigma = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let width = if n > 2.0 && sigma > 0.0 {
+        let error = (6.0 * (n - 2.0) / ((n + 1.0) * (n + 3.0))).sqrt();
+        let skewness = values
+            .iter()
+            .map(|value| ((value - mean) / sigma).powi(3))
+            .sum::<f64>()
+            / n;
+        (high - low) / (1.0 + n.log2() + (1.0 + skewness.abs() / error).log2())
+    } else {
+        0.0
+    };
+    even_edges(values, width)
+}
+
+/// Counts in the bins `[a, b)` between edges, the last one closed; values outside are not counted, as in numpy's `histogram`.
+fn count_between(values: &[f64], edges: &[f64]) -> Vec<u64> {
+    let bins = edges.len().saturating_sub(1);
+    let mut counts = vec![0; bins];
+    for value in values {
+        if *value < edges[0] || *value > edges[bins] {
+            continue;
+        }
+        let at = edges.partition_point(|edge| edge <= value);
+        counts[at.saturating_sub(1).min(bins - 1)] += 1;
+    }
+    counts
+}
 
 /// Inner edges `unique(quantile(values, 0, 1/bins … 1))` without the outermost two, by linear interpolation.
 ///
