@@ -8,6 +8,7 @@
 //! * [`contingency`] – chi-squared and Cramér's V of two samples in the same levels.
 //! * [`samples`] – distances and tests on raw values; [`stream`] – detectors that read one value at a time.
 //! * [`multiple`] – many tests at once.
+//! * [`cbpe`] – performance before labels are there; [`isotonic`] – scores made probabilities.
 //! * [`null`] – what the sample size alone explains, so that thresholds know the number of rows.
 //! * [`proportion`] – tests and intervals for rates; [`performance`] – recall, precision, AUC and their
 //!   intervals, and the choice of an operating threshold.
@@ -17,10 +18,12 @@
 //! returns NaN or an infinite score.
 
 pub mod binning;
+pub mod cbpe;
 pub mod compat;
 pub mod contingency;
 pub mod hellinger;
 pub mod histogram;
+pub mod isotonic;
 pub mod jensen_shannon;
 pub mod kullback_leibler;
 pub mod l_infinity;

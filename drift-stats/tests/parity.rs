@@ -9,6 +9,7 @@ use drift_stats::compat::evidently::{self, Method};
 use drift_stats::compat::nannyml;
 use drift_stats::compat::{count_in_edges, count_values, psi_with_empty_share, quantile_edges};
 use drift_stats::contingency::{self, Correction};
+use drift_stats::isotonic::Isotonic;
 use drift_stats::multiple::{benjamini_hochberg, benjamini_yekutieli, bonferroni};
 use drift_stats::performance::Ranking;
 use drift_stats::samples::mann_whitney::Alternative;
@@ -19,7 +20,7 @@ use drift_stats::stream::{
     Adwin, AdwinSettings, Ddm, DdmSettings, Eddm, EddmSettings, HddmA, HddmASettings, HddmW, HddmWSettings,
     Kswin, KswinSettings, PageHinkley, PageHinkleySettings, Sides, Signal, StreamDetector,
 };
-use drift_stats::{Unusable, hellinger, jensen_shannon, l_infinity, total_variation};
+use drift_stats::{Unusable, cbpe, hellinger, jensen_shannon, l_infinity, total_variation};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -491,6 +492,55 @@ fn what_evidently_and_nannyml_say_of_levels_can_be_said_here() {
             // One level only: nothing can differ.
             Err(Unusable::Constant) => assert_eq!(want["p"].as_f64(), Some(1.0), "{id}"),
             Err(reason) => panic!("{id}: {reason}"),
+        }
+    }
+}
+
+#[test]
+fn performance_without_labels_is_estimated_as_nannyml_does() {
+    for (id, case) in cases("cbpe.json") {
+        let want = &case["expected"]["nannyml"];
+        let (fitted, looked) = (&case["reference"], numbers(&case["analysis"]["score"]));
+        let curve = Isotonic::fit(&numbers(&fitted["score"]), &numbers(&fitted["y_true"])).unwrap();
+        let (scores, values) = curve.knots();
+        for (name, got) in [("x", scores), ("y", values)] {
+            let wanted = numbers(&want["isotonic_knots"][name]);
+            assert_eq!(got.len(), wanted.len(), "{id}: knots");
+            for (got, want) in got.iter().zip(wanted) {
+                assert!(
+                    (got - want).abs() <= 1e-9,
+                    "{id}: a knot at {got}, expected {want}"
+                );
+            }
+        }
+        let calibrated: Vec<f64> = looked.iter().map(|score| curve.at(*score)).collect();
+        for (got, want) in calibrated
+            .iter()
+            .zip(numbers(&want["calibrated_first_50_of_analysis"]))
+        {
+            assert!(
+                (got - want).abs() <= 1e-9,
+                "{id}: calibrated {got}, expected {want}"
+            );
+        }
+        let threshold = case["threshold"].as_f64().expect("a threshold");
+        for (name, probabilities) in [
+            ("whole_analysis_without_calibration", &looked),
+            ("whole_analysis_with_isotonic_calibration", &calibrated),
+        ] {
+            let want = &want[name];
+            let found = cbpe::estimate(&looked, probabilities, threshold).unwrap();
+            for (metric, got, tolerance) in [
+                ("roc_auc", found.roc_auc, 1e-4),
+                ("average_precision", found.average_precision, 1e-4),
+                ("f1", found.confusion.f1(), 1e-9),
+                ("precision", found.confusion.precision(), 1e-9),
+                ("recall", found.confusion.recall(), 1e-9),
+                ("specificity", found.confusion.specificity(), 1e-9),
+                ("accuracy", found.confusion.accuracy(), 1e-9),
+            ] {
+                near(&id, metric, got.unwrap(), &want[metric], tolerance);
+            }
         }
     }
 }
