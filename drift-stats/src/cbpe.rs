@@ -142,7 +142,7 @@ mod tests {
             (Some(0.5), Some(0.5))
         );
         assert_eq!(found.roc_auc, Some(0.75));
-        assert_eq!(found.average_precision, Some((1.0 + 2.0 / 3.0) / 2.0));
+        assert_eq!(found.average_precision, Some(f64::midpoint(1.0, 2.0 / 3.0)));
     }
 
     #[test]

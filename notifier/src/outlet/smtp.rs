@@ -123,16 +123,20 @@ impl SmtpOutlet {
     /// Hands one mail to the server.
     ///
     /// # Errors
-    /// [`SendError::Permanent`] for replies of the 5xx class that are not about the login, [`SendError::Transient`] for everything else.
+    /// [`SendError::Permanent`] for replies of the 5xx class that are about the mail, [`SendError::Transient`] for everything else.
     pub async fn send(&self, mail: Message) -> Result<(), SendError> {
-        match tokio::time::timeout(self.whole, self.transport.send(mail)).await {
-            Ok(Ok(_)) => Ok(()),
+        let transport = self.transport.clone();
+        // A task of its own: a delivery that is given up half-way would leave its connection to the next mail in the middle of
+        // a transaction. Each of its commands ends by itself.
+        let sending = tokio::spawn(async move { transport.send(mail).await });
+        match tokio::time::timeout(self.whole, sending).await {
+            Ok(Ok(Ok(_))) => Ok(()),
             // A refused connection is neither permanent nor transient to lettre: only a 5xx reply is final.
-            // A login that is refused is a setting to be mended; once it is, what waited is told.
-            Ok(Err(error)) if error.is_permanent() && !is_about_login(&error) => {
+            Ok(Ok(Err(error))) if error.is_permanent() && !is_about_us(&error) => {
                 Err(SendError::Permanent(chain(&error)))
             }
-            Ok(Err(error)) => Err(SendError::Transient(chain(&error))),
+            Ok(Ok(Err(error))) => Err(SendError::Transient(chain(&error))),
+            Ok(Err(broken)) => Err(SendError::Transient(chain(&broken))),
             Err(_) => Err(SendError::Transient(format!(
                 "no answer within {} s",
                 self.whole.as_secs()
@@ -141,10 +145,11 @@ impl SmtpOutlet {
     }
 }
 
-/// 530, 534, 535, 538 (RFC 4954).
-fn is_about_login(error: &lettre::transport::smtp::Error) -> bool {
+/// A login that is refused is a setting to be mended, and commands out of order (503) are the connection's fault: neither says
+/// anything of the mail. 530, 534, 535, 538 are of RFC 4954.
+fn is_about_us(error: &lettre::transport::smtp::Error) -> bool {
     let code = error.status().map(u16::from);
-    code.is_some_and(|code| [530, 534, 535, 538].contains(&code))
+    code.is_some_and(|code| [503, 530, 534, 535, 538].contains(&code))
 }
 
 fn tls_parameters(settings: &SmtpSettings) -> Result<TlsParameters, SmtpSetupError> {

@@ -1,6 +1,8 @@
 //! Mail through a real SMTP server: encryption, login, refusals.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use chassis::Secret;
@@ -11,6 +13,9 @@ use notifier::outlet::smtp::{Encryption, Login, SmtpOutlet, SmtpSettings};
 use notifier::render::mail::{Envelope, mail};
 use schemas::AlertId;
 use schemas::events::DriftSeverity;
+use service_bench::eventually;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 
 use crate::decisions::told;
 use crate::running::{Scene, announced, say, settled};
@@ -249,4 +254,78 @@ async fn the_service_retries_a_busy_server_and_gives_up_on_a_dead_address() {
 
 fn path(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// A server of few words that takes one mail at a time and is slow at its first recipient.
+async fn strict_server(taken: Arc<AtomicU32>) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let slow = Arc::new(AtomicBool::new(true));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (taken, slow) = (Arc::clone(&taken), Arc::clone(&slow));
+            tokio::spawn(async move {
+                let (reading, mut writing) = stream.into_split();
+                let mut lines = BufReader::new(reading).lines();
+                let (mut in_mail, mut in_content) = (false, false);
+                writing.write_all(b"220 ready\r\n").await?;
+                while let Some(line) = lines.next_line().await? {
+                    let reply = match line.split([' ', ':']).next().unwrap_or_default() {
+                        "." if in_content => {
+                            (in_mail, in_content) = (false, false);
+                            taken.fetch_add(1, Ordering::SeqCst);
+                            "250 taken"
+                        }
+                        _ if in_content => continue,
+                        "MAIL" if in_mail => "503 nested MAIL command",
+                        "MAIL" => {
+                            in_mail = true;
+                            "250 ok"
+                        }
+                        "RCPT" => {
+                            if slow.swap(false, Ordering::SeqCst) {
+                                tokio::time::sleep(Duration::from_secs(2)).await;
+                            }
+                            "250 ok"
+                        }
+                        "DATA" => {
+                            in_content = true;
+                            "354 go on"
+                        }
+                        _ => "250 ok",
+                    };
+                    writing.write_all(format!("{reply}\r\n").as_bytes()).await?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_delivery_that_was_given_up_half_way_does_not_spoil_the_next_one() {
+    chassis::install_crypto();
+    let taken = Arc::new(AtomicU32::new(0));
+    let outlet = SmtpOutlet::new(&SmtpSettings {
+        host: "127.0.0.1".to_owned(),
+        port: strict_server(Arc::clone(&taken)).await,
+        encryption: Encryption::None,
+        login: None,
+        ca_file: None,
+        timeout: Duration::from_secs(10),
+    })
+    .unwrap();
+    let given_up = tokio::time::timeout(
+        Duration::from_millis(500),
+        outlet.send(letter("alice@bank.example")),
+    );
+    assert!(given_up.await.is_err(), "the server was not slow");
+    for _ in 0..3 {
+        outlet.send(letter("bob@bank.example")).await.expect("sent");
+    }
+    eventually("the first one came to its end too", async || {
+        (taken.load(Ordering::SeqCst) == 4).then_some(())
+    })
+    .await;
 }
