@@ -97,7 +97,7 @@ pub enum BackendError {
         retry_after: Option<Duration>,
     },
     /// It takes our token for wrong, or for too weak. Somebody may renew it.
-    #[error("{0}; check the token and its rights")]
+    #[error("{0}; check DATABRICKS_TOKEN and its rights")]
     Unauthorised(String),
     /// Asking again cannot help.
     #[error("{0}")]

@@ -304,7 +304,7 @@ fn tags_of(what: &Registering<'_>) -> Vec<(&'static str, String)> {
     tags
 }
 
-/// MLflow's names of metrics and parameters take letters, digits and a few signs, and are no way up a folder.
+/// MLflow's names of metrics and parameters take letters, digits and a few signs, and do not begin with a dot: no way up a folder.
 fn plain_key(name: &str) -> String {
     let plain: String = name
         .chars()
@@ -317,10 +317,12 @@ fn plain_key(name: &str) -> String {
         })
         .take(250)
         .collect();
-    if plain.chars().all(|c| c == '.') {
-        "_".repeat(plain.len().max(1))
+    let rest = plain.trim_start_matches('.');
+    let dots = plain.len() - rest.len();
+    if plain.is_empty() {
+        "_".to_owned()
     } else {
-        plain
+        "_".repeat(dots) + rest
     }
 }
 
@@ -405,7 +407,7 @@ mod tests {
             ("trees", "trees"),
             ("", "_"),
             ("..", "__"),
-            ("../../etc/passwd", ".._.._etc_passwd"),
+            ("../../etc/passwd", "___.._etc_passwd"),
             ("漢", "_"),
         ] {
             assert_eq!(plain_key(name), key);
