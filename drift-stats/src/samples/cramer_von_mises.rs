@@ -50,7 +50,8 @@ pub fn asymptotic(pair: &Pair) -> Test {
     let variance = (whole + 1.0) * (4.0 * k * whole - 3.0 * (n * n + m * m) - 2.0 * k)
         / (45.0 * whole * whole * 4.0 * k);
     let standard = 1.0 / 6.0 + (statistic - expected) / (45.0 * variance).sqrt();
-    let p = if standard < 0.003 {
+    // One value against one leaves nothing to vary.
+    let p = if variance <= 0.0 || standard < 0.003 {
         1.0
     } else {
         (1.0 - limiting(standard)).clamp(0.0, 1.0)

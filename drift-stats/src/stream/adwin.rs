@@ -5,7 +5,8 @@
 //! oldest first, is tried as a cut into `n₀` older and `n₁` newer values; it is a change when
 //! `|mean₀ − mean₁| > √(2·m·σ²·ln(2·ln(W)/δ)) + (2/3)·m·ln(2·ln(W)/δ)`, with `m = 1/(n₀ − min + 1) + 1/(n₁ − min + 1)` and `σ²`
 //! the variance of the whole window. Then the oldest bucket is dropped and cuts are tried anew. Reads any finite numbers; the
-//! bound is proved for values in [0, 1]. No warnings. The change began where the window begins that is left.
+//! bound is proved for values in [0, 1]. No warnings. The change began at the cut that is clearest, before anything is dropped: there
+//! the difference is the largest multiple of what is allowed.
 //!
 //! Source: Bifet and Gavaldà, "Learning from time-changing data with adaptive windowing", SDM 2007.
 
@@ -117,13 +118,14 @@ impl Window {
         }
     }
 
-    /// Whether some cut shows a change.
-    fn is_cut(&self, settings: &AdwinSettings) -> bool {
+    /// The newer values at the clearest of the cuts that show a change, count; none when no cut does.
+    fn cut(&self, settings: &AdwinSettings) -> Option<u64> {
         let width = self.width as f64;
         let ln = (2.0 * width.ln() / settings.delta).ln();
         let variance = self.squares / width;
         let (mut n0, mut u0) = (0_u64, 0.0);
         let (mut n1, mut u1) = (self.width, self.total);
+        let (mut clearest, mut found) = (1.0, None);
         for (row, buckets) in self.rows.iter().enumerate().rev() {
             let n = size_of(row);
             for bucket in buckets {
@@ -132,7 +134,7 @@ impl Window {
                 u0 += bucket.total;
                 u1 -= bucket.total;
                 if n1 == 0 {
-                    return false;
+                    return found;
                 }
                 if n0 < settings.min_window || n1 < settings.min_window {
                     continue;
@@ -140,12 +142,13 @@ impl Window {
                 let part = |n: u64| 1.0 / (n - settings.min_window + 1) as f64;
                 let m = part(n0) + part(n1);
                 let epsilon = (2.0 * m * variance * ln).sqrt() + 2.0 / 3.0 * ln * m;
-                if (u0 / n0 as f64 - u1 / n1 as f64).abs() > epsilon {
-                    return true;
+                let gap = (u0 / n0 as f64 - u1 / n1 as f64).abs();
+                if gap > epsilon * clearest {
+                    (clearest, found) = (gap / epsilon, Some(n1));
                 }
             }
         }
-        false
+        found
     }
 }
 
@@ -228,16 +231,15 @@ impl StreamDetector for Adwin {
         if !window.ticks.is_multiple_of(settings.clock) || window.width <= settings.grace_period {
             return Ok(Signal::Quiet);
         }
-        while window.is_cut(settings) {
+        let Some(newer) = window.cut(settings) else {
+            return Ok(Signal::Quiet);
+        };
+        while window.cut(settings).is_some() {
             window.drop_oldest();
-            self.ended = true;
         }
-        Ok(if self.ended {
-            Signal::Drift {
-                began: self.seen - window.width,
-            }
-        } else {
-            Signal::Quiet
+        self.ended = true;
+        Ok(Signal::Drift {
+            began: self.seen - newer,
         })
     }
 }

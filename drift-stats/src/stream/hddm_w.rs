@@ -3,7 +3,7 @@
 //! The weight of the newest value is `lambda`; the bound of a weighted mean is `√(ibc · ln(1/δ)/2)`, where `ibc` begins at 1 and
 //! becomes `λ² + (1 − λ)²·ibc` with each value. The cut is where the mean plus its bound was smallest (for increases) or minus
 //! its bound largest (for decreases). Reads shares, 0 to 1. Good at slow changes; by default it sees increases only. The change
-//! began after the cut.
+//! began where the warning did that the drift ended, or at the drift: the cut may lie far before it, in a lull.
 //!
 //! Source: as for HDDM-A.
 
@@ -67,8 +67,6 @@ struct Cut {
     at: Option<f64>,
     before: Weighted,
     after: Weighted,
-    /// Values after it.
-    values_after: u64,
 }
 
 impl Cut {
@@ -76,7 +74,6 @@ impl Cut {
         at: None,
         before: Weighted::NONE,
         after: Weighted::NONE,
-        values_after: 0,
     };
 
     fn move_to(&mut self, level: f64, all: Weighted) {
@@ -85,11 +82,6 @@ impl Cut {
             before: all,
             ..Self::NONE
         };
-    }
-
-    fn go_on(&mut self, value: f64, lambda: f64) {
-        self.after.update(value, lambda);
-        self.values_after += 1;
     }
 
     /// Whether the mean after it is larger (`sign` 1) or smaller (`sign` −1) beyond the bound.
@@ -107,6 +99,7 @@ struct State {
     all: Weighted,
     rise: Cut,
     fall: Cut,
+    warned_at: Option<u64>,
 }
 
 impl State {
@@ -114,6 +107,7 @@ impl State {
         all: Weighted::NONE,
         rise: Cut::NONE,
         fall: Cut::NONE,
+        warned_at: None,
     };
 }
 
@@ -170,30 +164,26 @@ impl StreamDetector for HddmW {
         if state.rise.at.is_none_or(|at| mean + bound < at) {
             state.rise.move_to(mean + bound, state.all);
         } else {
-            state.rise.go_on(value, lambda);
+            state.rise.after.update(value, lambda);
         }
         if two_sided {
             if state.fall.at.is_none_or(|at| mean - bound > at) {
                 state.fall.move_to(mean - bound, state.all);
             } else {
-                state.fall.go_on(value, lambda);
+                state.fall.after.update(value, lambda);
             }
         }
-        let cut = if state.rise.changed(1.0, ln_drift) {
-            Some(state.rise)
-        } else if state.fall.changed(-1.0, ln_drift) {
-            Some(state.fall)
-        } else {
-            None
-        };
-        if let Some(cut) = cut {
-            let began = self.seen - cut.values_after;
+        let at = self.seen - 1;
+        if state.rise.changed(1.0, ln_drift) || state.fall.changed(-1.0, ln_drift) {
+            let began = state.warned_at.unwrap_or(at);
             self.state = State::NONE;
             return Ok(Signal::Drift { began });
         }
         if state.rise.changed(1.0, ln_warning) || state.fall.changed(-1.0, ln_warning) {
+            state.warned_at.get_or_insert(at);
             return Ok(Signal::Warning);
         }
+        state.warned_at = None;
         Ok(Signal::Quiet)
     }
 }
