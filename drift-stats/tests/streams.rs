@@ -55,7 +55,7 @@ fn a_change_is_found_and_said_to_have_begun_where_it_did() {
     })
     .unwrap();
     let mut kswin = Kswin::new(KswinSettings {
-        alpha: 1e-4,
+        alpha: 0.001,
         window: 400,
         recent: 200,
     })
