@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use chassis::Secret;
 use chassis::transport::is_loopback;
-use lettre::transport::smtp::PoolConfig;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
@@ -78,16 +77,15 @@ pub enum SmtpSetupError {
     PlainToRemote(String),
 }
 
-/// A pooled SMTP client.
+/// An SMTP client. Each mail has a connection of its own: of a pool, one that was given up half-way would be handed to the next mail
+/// in the middle of a transaction.
 #[derive(Clone)]
 pub struct SmtpOutlet {
     transport: AsyncSmtpTransport<Tokio1Executor>,
-    /// Bound of one whole delivery: several commands, each bounded by itself.
+    /// Bound of one whole delivery: connecting, and several commands.
     whole: Duration,
 }
 
-/// Most connections kept to one server.
-const CONNECTIONS_MAX: u32 = 2;
 /// Commands of one delivery that may each take the whole timeout before we give up on it.
 const COMMANDS_PER_MAIL: u32 = 4;
 
@@ -106,8 +104,7 @@ impl SmtpOutlet {
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&settings.host)
             .port(settings.port)
             .tls(tls)
-            .timeout(Some(settings.timeout))
-            .pool_config(PoolConfig::new().max_size(CONNECTIONS_MAX));
+            .timeout(Some(settings.timeout));
         if let Some(login) = &settings.login {
             builder = builder.credentials(Credentials::new(
                 login.username.clone(),
@@ -125,18 +122,14 @@ impl SmtpOutlet {
     /// # Errors
     /// [`SendError::Permanent`] for replies of the 5xx class that are about the mail, [`SendError::Transient`] for everything else.
     pub async fn send(&self, mail: Message) -> Result<(), SendError> {
-        let transport = self.transport.clone();
-        // A task of its own: a delivery that is given up half-way would leave its connection to the next mail in the middle of
-        // a transaction. Each of its commands ends by itself.
-        let sending = tokio::spawn(async move { transport.send(mail).await });
-        match tokio::time::timeout(self.whole, sending).await {
-            Ok(Ok(Ok(_))) => Ok(()),
+        // Given up, it takes its connection with it.
+        match tokio::time::timeout(self.whole, self.transport.send(mail)).await {
+            Ok(Ok(_)) => Ok(()),
             // A refused connection is neither permanent nor transient to lettre: only a 5xx reply is final.
-            Ok(Ok(Err(error))) if error.is_permanent() && !is_about_us(&error) => {
+            Ok(Err(error)) if error.is_permanent() && !is_about_us(&error) => {
                 Err(SendError::Permanent(chain(&error)))
             }
-            Ok(Ok(Err(error))) => Err(SendError::Transient(chain(&error))),
-            Ok(Err(broken)) => Err(SendError::Transient(chain(&broken))),
+            Ok(Err(error)) => Err(SendError::Transient(chain(&error))),
             Err(_) => Err(SendError::Transient(format!(
                 "no answer within {} s",
                 self.whole.as_secs()
