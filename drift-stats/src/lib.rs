@@ -8,6 +8,7 @@
 //! * [`contingency`] – chi-squared and Cramér's V of two samples in the same levels.
 //! * [`samples`] – distances and tests on raw values; [`stream`] – detectors that read one value at a time.
 //! * [`multiple`] – many tests at once.
+//! * [`pca`] – whether features still move together.
 //! * [`cbpe`] – performance before labels are there; [`isotonic`] – scores made probabilities.
 //! * [`null`] – what the sample size alone explains, so that thresholds know the number of rows.
 //! * [`proportion`] – tests and intervals for rates; [`performance`] – recall, precision, AUC and their
@@ -29,6 +30,7 @@ pub mod kullback_leibler;
 pub mod l_infinity;
 pub mod multiple;
 pub mod null;
+pub mod pca;
 pub mod performance;
 pub mod profile;
 pub mod proportion;

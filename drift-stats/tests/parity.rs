@@ -11,6 +11,7 @@ use drift_stats::compat::{count_in_edges, count_values, psi_with_empty_share, qu
 use drift_stats::contingency::{self, Correction};
 use drift_stats::isotonic::Isotonic;
 use drift_stats::multiple::{benjamini_hochberg, benjamini_yekutieli, bonferroni};
+use drift_stats::pca::Reconstruction;
 use drift_stats::performance::Ranking;
 use drift_stats::samples::mann_whitney::Alternative;
 use drift_stats::samples::{
@@ -542,6 +543,196 @@ fn performance_without_labels_is_estimated_as_nannyml_does() {
                 near(&id, metric, got.unwrap(), &want[metric], tolerance);
             }
         }
+    }
+}
+
+/// A method of NannyML's on a whole reference and a chunk.
+fn chunk_value(method: &str, reference: &[f64], chunk: &[f64]) -> f64 {
+    let pair = Pair::new(reference, chunk).unwrap();
+    let (r, c) = nannyml::binned(reference, chunk).unwrap();
+    match method {
+        "jensen_shannon" => nannyml::jensen_shannon(&r, &c).unwrap(),
+        "hellinger" => nannyml::hellinger(&r, &c).unwrap(),
+        "kolmogorov_smirnov" => kolmogorov_smirnov::distance(&pair).value,
+        "wasserstein" => wasserstein::distance(&pair).unwrap(),
+        other => panic!("there is no method `{other}` here"),
+    }
+}
+
+/// The same of levels.
+fn chunk_of_levels(method: &str, reference: &[&str], chunk: &[&str]) -> f64 {
+    let mut levels: Vec<&str> = reference.iter().chain(chunk).copied().collect();
+    levels.sort_unstable();
+    levels.dedup();
+    let count = |values: &[&str]| -> Vec<u64> {
+        let of = |level: &&str| values.iter().filter(|value| value == &level).count() as u64;
+        levels.iter().map(of).collect()
+    };
+    let (r, c) = (count(reference), count(chunk));
+    let (in_r, in_c) = nannyml::pooled(&r, &c);
+    match method {
+        "jensen_shannon" => nannyml::jensen_shannon(&in_r, &in_c).unwrap(),
+        "hellinger" => nannyml::hellinger(&in_r, &in_c).unwrap(),
+        "l_infinity" => l_infinity::of_counts(&r, &c).unwrap(),
+        "chi2" => {
+            contingency::chi_squared(&r, &c, Correction::YatesForTwo)
+                .unwrap()
+                .test
+                .statistic
+        }
+        other => panic!("there is no method `{other}` here"),
+    }
+}
+
+#[test]
+fn chunks_have_the_values_thresholds_and_alerts_of_nannyml() {
+    for (id, case) in cases("chunks.json") {
+        let size = usize::try_from(case["chunk_size"].as_u64().expect("a size")).unwrap();
+        let expected = &case["expected"]["nannyml"];
+        if case["kind"] == "multivariate" {
+            let rows = |side: &str| -> Vec<Vec<f64>> {
+                case[side].as_array().expect("rows").iter().map(numbers).collect()
+            };
+            let reference = rows("reference");
+            let fitted = Reconstruction::fit(&reference, 0.65).unwrap();
+            assert_eq!(
+                Some(fitted.components() as u64),
+                expected["components_kept"].as_u64(),
+                "{id}"
+            );
+            for (side, name) in [(reference, "reference_values"), (rows("analysis"), "values")] {
+                let wanted = numbers(&expected[name]);
+                assert_eq!(side.chunks(size).len(), wanted.len(), "{id}");
+                for (chunk, want) in side.chunks(size).zip(wanted) {
+                    let got = fitted.mean_error(chunk).unwrap();
+                    assert!((got - want).abs() <= 1e-8, "{id}: {got}, expected {want}");
+                }
+            }
+            continue;
+        }
+        let continuous = case["kind"] == "continuous";
+        for (method, want) in expected.as_object().expect("methods") {
+            let values = |side: &str| -> Vec<f64> {
+                let chunked = case[side].as_array().expect("values");
+                if continuous {
+                    let reference = numbers(&case["reference"]);
+                    let all = numbers(&case[side]);
+                    return all
+                        .chunks(size)
+                        .map(|chunk| chunk_value(method, &reference, chunk))
+                        .collect();
+                }
+                let text = |value: &'_ Value| value.as_str().expect("text").to_owned();
+                let reference: Vec<String> = case["reference"]
+                    .as_array()
+                    .expect("values")
+                    .iter()
+                    .map(text)
+                    .collect();
+                let reference: Vec<&str> = reference.iter().map(String::as_str).collect();
+                let all: Vec<&str> = chunked
+                    .iter()
+                    .map(|value| value.as_str().expect("text"))
+                    .collect();
+                all.chunks(size)
+                    .map(|chunk| chunk_of_levels(method, &reference, chunk))
+                    .collect()
+            };
+            let (of_reference, of_analysis) = (values("reference"), values("analysis"));
+            // From 10,000 rows on NannyML reads these two off a grid over the reference's range.
+            let on_grid = continuous
+                && numbers(&case["reference"]).len() >= 10_000
+                && ["kolmogorov_smirnov", "wasserstein"].contains(&method.as_str());
+            let tolerance = if on_grid { 1e-3 } else { 1e-8 };
+            for (got, name) in [(&of_reference, "reference_values"), (&of_analysis, "values")] {
+                let wanted = numbers(&want[name]);
+                assert_eq!(got.len(), wanted.len(), "{id} {method}: chunks");
+                for (got, want) in got.iter().zip(wanted) {
+                    assert!(
+                        (got - want).abs() <= tolerance * want.abs().max(1.0),
+                        "{id} {method}: {got}, expected {want}"
+                    );
+                }
+            }
+            if let Some(threshold) = want["upper_threshold"].as_f64() {
+                let got = nannyml::upper_threshold(&of_reference).unwrap();
+                assert!(
+                    (got - threshold).abs() <= tolerance * threshold.max(1.0),
+                    "{id} {method}: threshold {got}, expected {threshold}"
+                );
+                let alerts: Vec<Value> = of_analysis
+                    .iter()
+                    .map(|value| Value::Bool(*value > got))
+                    .collect();
+                assert_eq!(Some(&alerts), want["alert"].as_array(), "{id} {method}: alerts");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_data_set_is_judged_as_evidently_does() {
+    for (id, case) in cases("dataset.json") {
+        let expected = &case["expected"]["evidently"];
+        let columns = expected["columns"].as_object().expect("columns");
+        let mut drifted = 0;
+        for (name, want) in columns {
+            let of = |side: &str| case[side][name].as_array().expect("values").clone();
+            let numeric = case["numerical"]
+                .as_array()
+                .expect("names")
+                .contains(&Value::from(name.as_str()));
+            let (r, c) = (of("reference"), of("current"));
+            let text = |values: &[Value]| -> Vec<String> {
+                let known = values.iter().filter(|value| !value.is_null());
+                known.map(ToString::to_string).collect()
+            };
+            let (r_text, c_text) = (text(&r), text(&c));
+            let mut levels: Vec<&String> = r_text.iter().chain(&c_text).collect();
+            levels.sort_unstable();
+            levels.dedup();
+            let count = |values: &[String]| -> Vec<u64> {
+                let of = |level: &&String| values.iter().filter(|value| value == level).count() as u64;
+                levels.iter().map(of).collect()
+            };
+            let (in_r, in_c) = (count(&r_text), count(&c_text));
+            let method = evidently::default_method(numeric, r_text.len(), levels.len());
+            let pair = || {
+                Pair::new(
+                    &numbers(&Value::from(r.clone())),
+                    &numbers(&Value::from(c.clone())),
+                )
+                .unwrap()
+            };
+            let (called, value) = match method {
+                Method::KolmogorovSmirnov => ("K-S p_value", kolmogorov_smirnov::p_value(&pair()).p),
+                Method::ChiSquared => ("chi-square p_value", evidently::chisquare(&in_r, &in_c).unwrap()),
+                Method::ZTest => ("Z-test p_value", evidently::z_test(&in_r, &in_c).unwrap()),
+                Method::NormedWasserstein => (
+                    "Wasserstein distance (normed)",
+                    wasserstein::normed(&pair()).unwrap(),
+                ),
+                Method::JensenShannon => (
+                    "Jensen-Shannon distance",
+                    evidently::jensenshannon(&in_r, &in_c).unwrap(),
+                ),
+            };
+            assert_eq!(Some(called), want["method"].as_str(), "{id} {name}");
+            assert_eq!(
+                Some(method.threshold()),
+                want["threshold"].as_f64(),
+                "{id} {name}"
+            );
+            near(&id, name, value, &want["value"], 1e-6);
+            drifted += usize::from(method.is_drift(value));
+        }
+        assert_eq!(
+            Some(drifted as f64),
+            expected["drifted_columns"]["count"].as_f64(),
+            "{id}"
+        );
+        let verdict = evidently::is_dataset_drift(drifted, columns.len());
+        assert_eq!(Some(verdict), expected["dataset_drift"].as_bool(), "{id}");
     }
 }
 

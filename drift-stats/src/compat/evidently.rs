@@ -29,6 +29,30 @@ pub enum Method {
     JensenShannon,
 }
 
+impl Method {
+    /// Its default threshold.
+    pub const fn threshold(self) -> f64 {
+        match self {
+            Self::KolmogorovSmirnov | Self::ChiSquared | Self::ZTest => 0.05,
+            Self::NormedWasserstein | Self::JensenShannon => 0.1,
+        }
+    }
+
+    /// Whether it calls this value drift at its default threshold: a small p-value, a large distance.
+    pub fn is_drift(self, value: f64) -> bool {
+        match self {
+            Self::KolmogorovSmirnov => value <= self.threshold(),
+            Self::ChiSquared | Self::ZTest => value < self.threshold(),
+            Self::NormedWasserstein | Self::JensenShannon => value >= self.threshold(),
+        }
+    }
+}
+
+/// Whether it calls a data set drifted: half of the columns or more.
+pub fn is_dataset_drift(drifted: usize, columns: usize) -> bool {
+    columns > 0 && drifted as f64 / columns as f64 >= 0.5
+}
+
 /// Its choice for a column, by the rows of the reference and the distinct values of both samples, missing ones left out.
 pub const fn default_method(numeric: bool, reference_rows: usize, distinct_values: usize) -> Method {
     match (reference_rows <= 1_000, distinct_values) {

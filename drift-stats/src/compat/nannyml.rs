@@ -48,6 +48,16 @@ pub fn pooled(reference: &[u64], current: &[u64]) -> (Vec<u64>, Vec<u64>) {
     (r, c)
 }
 
+/// Its upper threshold: the mean of the reference chunks' values and three standard deviations (n) of them; none without chunks.
+///
+/// Each chunk was compared with a reference that holds it, so the threshold is low, and with few chunks it is noise.
+pub fn upper_threshold(of_chunks: &[f64]) -> Option<f64> {
+    let n = of_chunks.len() as f64;
+    let mean = of_chunks.iter().sum::<f64>() / n;
+    let variance = of_chunks.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n;
+    (!of_chunks.is_empty()).then(|| mean + 3.0 * variance.sqrt())
+}
+
 /// `jensen_shannon` of counts in its bins, 0 to 1.
 ///
 /// # Errors
