@@ -543,7 +543,79 @@ fn performance_without_labels_is_estimated_as_nannyml_does() {
                 near(&id, metric, got.unwrap(), &want[metric], tolerance);
             }
         }
+        let calibrates = want["needs_calibration"].as_bool().expect("a flag");
+        let chosen = if calibrates { &calibrated } else { &looked };
+        let size = usize::try_from(case["chunk_size"].as_u64().expect("a size")).unwrap();
+        let (of_reference, labels) = (numbers(&fitted["score"]), numbers(&fitted["y_true"]));
+        for (metric, want) in want["by_chunk"].as_object().expect("metrics") {
+            let tolerance = if ["roc_auc", "average_precision"].contains(&metric.as_str()) {
+                1e-4
+            } else {
+                1e-8
+            };
+            let estimated: Vec<f64> = looked
+                .chunks(size)
+                .zip(chosen.chunks(size))
+                .map(|(scores, probabilities)| {
+                    let found = cbpe::estimate(scores, probabilities, threshold).unwrap();
+                    estimated_metric(metric, &found)
+                })
+                .collect();
+            for (got, want) in estimated.iter().zip(numbers(&want["estimated"])) {
+                assert!(
+                    (got - want).abs() <= tolerance,
+                    "{id} {metric}: {got}, expected {want}"
+                );
+            }
+            // Limits are those of what was realised, and stay within the metric's own.
+            let realised: Vec<f64> = of_reference
+                .chunks(size)
+                .zip(labels.chunks(size))
+                .map(|(scores, labels)| {
+                    let frauds: Vec<bool> = labels.iter().map(|label| *label == 1.0).collect();
+                    realised_metric(metric, &Ranking::new(scores, &frauds).unwrap(), threshold)
+                })
+                .collect();
+            let upper = nannyml::upper_threshold(&realised).unwrap();
+            let mean = realised.iter().sum::<f64>() / realised.len() as f64;
+            let (lower, upper) = ((2.0 * mean - upper).max(0.0), upper.min(1.0));
+            for (name, got) in [("lower_threshold", lower), ("upper_threshold", upper)] {
+                if want[name].as_f64().is_some() {
+                    near(&id, &format!("{metric} {name}"), got, &want[name], tolerance);
+                }
+            }
+        }
     }
+}
+
+fn estimated_metric(name: &str, found: &cbpe::Estimate) -> f64 {
+    let confusion = &found.confusion;
+    let value = match name {
+        "roc_auc" => found.roc_auc,
+        "average_precision" => found.average_precision,
+        "f1" => confusion.f1(),
+        "precision" => confusion.precision(),
+        "recall" => confusion.recall(),
+        "specificity" => confusion.specificity(),
+        "accuracy" => confusion.accuracy(),
+        other => panic!("there is no metric `{other}` here"),
+    };
+    value.unwrap()
+}
+
+fn realised_metric(name: &str, ranking: &Ranking, threshold: f64) -> f64 {
+    let confusion = ranking.confusion_at(threshold);
+    let value = match name {
+        "roc_auc" => ranking.roc_auc().ok(),
+        "average_precision" => ranking.average_precision().ok(),
+        "f1" => confusion.f1(),
+        "precision" => confusion.precision().value(),
+        "recall" => confusion.recall().value(),
+        "specificity" => confusion.specificity().value(),
+        "accuracy" => confusion.accuracy().value(),
+        other => panic!("there is no metric `{other}` here"),
+    };
+    value.unwrap()
 }
 
 /// A method of NannyML's on a whole reference and a chunk.
