@@ -14,8 +14,10 @@ use e2e::faults::random::{self, RandomOptions};
 use e2e::faults::world::WorldOptions;
 use e2e::faults::{crash_points, planted, report::Report};
 
-/// Faults that each seed must bring.
-const FAULTS_MIN: usize = 100;
+/// Faults that each seed must bring, and how many of them must have hit something for sure: of the answers that a peer was to fail
+/// with, nobody may have asked for some.
+const FAULTS_MIN: usize = 110;
+const HITS_MIN: usize = 70;
 
 fn assert_holds(report: &Report) {
     assert!(report.holds(), "{report}");
@@ -42,9 +44,10 @@ async fn random(seed: u64) {
     eprintln!("{report}");
     assert_holds(&report);
     assert!(
-        report.hits() >= FAULTS_MIN && report.findings.counts.witnessed > 0,
+        report.faults.len() >= FAULTS_MIN && report.hits() >= HITS_MIN,
         "{report}"
     );
+    assert!(report.findings.counts.witnessed > 0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
