@@ -7,9 +7,10 @@
 //!
 //! Sources: Pearson 1900; Yates 1934; Cramér 1946. Convention: scipy's `chi2_contingency` and `association`.
 
+use crate::Unusable;
 use crate::samples::Test;
+use crate::shares;
 use crate::special::chi_squared_tail;
-use crate::{Sample, Unusable};
 
 /// Whether differences in a table of two levels are made smaller by a half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +39,7 @@ pub fn chi_squared(
     current: &[u64],
     correction: Correction,
 ) -> Result<Association, Unusable> {
-    if reference.len() != current.len() {
-        return Err(Unusable::BinsDiffer);
-    }
-    let (n, m) = (
-        total(reference, Sample::Reference)?,
-        total(current, Sample::Current)?,
-    );
+    let (n, m) = shares::sizes(reference, current)?;
     let levels: Vec<(f64, f64)> = reference
         .iter()
         .zip(current)
@@ -81,25 +76,14 @@ pub fn chi_squared(
     })
 }
 
-fn total(counts: &[u64], sample: Sample) -> Result<f64, Unusable> {
-    match counts.iter().sum::<u64>() {
-        0 => Err(Unusable::TooFewValues {
-            sample,
-            values: 0,
-            min: 1,
-        }),
-        values => Ok(values as f64),
-    }
-}
-
 /// Cramér's V, 0 to 1.
 ///
 /// # Errors
 /// [`Unusable`] when a sample is empty or the lists differ in length.
 pub fn cramers_v(reference: &[u64], current: &[u64]) -> Result<f64, Unusable> {
-    let whole = total(reference, Sample::Reference)? + total(current, Sample::Current)?;
+    let (n, m) = shares::sizes(reference, current)?;
     match chi_squared(reference, current, Correction::None) {
-        Ok(found) => Ok((found.test.statistic / whole).sqrt().min(1.0)),
+        Ok(found) => Ok((found.test.statistic / (n + m)).sqrt().min(1.0)),
         Err(Unusable::Constant) => Ok(0.0),
         Err(other) => Err(other),
     }
@@ -108,6 +92,7 @@ pub fn cramers_v(reference: &[u64], current: &[u64]) -> Result<f64, Unusable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Sample;
 
     #[test]
     fn a_hand_computed_table() {

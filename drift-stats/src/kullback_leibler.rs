@@ -6,7 +6,7 @@
 //!
 //! Source: Kullback and Leibler, "On information and sufficiency", Annals of Mathematical Statistics 22(1), 1951.
 
-use crate::shares;
+use crate::shares::{self, Pair};
 use crate::{Detector, Histogram, Score, Unusable};
 
 /// The divergence of the current sample from the reference, over coarse bins.
@@ -19,12 +19,8 @@ impl Detector for KullbackLeibler {
     }
 
     fn score(&self, reference: &Histogram, current: &Histogram) -> Result<Score, Unusable> {
-        reference.comparable(current)?;
-        let shares = shares::of_counts(reference.coarse(), current.coarse())?;
-        Ok(Score {
-            value: of_counts(reference.coarse(), current.coarse())?,
-            bins: shares::bins(&shares),
-        })
+        let (n, m) = shares::sizes(reference.coarse(), current.coarse())?;
+        shares::score(reference, current, |shares| measure(shares, n, m))
     }
 }
 
@@ -33,14 +29,15 @@ impl Detector for KullbackLeibler {
 /// # Errors
 /// [`Unusable`] when a sample is empty or the lists differ in length.
 pub fn of_counts(reference: &[u64], current: &[u64]) -> Result<f64, Unusable> {
-    let shares = shares::of_counts(reference, current)?;
-    let (n, m) = (
-        reference.iter().sum::<u64>() as f64,
-        current.iter().sum::<u64>() as f64,
-    );
+    let (n, m) = shares::sizes(reference, current)?;
+    Ok(measure(&shares::of_counts(reference, current)?, n, m))
+}
+
+/// Of samples of `n` and `m` values.
+fn measure(shares: &[Pair], n: f64, m: f64) -> f64 {
     let stood_in: Vec<(f64, f64)> = shares
-        .into_iter()
-        .map(|(r, c)| {
+        .iter()
+        .map(|&(r, c)| {
             if r == 0.0 {
                 (c.min(0.5 / n), c)
             } else if c == 0.0 {
@@ -50,7 +47,7 @@ pub fn of_counts(reference: &[u64], current: &[u64]) -> Result<f64, Unusable> {
             }
         })
         .collect();
-    Ok(of_shares(&stood_in))
+    of_shares(&stood_in)
 }
 
 /// Of shares that are all above 0, which need not sum to 1.

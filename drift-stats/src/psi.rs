@@ -11,7 +11,8 @@
 //! Source: Yurdakul and Naranjo, "Statistical properties of the population stability index",
 //! Journal of Risk Model Validation 14(4), 2020. Its null distribution is in [`crate::null`].
 
-use crate::{Detector, Histogram, Sample, Score, Unusable};
+use crate::shares;
+use crate::{Detector, Histogram, Score, Unusable};
 
 /// The population stability index over coarse bins.
 #[derive(Debug, Clone, Copy)]
@@ -33,19 +34,7 @@ impl Detector for Psi {
 /// # Errors
 /// [`Unusable`] when a sample is empty or the lists differ in length.
 pub fn of_counts(reference: &[u64], current: &[u64]) -> Result<Score, Unusable> {
-    if reference.len() != current.len() {
-        return Err(Unusable::BinsDiffer);
-    }
-    let size_of = |counts: &[u64], sample| match counts.iter().sum::<u64>() {
-        0 => Err(Unusable::TooFewValues {
-            sample,
-            values: 0,
-            min: 1,
-        }),
-        values => Ok(values as f64),
-    };
-    let reference_size = size_of(reference, Sample::Reference)?;
-    let current_size = size_of(current, Sample::Current)?;
+    let (reference_size, current_size) = shares::sizes(reference, current)?;
     let (mut value, mut bins) = (0.0, 0);
     for (r, c) in reference.iter().zip(current) {
         let (r_share, c_share) = match (*r, *c) {
@@ -79,6 +68,7 @@ pub(crate) fn term(r: f64, c: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Sample;
 
     #[test]
     fn a_hand_computed_example() {

@@ -1,6 +1,6 @@
 //! Shares of two samples in the same bins, for detectors that compare them bin by bin.
 
-use crate::{Sample, Unusable};
+use crate::{Histogram, Sample, Score, Unusable};
 
 /// A bin that is not empty in both: its shares in reference and current sample, 0 to 1.
 pub type Pair = (f64, f64);
@@ -10,6 +10,16 @@ pub type Pair = (f64, f64);
 /// # Errors
 /// [`Unusable`] when a sample is empty or the lists differ in length.
 pub fn of_counts(reference: &[u64], current: &[u64]) -> Result<Vec<Pair>, Unusable> {
+    let (n, m) = sizes(reference, current)?;
+    let filled = reference.iter().zip(current).filter(|(r, c)| **r + **c > 0);
+    Ok(filled.map(|(r, c)| (*r as f64 / n, *c as f64 / m)).collect())
+}
+
+/// How many values two lists of counts in the same bins hold.
+///
+/// # Errors
+/// [`Unusable`] when a sample is empty or the lists differ in length.
+pub fn sizes(reference: &[u64], current: &[u64]) -> Result<(f64, f64), Unusable> {
     if reference.len() != current.len() {
         return Err(Unusable::BinsDiffer);
     }
@@ -21,13 +31,25 @@ pub fn of_counts(reference: &[u64], current: &[u64]) -> Result<Vec<Pair>, Unusab
         }),
         values => Ok(values as f64),
     };
-    let n = size_of(reference, Sample::Reference)?;
-    let m = size_of(current, Sample::Current)?;
-    let filled = reference.iter().zip(current).filter(|(r, c)| **r + **c > 0);
-    Ok(filled.map(|(r, c)| (*r as f64 / n, *c as f64 / m)).collect())
+    Ok((
+        size_of(reference, Sample::Reference)?,
+        size_of(current, Sample::Current)?,
+    ))
 }
 
-/// How many bins there are, for a score.
-pub fn bins(shares: &[Pair]) -> u32 {
-    u32::try_from(shares.len()).unwrap_or(u32::MAX)
+/// What a measure says of two histograms' coarse bins.
+///
+/// # Errors
+/// [`Unusable`] when the bins differ or a sample is empty.
+pub fn score(
+    reference: &Histogram,
+    current: &Histogram,
+    measure: impl Fn(&[Pair]) -> f64,
+) -> Result<Score, Unusable> {
+    reference.comparable(current)?;
+    let shares = of_counts(reference.coarse(), current.coarse())?;
+    Ok(Score {
+        value: measure(&shares),
+        bins: u32::try_from(shares.len()).unwrap_or(u32::MAX),
+    })
 }

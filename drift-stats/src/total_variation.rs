@@ -15,12 +15,7 @@ impl Detector for TotalVariation {
     }
 
     fn score(&self, reference: &Histogram, current: &Histogram) -> Result<Score, Unusable> {
-        reference.comparable(current)?;
-        let shares = shares::of_counts(reference.coarse(), current.coarse())?;
-        Ok(Score {
-            value: measure(&shares),
-            bins: shares::bins(&shares),
-        })
+        shares::score(reference, current, measure)
     }
 }
 

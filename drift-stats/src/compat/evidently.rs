@@ -8,6 +8,7 @@
 use super::{count_between, count_values, finite, sturges_edges};
 use crate::psi::term;
 use crate::samples::Pair;
+use crate::shares;
 use crate::special::{chi_squared_tail, normal_tail};
 use crate::{Sample, Unusable, jensen_shannon, kullback_leibler};
 
@@ -184,7 +185,7 @@ pub fn hellinger(reference: &[f64], current: &[f64]) -> Result<f64, Unusable> {
 /// # Errors
 /// [`Unusable`]: as [`psi`]; `Constant` for a single level.
 pub fn chisquare(reference: &[u64], current: &[u64]) -> Result<f64, Unusable> {
-    let (n, m) = sizes(reference, current)?;
+    let (n, m) = shares::sizes(reference, current)?;
     let levels: Vec<(f64, f64)> = levels(reference, current);
     if levels.len() < 2 {
         return Err(Unusable::Constant);
@@ -208,7 +209,7 @@ pub fn chisquare(reference: &[u64], current: &[u64]) -> Result<f64, Unusable> {
 /// # Errors
 /// [`Unusable`]: as [`chisquare`]; `TotalsDiffer` for samples of two sizes.
 pub fn g_test(reference: &[u64], current: &[u64]) -> Result<f64, Unusable> {
-    let (n, m) = sizes(reference, current)?;
+    let (n, m) = shares::sizes(reference, current)?;
     if n != m {
         return Err(Unusable::TotalsDiffer);
     }
@@ -229,7 +230,7 @@ pub fn g_test(reference: &[u64], current: &[u64]) -> Result<f64, Unusable> {
 /// # Errors
 /// As [`psi`].
 pub fn z_test(reference: &[u64], current: &[u64]) -> Result<f64, Unusable> {
-    let (n, m) = sizes(reference, current)?;
+    let (n, m) = shares::sizes(reference, current)?;
     let levels = levels(reference, current);
     let Some((r, c)) = levels.first().filter(|_| levels.len() > 1) else {
         return Ok(1.0);
@@ -237,24 +238,6 @@ pub fn z_test(reference: &[u64], current: &[u64]) -> Result<f64, Unusable> {
     let pooled = (r + c) / (n + m);
     let error = (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt();
     Ok((2.0 * normal_tail(((r / n - c / m) / error).abs())).min(1.0))
-}
-
-fn sizes(reference: &[u64], current: &[u64]) -> Result<(f64, f64), Unusable> {
-    if reference.len() != current.len() {
-        return Err(Unusable::BinsDiffer);
-    }
-    let size = |counts: &[u64], sample| match counts.iter().sum::<u64>() {
-        0 => Err(Unusable::TooFewValues {
-            sample,
-            values: 0,
-            min: 1,
-        }),
-        values => Ok(values as f64),
-    };
-    Ok((
-        size(reference, Sample::Reference)?,
-        size(current, Sample::Current)?,
-    ))
 }
 
 /// Levels that some sample has.
