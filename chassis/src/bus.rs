@@ -46,6 +46,8 @@ pub struct NatsSettings {
     pub receipt_overdue: Duration,
     /// How often receipts are compared with what was published.
     pub sweep_every: Duration,
+    /// Events of a service that may wait for the broker before its periodic work rests.
+    pub outbox_rows_max: i64,
 }
 
 impl NatsSettings {
@@ -93,6 +95,9 @@ impl NatsSettings {
                 Duration::from_secs(5)..=Duration::from_secs(86_400),
             ),
             sweep_every: section.duration("sweep_every", Duration::from_secs(1)..=Duration::from_secs(3600)),
+            outbox_rows_max: section
+                .integer("outbox_rows_max", 100..=100_000_000)
+                .cast_signed(),
         }
     }
 }

@@ -12,7 +12,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use chrono::{DateTime, Utc};
 
+use crate::metrics::Metrics;
 use crate::patience::within;
 use crate::service::Context;
 
@@ -49,7 +51,12 @@ pub async fn serve(context: Context, address: SocketAddr) -> anyhow::Result<()> 
 }
 
 async fn healthz(State(context): State<Context>) -> impl IntoResponse {
-    let silent = context.metrics.silent(SILENCE_MAX);
+    liveness(&context.metrics, SILENCE_MAX)
+}
+
+/// Not alive once a loop has been silent for longer.
+fn liveness(metrics: &Metrics, silence_max: Duration) -> (StatusCode, String) {
+    let silent = metrics.silent(silence_max);
     if silent.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
@@ -103,6 +110,16 @@ async fn metrics(State(context): State<Context>) -> impl IntoResponse {
 }
 
 async fn measure(context: &Context) -> sqlx::Result<()> {
+    // A connection first: a wait for one would look like a clock that is wrong.
+    let mut connection = context.pool.acquire().await?;
+    let asked = Utc::now();
+    let (there,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()")
+        .fetch_one(&mut *connection)
+        .await?;
+    // As if the database had looked at its clock in the middle of the answer.
+    let here = asked + (Utc::now() - asked) / 2;
+    context.metrics.clock_offset.set((here - there).as_seconds_f64());
+    drop(connection);
     let (unpublished, age): (i64, Option<f64>) = sqlx::query_as(
         "select count(*), extract(epoch from clock_timestamp() - min(created_at))::float8 from outbox \
          where published_at is null and failed_reason is null",
@@ -126,4 +143,27 @@ async fn measure(context: &Context) -> sqlx::Result<()> {
     context.metrics.outbox_oldest_age.set(age.unwrap_or(0.0));
     context.metrics.dead_letters.set(parked);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_whose_loop_does_not_move_is_not_alive_and_says_which() {
+        let metrics = Metrics::new("toy");
+        metrics.beat("relay");
+        assert_eq!(
+            liveness(&metrics, SILENCE_MAX),
+            (StatusCode::OK, "ok\n".to_owned())
+        );
+        while metrics.silent(Duration::ZERO).is_empty() {
+            std::hint::spin_loop();
+        }
+        let told = "loops that do not move: relay\n".to_owned();
+        assert_eq!(
+            liveness(&metrics, Duration::ZERO),
+            (StatusCode::SERVICE_UNAVAILABLE, told)
+        );
+    }
 }

@@ -57,6 +57,8 @@ pub struct Metrics {
     pub outbox_unpublished: Gauge,
     /// Outbox rows that the broker can never take.
     pub outbox_failed: Gauge,
+    /// Seconds that this host's clock is ahead of PostgreSQL's; nothing is decided by it, and people read it in logs and events.
+    pub clock_offset: Gauge<f64, AtomicU64>,
     /// Age of the oldest unpublished row, seconds: the number to page on.
     pub outbox_oldest_age: Gauge<f64, AtomicU64>,
     /// Parked messages that nobody has dealt with.
@@ -87,6 +89,7 @@ impl Metrics {
         let dead = Family::<ClassLabels, Counter>::default();
         let (outbox_unpublished, outbox_failed) = (Gauge::default(), Gauge::default());
         let outbox_oldest_age = Gauge::<f64, AtomicU64>::default();
+        let clock_offset = Gauge::<f64, AtomicU64>::default();
         let dead_letters = Gauge::default();
         registry.register(
             "vigie_events_published",
@@ -122,6 +125,11 @@ impl Metrics {
             "vigie_outbox_oldest_age_seconds",
             "Age of the oldest outbox row waiting for the broker",
             outbox_oldest_age.clone(),
+        );
+        registry.register(
+            "vigie_clock_offset_seconds",
+            "Seconds that the clock of this host is ahead of PostgreSQL's",
+            clock_offset.clone(),
         );
         registry.register(
             "vigie_dead_letters",
@@ -179,6 +187,7 @@ impl Metrics {
             lost,
             reoffered,
             outbox_oldest_age,
+            clock_offset,
             dead_letters,
         }
     }

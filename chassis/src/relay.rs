@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
@@ -44,6 +45,7 @@ struct Row {
     attempt: i32,
     offer: i32,
     redriven: i32,
+    created_at: DateTime<Utc>,
     /// Every reader has had it: it is published again for others.
     confirmed: bool,
 }
@@ -185,7 +187,7 @@ pub async fn publish_batch(pool: &PgPool, bus: &Bus, metrics: &Metrics) -> anyho
         .execute(&mut *tx)
         .await?;
     let rows: Vec<Row> = sqlx::query_as(
-        "select event_id, subject, headers, data, attempt, offer, redriven, confirmed_at is not null as confirmed from outbox \
+        "select event_id, subject, headers, data, attempt, offer, redriven, created_at, confirmed_at is not null as confirmed from outbox \
          where published_at is null and failed_reason is null and next_at <= clock_timestamp() \
          order by (confirmed_at is not null), next_at, seq limit $1 for update skip locked",
     )
@@ -343,6 +345,11 @@ fn headers_of(row: &Row) -> Result<HeaderMap, String> {
             .parse()
             .map_err(|_| format!("value of header `{name}` is not allowed"))?;
         headers.insert(name, value);
+    }
+    // What is parked, and what is offered again by a person, brings its own, as it came.
+    if headers.get(schemas::RECORDED_TIME).is_none() {
+        let recorded = row.created_at.to_rfc3339_opts(SecondsFormat::Millis, true);
+        headers.insert(schemas::RECORDED_TIME, recorded.as_str());
     }
     // The broker de-duplicates by this id alone; a deliberate re-offer needs a new one and the same ce-id.
     let message_id = rules::message_id(row.event_id, row.redriven, row.offer);

@@ -123,6 +123,8 @@ pub struct Job {
 const SLOTS_PER_ROUND: usize = 48;
 /// Longest sleep between looks at the clock.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Pause between two looks whether the outbox has room.
+const ROOM_AGAIN: Duration = Duration::from_secs(10);
 
 /// Does the job's slots until told to stop.
 ///
@@ -136,11 +138,27 @@ where
     Fut: Future<Output = anyhow::Result<Tx>> + Send,
 {
     let mut ticker = Ticker::new(context.clock, context.pool.clone());
+    let mut resting = false;
     while !context.stop.is_cancelled() {
         context.metrics.beat("slots");
         let pause = match round(&context, &job, &work).await {
-            Ok(0) => LOOK_AGAIN,
-            Ok(_) => continue,
+            Ok(Round::Nothing) => LOOK_AGAIN,
+            Ok(Round::Worked) => {
+                if std::mem::take(&mut resting) {
+                    tracing::info!("job `{}` goes on", job.name);
+                }
+                continue;
+            }
+            Ok(Round::NoRoom) => {
+                if !std::mem::replace(&mut resting, true) {
+                    tracing::warn!(
+                        "job `{}` rests: {} events wait for the broker, as many as `nats.outbox_rows_max` allows",
+                        job.name,
+                        context.nats.outbox_rows_max
+                    );
+                }
+                ROOM_AGAIN
+            }
             Err(error) => {
                 tracing::warn!("slot of job `{}` is tried again: {error:#}", job.name);
                 Duration::from_secs(1)
@@ -154,18 +172,34 @@ where
     Ok(())
 }
 
-async fn round<F, Fut>(context: &Context, job: &Job, work: &F) -> anyhow::Result<usize>
+/// What a look at the clock came to.
+enum Round {
+    /// No slot is due.
+    Nothing,
+    /// Slots were done, here or elsewhere.
+    Worked,
+    /// Slots are due, and what they would say could not be kept for a broker that takes nothing.
+    NoRoom,
+}
+
+async fn round<F, Fut>(context: &Context, job: &Job, work: &F) -> anyhow::Result<Round>
 where
     F: Fn(Tx, DateTime<Utc>) -> Fut + Send + Sync,
     Fut: Future<Output = anyhow::Result<Tx>> + Send,
 {
     let answer_max = context.answer_timeout;
     let Some(now) = within(answer_max, context.clock.now(&context.pool)).await? else {
-        return Ok(0);
+        return Ok(Round::Nothing);
     };
     let last = sqlx::query_as("select max(slot) from slot where job = $1").bind(&job.name);
     let (last_done,): (Option<DateTime<Utc>>,) = within(answer_max, last.fetch_one(&context.pool)).await?;
     let slots = due(&job.schedule, job.catch_up, last_done, now, SLOTS_PER_ROUND);
+    if slots.is_empty() {
+        return Ok(Round::Nothing);
+    }
+    if !within(answer_max, has_room(context)).await? {
+        return Ok(Round::NoRoom);
+    }
     for slot in &slots {
         if context.stop.is_cancelled() {
             break;
@@ -175,7 +209,20 @@ where
         let done = within(longest, claim(context, job, work, *slot));
         context.metrics.beating("slots", done).await?;
     }
-    Ok(slots.len())
+    Ok(Round::Worked)
+}
+
+/// Whether the outbox may grow. What the broker had once and is offered again does not count: there was room for it. The bound is a
+/// soft one: it is looked at before each round of a job's slots, not before each event.
+async fn has_room(context: &Context) -> sqlx::Result<bool> {
+    let (waiting,): (i64,) = sqlx::query_as(
+        "select count(*) from (select from outbox where published_at is null and failed_reason is null \
+         and stored_at is null limit $1) waiting",
+    )
+    .bind(context.nats.outbox_rows_max)
+    .fetch_one(&context.pool)
+    .await?;
+    Ok(waiting < context.nats.outbox_rows_max)
 }
 
 /// Does one slot, unless another replica has; waits for one that is at it.

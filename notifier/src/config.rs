@@ -69,6 +69,8 @@ pub struct NotifySettings {
     pub timeout: Duration,
     /// How patient delivery is.
     pub retry: RetryPolicy,
+    /// Pause between two attempts while a way out is away.
+    pub probe_every: Duration,
 }
 
 /// How mail leaves.
@@ -132,6 +134,7 @@ impl NotifySettings {
                 backoff_first,
                 backoff_max,
             },
+            probe_every: section.duration("probe_every", Duration::from_secs(1)..=Duration::from_mins(10)),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! message under the same id. So a person sees an alert at most once more than once, and can tell.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use chassis::patience::within;
@@ -15,6 +15,7 @@ use schemas::events::{AlertFailed, AlertSent, Channel};
 use tracing::Instrument as _;
 
 use crate::alert::Alert;
+use crate::breaker::{Breaker, Change, FAILURES_MAX, Seen};
 use crate::metrics::{AlertMetrics, ChannelLabels};
 use crate::outlet::{Letter, Outlets, SendError};
 use crate::recipient::Recipient;
@@ -41,6 +42,8 @@ pub struct Delivery {
     pub retry: RetryPolicy,
     /// Bound of one send; the lease is longer.
     pub send_timeout: Duration,
+    /// Pause between two attempts while a way out is away.
+    pub probe_every: Duration,
     /// What it counts.
     pub metrics: AlertMetrics,
 }
@@ -60,9 +63,14 @@ pub async fn run(context: Context, delivery: Arc<Delivery>, channel: Channel) ->
         Channel::Slack => "deliver-slack",
         Channel::Email | Channel::Other => "deliver-email",
     };
+    let mut breaker = Breaker::new(delivery.probe_every);
+    let labels = ChannelLabels {
+        channel: channel.as_str(),
+    };
+    delivery.metrics.away.get_or_create(&labels).set(0);
     while !context.stop.is_cancelled() {
         context.metrics.beat(beat);
-        match round(&context, &delivery, channel).await {
+        match round(&context, &delivery, channel, &mut breaker).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => tracing::warn!("delivery by {} waits: {error:#}", channel.as_str()),
@@ -107,7 +115,15 @@ pub async fn count(context: Context, metrics: AlertMetrics) -> anyhow::Result<()
 }
 
 /// Sends at most one alert; says whether there was one.
-async fn round(context: &Context, delivery: &Delivery, channel: Channel) -> anyhow::Result<bool> {
+async fn round(
+    context: &Context,
+    delivery: &Delivery,
+    channel: Channel,
+    breaker: &mut Breaker,
+) -> anyhow::Result<bool> {
+    if !breaker.admits(Instant::now()) {
+        return Ok(false);
+    }
     let claiming = store::claim(
         &context.pool,
         channel.as_str(),
@@ -119,11 +135,18 @@ async fn round(context: &Context, delivery: &Delivery, channel: Channel) -> anyh
     let Some(claimed) = claimed else { return Ok(false) };
     let span = tracing::info_span!("send alert", otel.kind = "client", alert.id = %claimed.alert_id, alert.channel = channel.as_str());
     telemetry::continue_trace(&span, &claimed.trace);
-    deliver(context, delivery, &claimed).instrument(span).await?;
+    deliver(context, delivery, &claimed, breaker)
+        .instrument(span)
+        .await?;
     Ok(true)
 }
 
-async fn deliver(context: &Context, delivery: &Delivery, claimed: &Claimed) -> anyhow::Result<()> {
+async fn deliver(
+    context: &Context,
+    delivery: &Delivery,
+    claimed: &Claimed,
+    breaker: &mut Breaker,
+) -> anyhow::Result<()> {
     let (Some(alert), Some(recipient)) = (&claimed.alert, &claimed.recipient) else {
         let reason = "written by a release that this one cannot read".to_owned();
         tracing::error!("alert {} is given up: {reason}", claimed.alert_id);
@@ -132,8 +155,11 @@ async fn deliver(context: &Context, delivery: &Delivery, claimed: &Claimed) -> a
             .map(drop);
     };
     trial::boundary("alert.claimed");
-    let outcome = attempt(delivery, claimed, alert, recipient).await;
+    let (outcome, seen) = attempt(delivery, claimed, alert, recipient).await;
     trial::boundary("alert.sent");
+    if let Some(seen) = seen {
+        note(delivery, recipient.channel(), breaker, seen);
+    }
     let recording = record(context, claimed, Some((alert, recipient)), &outcome);
     if !within(context.answer_timeout * SETTLE_TIMES, recording).await? {
         tracing::warn!("alert {} was taken over by another process", claimed.alert_id);
@@ -163,14 +189,36 @@ async fn deliver(context: &Context, delivery: &Delivery, claimed: &Claimed) -> a
     Ok(())
 }
 
-async fn attempt(delivery: &Delivery, claimed: &Claimed, alert: &Alert, recipient: &Recipient) -> Outcome {
+/// Notes what an attempt says of its way out, and tells people when that changes.
+fn note(delivery: &Delivery, channel: Channel, breaker: &mut Breaker, seen: Seen) {
+    let channel = channel.as_str();
+    match breaker.note(seen, Instant::now()) {
+        Some(Change::Away) => tracing::warn!(
+            "{channel} is away: {FAILURES_MAX} attempts in a row failed; one every {:.0} s finds out whether it is back",
+            delivery.probe_every.as_secs_f64()
+        ),
+        Some(Change::Back) => tracing::info!("{channel} is back"),
+        None => {}
+    }
+    let labels = ChannelLabels { channel };
+    let away = i64::from(breaker.is_away());
+    delivery.metrics.away.get_or_create(&labels).set(away);
+}
+
+/// How the attempt ended, and what it says of the way out; nothing if none was made.
+async fn attempt(
+    delivery: &Delivery,
+    claimed: &Claimed,
+    alert: &Alert,
+    recipient: &Recipient,
+) -> (Outcome, Option<Seen>) {
     // A row whose senders die again and again must end too.
     if claimed.attempt > delivery.retry.attempts_max {
         let reason = format!(
             "gave up after {} attempts; the last ended without an answer",
             claimed.attempt - 1
         );
-        return Outcome::Failed { reason };
+        return (Outcome::Failed { reason }, None);
     }
     let letter = Letter {
         alert_id: claimed.alert_id,
@@ -187,8 +235,10 @@ async fn attempt(delivery: &Delivery, claimed: &Claimed, alert: &Alert, recipien
                 delivery.send_timeout.as_secs()
             )))
         });
-    let Err(error) = sent else { return Outcome::Sent };
-    match next(&delivery.retry, claimed.attempt, &error, rand::rng().random()) {
+    let Err(error) = sent else {
+        return (Outcome::Sent, Some(Seen::Answered));
+    };
+    let outcome = match next(&delivery.retry, claimed.attempt, &error, rand::rng().random()) {
         Next::Again { after } => Outcome::Again {
             after,
             error: without_address(&error.to_string(), recipient),
@@ -196,7 +246,8 @@ async fn attempt(delivery: &Delivery, claimed: &Claimed, alert: &Alert, recipien
         Next::GiveUp { reason } => Outcome::Failed {
             reason: without_address(&reason, recipient),
         },
-    }
+    };
+    (outcome, error.seen())
 }
 
 /// Servers like to repeat the address; events must not hold it.

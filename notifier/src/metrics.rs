@@ -28,6 +28,8 @@ pub struct AlertMetrics {
     pub waiting: Family<ChannelLabels, Gauge>,
     /// Age of the oldest of them, seconds.
     pub oldest_age: Family<ChannelLabels, Gauge<f64, AtomicU64>>,
+    /// 1 while a way out counts as away.
+    pub away: Family<ChannelLabels, Gauge>,
 }
 
 impl AlertMetrics {
@@ -59,6 +61,11 @@ impl AlertMetrics {
                 "vigie_alerts_oldest_age_seconds",
                 "Age of the oldest alert neither sent nor given up",
                 own.oldest_age.clone(),
+            );
+            registry.register(
+                "vigie_alert_outlet_away",
+                "1 while the mail server or the webhook counts as away and is asked now and then only",
+                own.away.clone(),
             );
         });
         own

@@ -36,15 +36,17 @@ pub enum Next {
 /// `jitter` in 0 to 1 spreads the waits by ±20 %, so that many alerts do not come back at once.
 pub fn next(policy: &RetryPolicy, attempt: u32, error: &SendError, jitter: f64) -> Next {
     match error {
-        SendError::Permanent(_) => Next::GiveUp {
+        SendError::Permanent(_) | SendError::Impossible(_) => Next::GiveUp {
             reason: error.to_string(),
         },
-        SendError::Transient(_) | SendError::Throttled { .. } if attempt >= policy.attempts_max => {
+        SendError::Transient(_) | SendError::Deferred(_) | SendError::Throttled { .. }
+            if attempt >= policy.attempts_max =>
+        {
             Next::GiveUp {
                 reason: format!("gave up after {attempt} attempts; the last: {error}"),
             }
         }
-        SendError::Transient(_) => Next::Again {
+        SendError::Transient(_) | SendError::Deferred(_) => Next::Again {
             after: backoff(policy, attempt, jitter),
         },
         // Never sooner than asked.
@@ -89,6 +91,9 @@ mod tests {
             (4, transient(), Some(60)), // bounded
             (5, transient(), None),     // attempts exhausted
             (1, permanent(), None),
+            (1, SendError::Impossible("no way out".to_owned()), None),
+            (2, SendError::Deferred("full".to_owned()), Some(20)),
+            (5, SendError::Deferred("full".to_owned()), None),
             (1, throttled(30), Some(30)),
             (3, throttled(30), Some(40)), // the longer of the two
             (5, throttled(30), None),

@@ -44,6 +44,7 @@ impl Service for Notifier {
             outlets: Outlets::new(&settings)?,
             retry: settings.retry,
             send_timeout: settings.timeout * STEPS_PER_SEND,
+            probe_every: settings.probe_every,
             metrics: metrics.clone(),
         });
         let handler = Arc::new(NotifyHandler {

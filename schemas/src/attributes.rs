@@ -16,6 +16,9 @@ const TOLD_MAX: usize = 400;
 pub const SPEC_VERSION: &str = "1.0";
 /// Media type of the body in binary mode.
 pub const CONTENT_TYPE_JSON: &str = "application/json";
+/// Header of the instant at which an event was recorded, by the database's clock: CloudEvents' recordedtime extension. It is the
+/// relay's, which knows it, and no reader's: whoever orders events of several hosts looks at it instead of `ce-time`.
+pub const RECORDED_TIME: &str = "ce-recordedtime";
 /// First part of every `ce-source`; followed by the service's name.
 pub const SOURCE_PREFIX: &str = "/vigie/";
 

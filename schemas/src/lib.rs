@@ -27,7 +27,8 @@ mod window;
 pub mod generate;
 
 pub use attributes::{
-    Attributes, CONTENT_TYPE_JSON, HeaderError, SOURCE_PREFIX, SPEC_VERSION, TraceContext, told,
+    Attributes, CONTENT_TYPE_JSON, HeaderError, RECORDED_TIME, SOURCE_PREFIX, SPEC_VERSION, TraceContext,
+    told,
 };
 pub use decode::{DATA_BYTES_MAX, DEPTH_MAX, Received, Refusal, decode};
 pub use event::{Event, EventBody, EventKind};

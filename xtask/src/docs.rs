@@ -43,6 +43,31 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Checks that the runbook has a row for each alarm and for each class of dead letters.
+///
+/// # Errors
+/// Names what it says nothing about.
+pub(crate) fn check_runbook(root: &Path) -> anyhow::Result<()> {
+    let runbook = read(&root.join("docs/operations.md"))?;
+    let rules = read(&root.join("compose/prometheus/rules.yml"))?;
+    let classes = read(&root.join("chassis/src/dead_letter.rs"))?;
+    let (alarms, classes) = (alarms(&rules), words_of_classes(&classes));
+    if alarms.is_empty() || classes.is_empty() {
+        bail!(
+            "compose/prometheus/rules.yml or chassis/src/dead_letter.rs has another form than this check knows"
+        );
+    }
+    let untold: Vec<&str> = alarms
+        .into_iter()
+        .chain(classes)
+        .filter(|name| !runbook.contains(&format!("| `{name}` |")))
+        .collect();
+    if !untold.is_empty() {
+        bail!("docs/operations.md says nothing about {}", untold.join(", "));
+    }
+    Ok(())
+}
+
 fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
 }
@@ -65,6 +90,23 @@ fn walk(folder: &Path, visit: &mut dyn FnMut(PathBuf) -> anyhow::Result<()>) -> 
         }
     }
     Ok(())
+}
+
+/// Names of alert rules.
+fn alarms(rules: &str) -> Vec<&str> {
+    rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect()
+}
+
+/// Words of the classes of dead letters: what `as_str` of `Class` says.
+fn words_of_classes(source: &str) -> Vec<&str> {
+    let body = source
+        .split_once("pub const fn as_str")
+        .map_or("", |(_, body)| body);
+    let body = body.split_once("\n    }\n").map_or(body, |(body, _)| body);
+    body.split('"').skip(1).step_by(2).collect()
 }
 
 /// Functions that follow a `#[test]` or a test attribute of a runtime, also inside `proptest!`; what is ignored
@@ -141,6 +183,31 @@ fn links(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_runbook_does_not_tell_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put(
+            "docs/operations.md",
+            "| `Known` | it is |\n| `undecodable` | rubbish |\n",
+        );
+        put(
+            "compose/prometheus/rules.yml",
+            "rules:\n      - alert: Known\n        expr: up\n      - alert: New\n",
+        );
+        put(
+            "chassis/src/dead_letter.rs",
+            "    pub const fn as_str(self) -> &'static str {\n        match self {\n            A => \"undecodable\",\n            \
+             B => \"strange\",\n        }\n    }\n    \"no class\"\n",
+        );
+        let error = check_runbook(root.path()).unwrap_err().to_string();
+        assert_eq!(error, "docs/operations.md says nothing about New, strange");
+    }
 
     #[test]
     fn tests_that_do_not_exist_and_links_that_lead_nowhere_are_named() {

@@ -33,7 +33,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "documents",
-        check: || docs::check(&root()),
+        check: || docs::check(&root()).and_then(|()| docs::check_runbook(&root())),
     },
     Step {
         name: "compose file",

@@ -116,6 +116,12 @@ async fn metrics_count_what_happened() {
             && text.contains("vigie_event_log_unsealed{service=\"toy\"}"),
         "{text}"
     );
+    let offset = text
+        .split("vigie_clock_offset_seconds{service=\"toy\"} ")
+        .nth(1)
+        .unwrap();
+    let offset: f64 = offset.lines().next().unwrap().parse().unwrap();
+    assert!(offset.abs() < 60.0, "one machine has one clock: {offset}");
     assert!(
         text.contains("content-type: application/openmetrics-text"),
         "{text}"

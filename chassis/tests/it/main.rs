@@ -5,6 +5,7 @@ mod support;
 #[path = "../simulated/mirror.rs"]
 mod mirror;
 
+mod ahead;
 mod audit;
 mod child;
 mod cluster;

@@ -105,6 +105,12 @@ async fn a_message_is_what_the_row_says() {
     assert_eq!(header("ce-subject").as_deref(), Some("fraud-cards"));
     assert_eq!(header("ce-specversion").as_deref(), Some("1.0"));
     assert_eq!(header("content-type").as_deref(), Some("application/json"));
+    let (recorded,): (chrono::DateTime<chrono::Utc>,) = sqlx::query_as("select created_at from outbox")
+        .fetch_one(&toy.pool)
+        .await
+        .unwrap();
+    let recorded = recorded.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    assert_eq!(header("ce-recordedtime"), Some(recorded));
     let (sequence, attempt): (i64, i32) = sqlx::query_as("select stream_seq, attempt from outbox")
         .fetch_one(&toy.pool)
         .await

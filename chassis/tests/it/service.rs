@@ -140,6 +140,38 @@ async fn processes_killed_again_and_again_do_each_event_once() {
     last.kill().await.unwrap();
 }
 
+/// SIGTERM; a process that has ended does not mind.
+async fn terminate(process: &tokio::process::Child) {
+    let Some(pid) = process.id() else { return };
+    tokio::process::Command::new("kill")
+        .args(["-TERM", &pid.to_string()])
+        .status()
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_sigterm_ends_a_process_at_once_and_its_work_is_redone() {
+    let bench = Bench::new().await;
+    let witness = bench.replica().await;
+    let mut process = child::spawn(&bench.env.nats_url, &bench.env.database_url);
+    let event = send_waiting(&witness.bus, "closed").await;
+    visited(&witness.pool, event, 1).await;
+    // Two that arrive together are one: it is told until it hears the second.
+    let status = eventually("it ends", async || {
+        terminate(&process).await;
+        process.try_wait().unwrap()
+    })
+    .await;
+    // Had it waited for its drain, the code would be another.
+    assert_eq!(status.code(), Some(1));
+    assert!(effects_of(&witness.pool, event).await.is_empty());
+    open_gate(&witness.pool, "closed").await;
+    let mut heir = child::spawn(&bench.env.nats_url, &bench.env.database_url);
+    assert_eq!(handled(&witness.pool, event).await.len(), 1);
+    heir.kill().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_a_process_in_order() {
     let bench = Bench::new().await;
@@ -147,13 +179,7 @@ async fn sigterm_ends_a_process_in_order() {
     let mut process = child::spawn(&bench.env.nats_url, &bench.env.database_url);
     let event = send_waiting(&witness.bus, "polite").await;
     visited(&witness.pool, event, 1).await;
-    let pid = process.id().unwrap().to_string();
-    let sent = tokio::process::Command::new("kill")
-        .args(["-TERM", &pid])
-        .status()
-        .await
-        .unwrap();
-    assert!(sent.success());
+    terminate(&process).await;
     open_gate(&witness.pool, "polite").await;
     let status = tokio::time::timeout(PATIENCE, process.wait())
         .await

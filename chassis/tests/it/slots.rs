@@ -8,6 +8,7 @@ use chassis::{Context, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
+use crate::relay::append;
 use crate::support::{Bench, Running, count, eventually};
 
 fn at(hour: i64) -> DateTime<Utc> {
@@ -81,6 +82,44 @@ async fn replicas_do_each_slot_once_between_them() {
     }
     assert_eq!(slots, (0..=48).map(at).collect::<Vec<_>>());
     assert_eq!(noted(pool).await.len(), 49, "none was done twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_broker_takes_nothing_periodic_work_rests_once_enough_waits() {
+    let bench = replay().await;
+    let mut full = bench.replica().await;
+    full.nats.outbox_rows_max = 3;
+    let pool = &full.pool;
+    let resting = job(&full, hourly(CatchUp::All));
+    let other = Job {
+        name: "check/fraud-transfers".to_owned(),
+        ..hourly(CatchUp::All)
+    };
+    let roomy = bench.replica().await;
+    let working = job(&roomy, other);
+    set_replay_clock(pool, at(0)).await.unwrap();
+    until_noted(pool, 2).await;
+    for row in 0..3 {
+        append(&full, &format!("row {row}")).await;
+    }
+    // Beside it, one that has room works on.
+    for hour in 1..5 {
+        set_replay_clock(pool, at(hour)).await.unwrap();
+        until_noted(pool, 2 + usize::try_from(hour).unwrap()).await;
+    }
+    // Time enough for the other to have looked, too: in a replay it does every second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let slots = "select count(*) from slot where job = 'check/fraud-cards'";
+    assert_eq!(count(pool, slots).await, 1);
+    // The broker takes them again: what was left is done.
+    let relay = Running::relay(&full);
+    eventually("all slots", async || {
+        (count(pool, slots).await == 5).then_some(())
+    })
+    .await;
+    for task in [resting, working, relay] {
+        task.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,6 +66,7 @@ impl Bench {
             ack_pending_max: 32,
             receipt_overdue: Duration::from_secs(300),
             sweep_every: Duration::from_secs(30),
+            outbox_rows_max: 100_000,
         }
     }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use async_nats::jetstream::stream;
 use chrono::Utc;
 
 use super::conclude::{Story, conclude};
@@ -16,7 +17,7 @@ use super::report::Report;
 use super::world::{World, WorldOptions};
 
 /// Size of the file system.
-const SIZE: &str = "768m";
+const SIZE: &str = "1024m";
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -71,6 +72,53 @@ impl Drop for SmallDisk {
     }
 }
 
+/// How long a server has to write something large.
+const WRITE_WITHIN: Duration = Duration::from_secs(15);
+
+/// Who can write something large.
+async fn writers(world: &World) -> [(&'static str, bool); 2] {
+    let (database, broker) = tokio::join!(postgres_writes(world), nats_writes(world));
+    [("PostgreSQL", database), ("NATS", broker)]
+}
+
+/// Whether PostgreSQL can write 65 MB, more than any file that it may have left over.
+async fn postgres_writes(world: &World) -> bool {
+    let write = sqlx::query(
+        "create temp table large on commit drop as select md5(n::text) from generate_series(1, 1000000) n",
+    );
+    let written = async {
+        let mut tx = world.pool.begin().await?;
+        write.execute(&mut *tx).await?;
+        tx.rollback().await
+    };
+    matches!(tokio::time::timeout(WRITE_WITHIN, written).await, Ok(Ok(())))
+}
+
+/// Whether NATS can write forty messages of 900 kB, in a stream of the trial's own.
+async fn nats_writes(world: &World) -> bool {
+    let written = async {
+        let client = async_nats::connect(world.stack.nats_url()).await?;
+        let jetstream = async_nats::jetstream::new(client);
+        jetstream
+            .get_or_create_stream(stream::Config {
+                name: "TRIAL_DISK".to_owned(),
+                subjects: vec!["trial.disk".to_owned()],
+                max_bytes: 50 << 20,
+                discard: stream::DiscardPolicy::Old,
+                ..stream::Config::default()
+            })
+            .await?;
+        for _ in 0..40 {
+            let stored = jetstream
+                .publish("trial.disk", vec![b'x'; 900_000].into())
+                .await?;
+            stored.await?;
+        }
+        anyhow::Ok(())
+    };
+    matches!(tokio::time::timeout(WRITE_WITHIN, written).await, Ok(Ok(())))
+}
+
 /// Runs the trial; none when this machine does not permit to mount a file system.
 ///
 /// # Errors
@@ -89,10 +137,24 @@ pub async fn run(options: DiskFullOptions) -> anyhow::Result<Option<Report>> {
     let pool = monitors_pool(&world.stack.database_url()).await?;
     let producer = Producer::start(pool.clone(), world.models.clone(), Duration::from_millis(100));
     let faulty = Instant::now();
-    let mut faults = Vec::new();
+    let (mut faults, mut missed) = (Vec::new(), Vec::new());
     for _ in 0..options.times {
         tokio::time::sleep(Duration::from_secs(3)).await;
+        // What cannot be written anyway would prove nothing.
+        for (server, writes) in writers(&world).await {
+            if !writes {
+                missed.push(format!("{server} could not write on a disk with room"));
+            }
+        }
         let ballast = tokio::task::block_in_place(|| disk.fill())?;
+        let mut refused = Vec::new();
+        for (server, writes) in writers(&world).await {
+            if writes {
+                missed.push(format!("{server} wrote something large on a disk that is full"));
+            } else {
+                refused.push(server);
+            }
+        }
         tokio::time::sleep(options.full).await;
         std::fs::remove_file(&ballast).context("remove the ballast")?;
         tokio::task::block_in_place(|| {
@@ -102,7 +164,11 @@ pub async fn run(options: DiskFullOptions) -> anyhow::Result<Option<Report>> {
         })?;
         faults.push(Fault {
             kind: Kind::DiskFull,
-            detail: format!("{} ms", options.full.as_millis()),
+            detail: format!(
+                "{} ms; what could not write: {}",
+                options.full.as_millis(),
+                refused.join(", ")
+            ),
             ended: Utc::now(),
         });
     }
@@ -116,7 +182,7 @@ pub async fn run(options: DiskFullOptions) -> anyhow::Result<Option<Report>> {
         faulty,
         faults,
         unmet: 0,
-        missed: Vec::new(),
+        missed,
     };
     let report = conclude(world, pool, producer, story).await?;
     drop(disk);

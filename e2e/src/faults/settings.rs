@@ -176,6 +176,7 @@ timeout = "3s"
 attempts_max = 50
 backoff_first = "200ms"
 backoff_max = "2s"
+probe_every = "3s"
 timeout = "2s"
 
 [notify.smtp]

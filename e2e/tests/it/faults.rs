@@ -9,6 +9,7 @@ use e2e::faults::controls::{self, CONTROLS};
 use e2e::faults::crash_points::{
     ALERTS, COMMON, CrashOptions, FAILURE, PROMOTION, REFUSAL, SLOTS, TRAINING, places_in_sources,
 };
+use e2e::faults::disk_full::{self, DiskFullOptions};
 use e2e::faults::outage::{self, OutageOptions};
 use e2e::faults::random::{self, RandomOptions};
 use e2e::faults::world::WorldOptions;
@@ -93,6 +94,29 @@ async fn after_an_outage_of_the_broker_everything_goes_on_and_no_process_has_end
     let outage = Box::pin(outage::run(options)).await.expect("the trial goes on");
     eprintln!("{}", outage.report);
     assert!(outage.report.holds(), "{}", outage.report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_disk_was_full_everything_goes_on() {
+    let options = DiskFullOptions {
+        times: 2,
+        full: Duration::from_secs(2),
+        world: WorldOptions::default(),
+    };
+    let Some(report) = Box::pin(disk_full::run(options))
+        .await
+        .expect("the trial goes on")
+    else {
+        assert!(
+            !rustix::process::geteuid().is_root(),
+            "root may mount a file system in memory"
+        );
+        eprintln!("skipped: this machine does not permit to mount a file system in memory, as root may");
+        return;
+    };
+    eprintln!("{report}");
+    assert!(report.holds(), "{report}");
+    assert!(report.findings.counts.commits > 0, "{report}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use self::mailbox::MailboxOutlet;
 use self::slack::SlackOutlet;
 use self::smtp::SmtpOutlet;
 use crate::alert::Alert;
+use crate::breaker::Seen;
 use crate::config::{MailRoute, NotifySettings};
 use crate::recipient::Recipient;
 use crate::render;
@@ -28,6 +29,12 @@ pub enum SendError {
     /// The other side may recover: try again later.
     #[error("not reachable now: {0}")]
     Transient(String),
+    /// The other side works, and does not take this message now, as with a mailbox that is full: try again later.
+    #[error("not taken now: {0}")]
+    Deferred(String),
+    /// Nobody was asked, and nobody will be: there is no way out any more, or no message to be made.
+    #[error("cannot be sent: {0}")]
+    Impossible(String),
     /// The other side asked to wait.
     #[error("asked to wait {} s: {reason}", after.as_secs())]
     Throttled {
@@ -36,6 +43,18 @@ pub enum SendError {
         /// What it said.
         reason: String,
     },
+}
+
+impl SendError {
+    /// What it says of the way out; nothing when nobody was asked.
+    pub fn seen(&self) -> Option<Seen> {
+        match self {
+            Self::Permanent(_) | Self::Deferred(_) => Some(Seen::Answered),
+            Self::Throttled { after, .. } => Some(Seen::Busy(*after)),
+            Self::Transient(_) => Some(Seen::Failed),
+            Self::Impossible(_) => None,
+        }
+    }
 }
 
 /// One alert to one recipient.
@@ -106,7 +125,7 @@ impl Outlets {
                     thread: letter.thread,
                 };
                 let mail = render::mail::mail(letter.alert, &envelope)
-                    .map_err(|error| SendError::Permanent(chain(&error)))?;
+                    .map_err(|error| SendError::Impossible(chain(&error)))?;
                 match outlet {
                     MailOutlet::Smtp(outlet) => outlet.send(mail).await,
                     MailOutlet::Mailbox(outlet) => outlet.write(&file_name(letter), &mail).await.map(drop),
@@ -117,10 +136,10 @@ impl Outlets {
                     .send(&render::slack::message(letter.alert, letter.alert_id))
                     .await
             }
-            (Recipient::Email(_), None, _) => Err(SendError::Permanent(
+            (Recipient::Email(_), None, _) => Err(SendError::Impossible(
                 "no mail server is configured any more (`notify.smtp.host`)".to_owned(),
             )),
-            (Recipient::Slack, _, None) => Err(SendError::Permanent(
+            (Recipient::Slack, _, None) => Err(SendError::Impossible(
                 "no webhook is configured any more (`notify.slack_webhook`)".to_owned(),
             )),
         }

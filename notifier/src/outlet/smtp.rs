@@ -120,7 +120,8 @@ impl SmtpOutlet {
     /// Hands one mail to the server.
     ///
     /// # Errors
-    /// [`SendError::Permanent`] for replies of the 5xx class that are about the mail, [`SendError::Transient`] for everything else.
+    /// [`SendError::Permanent`] for replies of the 5xx class that are about the mail, [`SendError::Deferred`] for those of the 4xx
+    /// class, [`SendError::Transient`] for everything else.
     pub async fn send(&self, mail: Message) -> Result<(), SendError> {
         // Given up, it takes its connection with it.
         match tokio::time::timeout(self.whole, self.transport.send(mail)).await {
@@ -128,6 +129,9 @@ impl SmtpOutlet {
             // A refused connection is neither permanent nor transient to lettre: only a 5xx reply is final.
             Ok(Err(error)) if error.is_permanent() && !is_about_us(&error) => {
                 Err(SendError::Permanent(chain(&error)))
+            }
+            Ok(Err(error)) if error.is_transient() && !is_about_us(&error) => {
+                Err(SendError::Deferred(chain(&error)))
             }
             Ok(Err(error)) => Err(SendError::Transient(chain(&error))),
             Err(_) => Err(SendError::Transient(format!(
@@ -138,11 +142,11 @@ impl SmtpOutlet {
     }
 }
 
-/// A login that is refused is a setting to be mended, and commands out of order (503) are the connection's fault: neither says
-/// anything of the mail. 530, 534, 535, 538 are of RFC 4954.
+/// A server that closes (421), a login that is refused, be it for a moment, and commands out of order (503) are the server's, the
+/// settings' and the connection's fault: none says anything of the mail. 454, 530, 534, 535, 538 are of RFC 4954.
 fn is_about_us(error: &lettre::transport::smtp::Error) -> bool {
     let code = error.status().map(u16::from);
-    code.is_some_and(|code| [503, 530, 534, 535, 538].contains(&code))
+    code.is_some_and(|code| [421, 454, 503, 530, 534, 535, 538].contains(&code))
 }
 
 fn tls_parameters(settings: &SmtpSettings) -> Result<TlsParameters, SmtpSetupError> {

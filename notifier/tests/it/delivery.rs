@@ -1,5 +1,7 @@
 //! Each event and recipient once, whatever the broker, the outlets and the operating system do.
 
+use std::time::Instant;
+
 use chassis::Cause;
 use local_stack::peers::slack::{Answer, Slack};
 use schemas::events::{DriftSeverity, Priority, PromotionKind, ValidationVerdict, Verdict};
@@ -25,7 +27,7 @@ fn mails(scene: &Scene) -> Vec<String> {
 
 fn slack_settings(url: &str) -> String {
     format!(
-        "slack_webhook = {url:?}\nattempts_max = 3\nbackoff_first = \"100ms\"\nbackoff_max = \"1s\"\ntimeout = \"2s\""
+        "slack_webhook = {url:?}\nattempts_max = 3\nbackoff_first = \"100ms\"\nbackoff_max = \"1s\"\nprobe_every = \"1s\"\ntimeout = \"2s\""
     )
 }
 
@@ -271,6 +273,35 @@ async fn failures_end_in_a_record_and_an_event_and_hold_no_secret() {
     let secret = url::Url::parse(&slack.webhook_url()).unwrap().path().to_owned();
     let everything = format!("{rows:?}{said:?}");
     assert!(!everything.contains(&secret), "{everything}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_away_is_asked_now_and_then() {
+    let slack = Slack::start().await.unwrap();
+    slack.otherwise(Answer::ServerError);
+    let scene =
+        Scene::new(&slack_settings(&slack.webhook_url()).replace("attempts_max = 3", "attempts_max = 9"))
+            .await;
+    let running = scene.start().await;
+    let pool = &running.pool;
+    let begun = Instant::now();
+    for _ in 0..20 {
+        let mut failed = samples::training_failed();
+        failed.job_id = schemas::JobId::fresh();
+        say(pool, "fraud-cards", failed).await;
+    }
+    eventually("it is asked now and then", async || {
+        (slack.posts().len() >= 9).then_some(())
+    })
+    .await;
+    // Five find out that it is away, then there is one each second.
+    let (posts, seconds) = (slack.posts().len() as u64, begun.elapsed().as_secs());
+    assert!(posts <= 5 + seconds + 1, "{posts} posts in {seconds} s");
+    slack.otherwise(Answer::Checked);
+    let rows = settled(pool, 20).await;
+    assert!(rows.iter().all(|row| row.state == "sent"), "{rows:?}");
+    assert_eq!(slack.shown().len(), 20);
     running.stop().await;
 }
 

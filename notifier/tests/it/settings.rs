@@ -84,6 +84,7 @@ fn what_cannot_work_is_refused_with_the_key_and_the_reason() {
             "notify.backoff_max",
         ),
         ("[notify]\nattempts_max = 0".to_owned(), "between 1 and 50"),
+        ("[notify]\nprobe_every = \"1h\"".to_owned(), "notify.probe_every"),
         (
             "[notify]\nrecipient = [\"a@b.example\"]".to_owned(),
             "`notify.recipients`",

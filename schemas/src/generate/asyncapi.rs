@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::attributes::{CONTENT_TYPE_JSON, SPEC_VERSION};
 use crate::decode::{DATA_BYTES_MAX, DEPTH_MAX};
 use crate::flow::{PARTIES, STREAM};
-use crate::{EventKind, SOURCE_PREFIX};
+use crate::{EventKind, RECORDED_TIME, SOURCE_PREFIX};
 
 /// A header of an event message.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,13 @@ pub const HEADERS: &[Header] = &[
         "ce-time",
         true,
         None,
-        "When it was said, RFC 3339, UTC, milliseconds. The instant that was judged is `as_of` in the body.",
+        "When it was said by the clock of the service's host, RFC 3339, UTC, milliseconds. That clock may be wrong, and nothing is decided or ordered by it. The instant that was judged is `as_of` in the body.",
+    ),
+    header(
+        RECORDED_TIME,
+        false,
+        None,
+        "When it was recorded by PostgreSQL's clock, which all services share, RFC 3339, UTC, milliseconds: the one to compare events by. The relay adds it (CloudEvents' recordedtime extension).",
     ),
     header(
         "ce-subject",

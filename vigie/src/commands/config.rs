@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use chassis::settings::{COMMON_ALIASES, COMMON_DEFAULTS, render, render_json};
-use chassis::{Alias, Problems, Service as _, Settings, Sources};
+use chassis::{Alias, Problems, Reader, Service as _, Settings, Sources};
 use drift_monitor::DriftMonitor;
 use notifier::Notifier;
 use retrain_decider::RetrainDecider;
 use trainer_bridge::TrainerBridge;
+use transactions::ModelDefinition;
 use validator::Validator;
 
 use crate::cli::Output;
@@ -16,9 +17,19 @@ use crate::{host, output};
 /// Checks the settings of all services.
 pub fn check(output: Output, sources: &Sources) -> anyhow::Result<ExitCode> {
     host::check_settings(sources)?;
-    let answer = serde_json::json!({ "ok": true, "services": host::SERVICES });
+    let settings = load(sources)?;
+    let models: Vec<String> = ModelDefinition::read_all(&Reader::new(&settings))
+        .into_iter()
+        .map(|definition| definition.model.to_string())
+        .collect();
+    let answer = serde_json::json!({ "ok": true, "services": host::SERVICES, "models": models });
     output::print(output, &answer, |_| {
-        format!("settings are fine for {}", host::SERVICES.join(", "))
+        let watched = if models.is_empty() {
+            "no model is watched: describe one under `[models.NAME]` (the README shows how)".to_owned()
+        } else {
+            format!("models: {}", models.join(", "))
+        };
+        format!("settings are fine for {}\n{watched}", host::SERVICES.join(", "))
     })?;
     Ok(ExitCode::SUCCESS)
 }

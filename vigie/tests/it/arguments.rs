@@ -131,3 +131,19 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         assert_eq!((code, err.as_str()), (0, ""), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_check_of_settings_says_which_models_are_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = || {
+        let output = vigie(folder.path()).args(["config", "check"]).output().unwrap();
+        let (code, out, err) = told(&output);
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    assert!(check().contains("no model is watched"));
+    let model = "[models.fraud-cards]\nsource = \"postgres\"\ntable = \"bank.payment\"\ntime = \"at\"\nlabel = \"is_fraud\"\n\
+                 label_delay = \"1d\"\nfeatures = [\"amount\"]\n";
+    std::fs::write(folder.path().join("vigie.toml"), model).unwrap();
+    assert!(check().contains("models: fraud-cards"));
+}
