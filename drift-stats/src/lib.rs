@@ -1,6 +1,7 @@
 //! The statistics: pure functions and values, no I/O, no async, no clock, no randomness.
 //!
 //! * [`binning`] – bins of a feature, fixed once from the reference.
+//! * [`binned`] – Kolmogorov–Smirnov and Wasserstein from counts, with the range that the true value lies in.
 //! * [`reference`] – bins of all features from a stream of reference rows, in bounded memory.
 //! * [`profile`] – a window reduced to counts in those bins; profiles merge by addition.
 //! * [`psi`], [`jensen_shannon`], [`hellinger`], [`kullback_leibler`], [`l_infinity`], [`total_variation`] – detectors on
@@ -18,6 +19,7 @@
 //! A detector measures and never judges: it gives a score or a typed reason why there is none. No function
 //! returns NaN or an infinite score.
 
+pub mod binned;
 pub mod binning;
 pub mod cbpe;
 pub mod compat;

@@ -34,11 +34,23 @@ impl Detector for Psi {
 /// # Errors
 /// [`Unusable`] when a sample is empty or the lists differ in length.
 pub fn of_counts(reference: &[u64], current: &[u64]) -> Result<Score, Unusable> {
+    let terms = terms(reference, current)?;
+    let bins = terms.iter().flatten().count();
+    Ok(Score {
+        value: terms.iter().flatten().sum(),
+        bins: u32::try_from(bins).unwrap_or(u32::MAX),
+    })
+}
+
+/// What each bin adds to the index, 0 or more; nothing for a bin that is empty in both samples.
+///
+/// # Errors
+/// As [`of_counts`].
+pub fn terms(reference: &[u64], current: &[u64]) -> Result<Vec<Option<f64>>, Unusable> {
     let (reference_size, current_size) = shares::sizes(reference, current)?;
-    let (mut value, mut bins) = (0.0, 0);
-    for (r, c) in reference.iter().zip(current) {
+    let bins = reference.iter().zip(current).map(|(r, c)| {
         let (r_share, c_share) = match (*r, *c) {
-            (0, 0) => continue,
+            (0, 0) => return None,
             (0, c) => (
                 stand_in(c as f64 / current_size, reference_size),
                 c as f64 / current_size,
@@ -49,10 +61,9 @@ pub fn of_counts(reference: &[u64], current: &[u64]) -> Result<Score, Unusable> 
             ),
             (r, c) => (r as f64 / reference_size, c as f64 / current_size),
         };
-        bins += 1;
-        value += term(r_share, c_share);
-    }
-    Ok(Score { value, bins })
+        Some(term(r_share, c_share))
+    });
+    Ok(bins.collect())
 }
 
 /// The share that an empty bin counts as, given the other sample's share and this sample's size.

@@ -30,7 +30,7 @@ enum Collected {
 }
 
 /// Distinct levels of one feature that are kept while collecting; later ones are unseen.
-const LEVELS_KEPT_MAX: usize = 100_000;
+pub const LEVELS_KEPT_MAX: usize = 100_000;
 
 impl ReferenceBuilder {
     /// Starts with no rows. At most `rows_max` rows (1 or more) are sampled for the edges of numeric bins.
@@ -113,6 +113,15 @@ impl ReferenceBuilder {
     /// Rows seen.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// For each feature how many distinct levels were seen, at most [`LEVELS_KEPT_MAX`]; nothing for numbers.
+    pub fn distinct_levels(&self) -> Vec<Option<usize>> {
+        let of = |collected: &Collected| match collected {
+            Collected::Numbers(_) => None,
+            Collected::Levels(kept) => Some(kept.len()),
+        };
+        self.features.iter().map(of).collect()
     }
 
     /// The bins, one per feature.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use schemas::ModelName;
+use transactions::table::As;
 use uuid::Uuid;
 
 use crate::simulator::SimulateOptions;
@@ -20,7 +21,8 @@ use crate::simulator::SimulateOptions;
         vigie demo                          watch a model decay, be retrained and recover (no account; network only to fetch servers)\n  \
         vigie dev --sample                  a private broker, database and all services, until Ctrl-C\n  \
         vigie config check                  are my settings right?\n  \
-        vigie check fraud-cards             is my model drifting right now?\n\n\
+        vigie check fraud-cards             is my model drifting right now?\n  \
+        vigie report old.parquet new.parquet  what moved between two files? (no server)\n\n\
         Exit codes: 0 fine, 1 error, 2 drift found or decision declined, 3 could not look, 64 settings or arguments are wrong.\n\
         Results go to standard output, progress and logs to standard error."
 )]
@@ -54,6 +56,10 @@ pub enum Command {
     Dev(DevArgs),
     /// Check a model for drift now, or as of an instant, and show every metric.
     Check(CheckArgs),
+    /// Compare two files of transactions, Parquet or CSV, without any server: what moved, by the rules of the hourly check.
+    Report(ReportArgs),
+    /// Try the rules on your own reference: how often they alarm though nothing moved, and what they find of planted changes.
+    Selftest(SelfTestArgs),
     /// Ask for a retraining; the decider decides and says why.
     Retrain(RetrainArgs),
     /// Look at settings.
@@ -132,11 +138,16 @@ pub struct DevArgs {
     after_help = "Exit codes: 0 stable, 2 drifted, 3 unknown (could not look), 1 error, 64 settings or arguments are wrong.\n\n\
     Examples:\n  \
     vigie check fraud-cards\n  \
-    vigie check fraud-cards --as-of 2026-03-01T00:00:00Z --output json"
+    vigie check fraud-cards --as-of 2026-03-01T00:00:00Z --output json\n  \
+    vigie check --files january.parquet february.parquet      without any server; `vigie report` can more"
 )]
 pub struct CheckArgs {
     /// The model, as named in the settings.
-    pub model: ModelName,
+    #[arg(required_unless_present = "files")]
+    pub model: Option<ModelName>,
+    /// Compare two files instead, without any server: what is compared with, and what is looked at.
+    #[arg(long, num_args = 2, value_names = ["REFERENCE", "CURRENT"], conflicts_with_all = ["model", "as_of", "reason", "timeout"])]
+    pub files: Vec<PathBuf>,
     /// Look as of this instant (RFC 3339, UTC): only rows before it and labels known at it count. Default: now.
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     pub as_of: Option<DateTime<Utc>>,
@@ -146,6 +157,100 @@ pub struct CheckArgs {
     /// How long to wait for the answer, seconds.
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
+}
+
+/// Arguments of `vigie report`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Exit codes: 0 stable, 2 drifted or broken, 3 unknown (could not look), 1 error, 64 settings or arguments are wrong.\n\n\
+    Examples:\n  \
+    vigie report january.parquet february.parquet\n  \
+    vigie report january.parquet february.parquet --target is_fraud --score score --html report.html\n  \
+    vigie report train.csv today.csv --ignore customer_id --type merchant_code=category --output json\n\n\
+    Kinds of columns are found out: numbers are compared as numbers, text as categories; instants are not compared, nor is what\n\
+    looks like the number or the name of a row. Thresholds are those of the hourly check: [drift] in vigie.toml, or its defaults.\n\
+    `.csv`, `.tsv` and `.txt` are read as text with a line of names; everything else as Parquet."
+)]
+pub struct ReportArgs {
+    /// What is compared with, e.g. the payments a model was trained on.
+    #[arg(value_name = "REFERENCE")]
+    pub reference: PathBuf,
+    /// What is looked at.
+    #[arg(value_name = "CURRENT")]
+    pub current: PathBuf,
+    /// Column that says what was fraud: 1, 0, or nothing where nobody knows.
+    #[arg(long, value_name = "COLUMN")]
+    pub target: Option<String>,
+    /// Column with the model's score, 0 to 1.
+    #[arg(long, value_name = "COLUMN")]
+    pub score: Option<String>,
+    /// Score from which a row counts as fraud, 0 to 1; for recall and precision.
+    #[arg(long, value_name = "SCORE", default_value_t = 0.5, value_parser = unit)]
+    pub operating_threshold: f64,
+    /// Compare this column; may be repeated. Default: all.
+    #[arg(long = "feature", value_name = "COLUMN")]
+    pub features: Vec<String>,
+    /// Do not compare this column; may be repeated.
+    #[arg(long, value_name = "COLUMN")]
+    pub ignore: Vec<String>,
+    /// A column that is not what it seems, `COLUMN=number` or `COLUMN=category`; may be repeated.
+    #[arg(long = "type", value_name = "COLUMN=KIND", value_parser = column_type)]
+    pub types: Vec<(String, As)>,
+    /// Write the report as a page, too: one file, which loads nothing.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+impl ReportArgs {
+    /// Two files, and nothing else said.
+    pub fn of(reference: PathBuf, current: PathBuf) -> Self {
+        Self {
+            reference,
+            current,
+            target: None,
+            score: None,
+            operating_threshold: 0.5,
+            features: Vec::new(),
+            ignore: Vec::new(),
+            types: Vec::new(),
+            html: None,
+        }
+    }
+}
+
+/// Arguments of `vigie selftest`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 error, 64 settings or arguments are wrong.\n\n\
+    Examples:\n  \
+    vigie selftest january.parquet\n  \
+    vigie selftest january.parquet --rows 500,10000 --windows 1000 --output json\n\n\
+    The file is divided by chance, ten times: one half makes the bins, windows are drawn from the other. So nothing has moved\n\
+    between them, and whatever a rule says is a false alarm; then changes are planted in one feature at a time. Weekends and seasons, which lie between\n\
+    real windows, are not in it. Thresholds are those of the hourly check: [drift] in vigie.toml, or its defaults."
+)]
+pub struct SelfTestArgs {
+    /// Payments that nothing happened in, Parquet or CSV.
+    #[arg(value_name = "REFERENCE")]
+    pub reference: PathBuf,
+    /// Sizes of windows, rows; those that the file is too small for are left out.
+    #[arg(long, value_name = "ROWS", value_delimiter = ',', default_values_t = [500, 2_000, 10_000, 50_000], value_parser = window)]
+    pub rows: Vec<usize>,
+    /// Windows of each size; a tenth of it for each planted change.
+    #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = windows)]
+    pub windows: usize,
+    /// The same seed draws the same windows.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Look at this column; may be repeated. Default: all.
+    #[arg(long = "feature", value_name = "COLUMN")]
+    pub features: Vec<String>,
+    /// Do not look at this column; may be repeated.
+    #[arg(long, value_name = "COLUMN")]
+    pub ignore: Vec<String>,
+    /// A column that is not what it seems, `COLUMN=number` or `COLUMN=category`; may be repeated.
+    #[arg(long = "type", value_name = "COLUMN=KIND", value_parser = column_type)]
+    pub types: Vec<(String, As)>,
 }
 
 /// Arguments of `vigie retrain`.
@@ -473,6 +578,34 @@ pub struct SimulateArgs {
     /// Plant a drift, see below; may be repeated.
     #[arg(long = "drift", value_name = "KIND:KEY=VALUE,…")]
     pub drifts: Vec<String>,
+}
+
+fn window(text: &str) -> Result<usize, String> {
+    let rows = text.parse().ok().filter(|rows| (10..=1_000_000).contains(rows));
+    rows.ok_or_else(|| "expected a whole number of rows from 10 to 1000000".to_owned())
+}
+
+fn windows(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (10..=100_000).contains(count));
+    count.ok_or_else(|| "expected a whole number from 10 to 100000".to_owned())
+}
+
+fn unit(text: &str) -> Result<f64, String> {
+    let expected = || "expected a number from 0 to 1".to_owned();
+    let value: f64 = text.parse().map_err(|_| expected())?;
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(expected())
+    }
+}
+
+fn column_type(text: &str) -> Result<(String, As), String> {
+    match text.rsplit_once('=') {
+        Some((column, "number")) => Ok((column.to_owned(), As::Numbers)),
+        Some((column, "category")) => Ok((column.to_owned(), As::Categories)),
+        _ => Err("expected COLUMN=number or COLUMN=category".to_owned()),
+    }
 }
 
 fn instant(text: &str) -> Result<DateTime<Utc>, String> {

@@ -6,7 +6,9 @@
 //! * [`host`] – all services in one process, or each as its own.
 //! * [`operator`] – how a person's wish becomes an event, and how the answer is awaited.
 //! * [`provision`] – identities and rights for the servers.
+//! * [`report`] – two files compared without any server.
 //! * [`demo`] – the replay of months of payments through the real services.
+//! * [`selftest`] – what the rules do on a user's own data when nothing moves, and when something does.
 //! * [`simulator`] – card payments, simulated.
 
 mod account;
@@ -17,6 +19,8 @@ pub mod host;
 pub mod operator;
 mod output;
 pub mod provision;
+pub mod report;
+pub mod selftest;
 pub mod simulator;
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What developers run: `cargo xtask demo | test | faults | fuzz | lint | schemas | schedules | layering`.
+//! What developers run: `cargo xtask demo | test | faults | fuzz | bench | lint | schemas | schedules | layering`.
 //!
 //! * `demo` – builds the operator's command and runs its demo.
 //! * `test` – all set-up on a fresh machine, then every test.
@@ -7,8 +7,10 @@
 //! * `schemas` – writes or compares the JSON Schemas and the AsyncAPI document.
 //! * `fuzz` – broken inputs by the million.
 //! * `schedules` – the rules of delivery under many schedules of a simulated broker.
+//! * `bench` – how fast, beside what peers need.
 //! * `layering` – who may import whom, and where SQL and clocks may be.
 
+mod bench;
 mod changelog;
 mod demo;
 mod docs;
@@ -104,6 +106,18 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Measure: updates of the detectors on streams, and whole reports of files with 33 columns.
+    ///
+    /// Writes its tables into the target folder, once. Whole processes are measured: wall clock, CPU with all children, largest
+    /// resident memory. Nothing else should run beside it.
+    Bench {
+        /// Rows of each of the two files; may be repeated. Default: 1000000 and 5000000.
+        #[arg(long)]
+        rows: Vec<u64>,
+        /// Also measure evidently and NannyML on the same files, installed from PyPI into `.tools` (up to a million rows).
+        #[arg(long)]
+        peers: bool,
+    },
     /// Check who imports whom, and where SQL, clocks and other services' tables are used.
     Layering,
 }
@@ -117,6 +131,9 @@ fn main() -> ExitCode {
         Command::Schemas { check } => schema_files::run(check),
         Command::Fuzz { inputs, seed, target } => fuzz::run_fuzz(inputs, seed, target.as_deref()),
         Command::Schedules { count, seed } => schedules::run_schedules(count, seed),
+        Command::Bench { rows, peers } => {
+            bench::run_bench(if rows.is_empty() { &bench::ROWS } else { &rows }, peers)
+        }
         Command::Layering => layering::run(),
     };
     match result {

@@ -1,6 +1,7 @@
 //! `vigie check`.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,13 +11,16 @@ use chrono::Utc;
 use schemas::events::{DriftCheckRequested, DriftChecked, Verdict};
 use schemas::{Event, EventKind, ModelName};
 
-use crate::cli::{CheckArgs, Output};
+use crate::cli::{CheckArgs, Output, ReportArgs};
 use crate::operator::{self, Operator, who};
-use crate::output::{self, one_line};
+use crate::output::{self, Usage, one_line};
 
 /// Asks drift-monitor for a check and shows the answer.
 pub async fn run(output: Output, args: CheckArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
-    operator::check_wish(sources, &args.model, args.as_of, Utc::now())?;
+    let Some(model) = args.model else {
+        return files(output, args.files, sources);
+    };
+    operator::check_wish(sources, &model, args.as_of, Utc::now())?;
     let operator = Operator::connect(sources).await?;
     let body = DriftCheckRequested {
         as_of: args.as_of.unwrap_or_else(Utc::now),
@@ -25,17 +29,25 @@ pub async fn run(output: Output, args: CheckArgs, sources: &Sources) -> anyhow::
     };
     let timeout = Duration::from_secs(args.timeout);
     let answer = operator
-        .ask(&args.model, body, &[EventKind::DriftChecked], timeout)
+        .ask(&model, body, &[EventKind::DriftChecked], timeout)
         .await?;
     let Event::DriftChecked(checked) = answer.event else {
         bail!("expected drift.checked, got {}", answer.event.kind())
     };
-    output::print(output, &checked, |checked| describe(&args.model, checked))?;
+    output::print(output, &checked, |checked| describe(&model, checked))?;
     Ok(match checked.verdict {
         Verdict::Stable => ExitCode::SUCCESS,
         Verdict::Drifted => ExitCode::from(2),
         Verdict::Unknown => ExitCode::from(3),
     })
+}
+
+/// The same question about two files.
+fn files(output: Output, files: Vec<PathBuf>, sources: &Sources) -> anyhow::Result<ExitCode> {
+    let [reference, current] =
+        <[PathBuf; 2]>::try_from(files).map_err(|_| Usage("`--files` takes two files, once".to_owned()))?;
+    let args = ReportArgs::of(reference, current);
+    tokio::task::block_in_place(|| super::report::run(output, &args, sources))
 }
 
 fn describe(model: &ModelName, checked: &DriftChecked) -> String {

@@ -9,7 +9,9 @@ mod dlq;
 mod events;
 mod models;
 mod provision;
+mod report;
 mod retrain;
+mod selftest;
 mod simulate;
 
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ pub async fn dispatch(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(output, args, sources).await,
         Command::Dev(args) => dev::run(args, sources).await,
         Command::Check(args) => check::run(output, args, &sources).await,
+        Command::Report(args) => tokio::task::block_in_place(|| report::run(output, &args, &sources)),
+        Command::Selftest(args) => tokio::task::block_in_place(|| selftest::run(output, &args, &sources)),
         Command::Retrain(args) => retrain::run(output, args, &sources).await,
         Command::Config(ConfigCommand::Check) => config::check(output, &sources),
         Command::Config(ConfigCommand::Show) => config::show(output, &sources),

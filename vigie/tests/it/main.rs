@@ -7,9 +7,11 @@ mod canaries;
 mod dlq;
 mod provisioning;
 mod readme;
+mod report;
 mod restricted;
 mod rights;
 mod roles;
+mod selftest;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,0 +1,80 @@
+//! Arrow's columns as ours.
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use arrow::error::ArrowError;
+
+use crate::Column;
+use crate::batch::CategoryBuilder;
+use crate::table::{As, TableColumn, TableKind};
+
+/// The columns of a table, by their types.
+pub fn table_columns(schema: &SchemaRef) -> Vec<TableColumn> {
+    schema
+        .fields()
+        .iter()
+        .map(|field| TableColumn {
+            name: field.name().clone(),
+            kind: table_kind(field.data_type()),
+        })
+        .collect()
+}
+
+fn table_kind(data_type: &DataType) -> TableKind {
+    match data_type {
+        DataType::Dictionary(_, values) => table_kind(values),
+        // A column without a value in any row: whatever it is to be, it is missing.
+        DataType::Null => TableKind::Number,
+        DataType::Boolean => TableKind::Flag,
+        kind if kind.is_integer() => TableKind::Integer,
+        kind if kind.is_floating() => TableKind::Number,
+        DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => TableKind::Number,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => TableKind::Text,
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => TableKind::Instant,
+        other => TableKind::Other(other.to_string()),
+    }
+}
+
+/// The values of a column.
+///
+/// # Errors
+/// When they cannot be read as that.
+pub fn column_of(array: &ArrayRef, read_as: As) -> Result<Column, ArrowError> {
+    match read_as {
+        As::Numbers => numbers(array).map(Column::Numeric),
+        As::Categories => categories(array),
+    }
+}
+
+/// Numbers; missing ones are NaN.
+///
+/// # Errors
+/// When the values are no numbers.
+pub fn numbers(array: &ArrayRef) -> Result<Vec<f64>, ArrowError> {
+    let array = cast(array, &DataType::Float64)?;
+    let array = array.as_primitive::<Float64Type>();
+    if array.null_count() == 0 {
+        return Ok(array.values().to_vec());
+    }
+    Ok(array.iter().map(|value| value.unwrap_or(f64::NAN)).collect())
+}
+
+/// Names of categories.
+///
+/// # Errors
+/// When the values have no names.
+pub fn categories(array: &ArrayRef) -> Result<Column, ArrowError> {
+    let texts = cast(array, &DataType::Utf8)?;
+    let texts = texts.as_string::<i32>();
+    let mut builder = CategoryBuilder::default();
+    for text in texts {
+        // As everywhere else: PostgreSQL, where levels are kept, has no text with a zero character.
+        let text = text.map(chassis::text::storable);
+        builder.push(text.as_deref());
+    }
+    Ok(builder.finish())
+}

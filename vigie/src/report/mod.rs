@@ -1,0 +1,164 @@
+//! `vigie report`: two files of transactions compared without any server, with the rules of the hourly check.
+//!
+//! * [`columns`], [`row_names`] – which columns are compared as what, and which are left out; [`breakage`] – what broke.
+//! * [`read`] – files become bins, profiles and outcomes, in memory that does not grow with the files.
+//! * [`measure`] – every number about one feature; [`drift_monitor::judge`] alone says what is drift.
+//! * [`document`] – what is said, as data: the JSON document.
+//! * [`text`], [`html`] – the same for a terminal and as one page.
+
+pub mod breakage;
+pub mod columns;
+pub mod document;
+pub mod html;
+pub mod measure;
+pub mod read;
+pub mod row_names;
+pub mod text;
+
+use std::path::PathBuf;
+
+use drift_monitor::config::Config;
+use drift_monitor::judge::{Measured, MetricName, judge};
+use drift_monitor::measure::{Findings, data, target};
+use drift_stats::proportion::{Rate, difference};
+use schemas::events::{DriftKind, Verdict};
+use transactions::table::Table;
+
+use self::columns::{Choice, Plan};
+use self::document::{Breakage, LeftOut, Report, SCHEMA, Side, Word};
+use self::read::{Counted, Progress};
+
+/// What is compared, and how.
+#[derive(Debug, Clone)]
+pub struct ReportOptions {
+    /// What is compared with.
+    pub reference: PathBuf,
+    /// What is looked at.
+    pub current: PathBuf,
+    /// Which columns mean what.
+    pub choice: Choice,
+    /// From this score on a row counts as fraud, 0 to 1.
+    pub operating_threshold: f64,
+}
+
+/// Compares two files with the rules of `config`.
+///
+/// # Errors
+/// Files that cannot be read, columns that are not there, labels that are none.
+pub fn compare(
+    options: &ReportOptions,
+    config: &Config,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> anyhow::Result<Report> {
+    let reference = Table::open(&options.reference)?;
+    let current = Table::open(&options.current)?;
+    let plan = Plan::of(&reference, &current, &options.choice)?;
+    let counted = read::count(
+        &reference,
+        &current,
+        plan,
+        config,
+        options.operating_threshold,
+        progress,
+    )?;
+    Ok(conclude(&reference, &current, &counted, config))
+}
+
+fn conclude(reference: &Table, current: &Table, counted: &Counted, config: &Config) -> Report {
+    let limits = &config.limits;
+    let broken = breakage::find(counted, limits.rows_min);
+    let mut findings = Findings::default();
+    if !counted.plan.features.is_empty() {
+        data(limits, &counted.reference, &counted.current, &mut findings);
+    }
+    // What broke is no drift of the world, and no training mends it.
+    findings
+        .measured
+        .retain(|measured| !is_broken(&broken, measured.feature.as_deref()));
+    if counted.plan.target.is_some() {
+        target(
+            limits,
+            &counted.reference,
+            &counted.current_outcome,
+            &mut findings,
+        );
+    }
+    if counted.plan.target.is_some() && counted.plan.score.is_some() {
+        drops(counted, config, &mut findings);
+    }
+    let judgement = judge(limits, &findings.measured, &findings.not_measured);
+    let verdict = match judgement.verdict {
+        Verdict::Drifted => Word::Drifted,
+        _ if !broken.is_empty() => Word::Broken,
+        Verdict::Unknown => Word::Unknown,
+        Verdict::Stable => Word::Stable,
+    };
+    let features = measure::features(counted, &judgement, &broken);
+    Report {
+        schema: SCHEMA,
+        verdict,
+        drifted: judgement.drifted.clone(),
+        severity: judgement.severity,
+        data_drift: judgement.data_drift,
+        reference: Side::of(reference),
+        current: Side::of(current),
+        limits: document::Limits::of(limits, counted.reference.features.len()),
+        breakage: broken,
+        features,
+        target: measure::target(counted, &judgement),
+        performance: measure::performance(counted, &judgement),
+        not_measured: findings.not_measured,
+        left_out: in_order(&counted.plan.left_out, reference),
+    }
+}
+
+/// In the order of the file.
+fn in_order(left_out: &[LeftOut], reference: &Table) -> Vec<LeftOut> {
+    let mut sorted = left_out.to_vec();
+    sorted.sort_by_key(|left| reference.position(&left.column).unwrap_or(usize::MAX));
+    sorted
+}
+
+fn is_broken(broken: &[Breakage], feature: Option<&str>) -> bool {
+    feature.is_some_and(|feature| broken.iter().any(|breakage| breakage.column == feature))
+}
+
+/// Drops of recall and precision from one file to the other, as far as both have the frauds for it.
+fn drops(counted: &Counted, config: &Config, findings: &mut Findings) {
+    let (before, now) = (
+        counted.reference_outcome.confusion(),
+        counted.current_outcome.confusion(),
+    );
+    let enough = |rate: Rate| rate.of >= config.limits.frauds_min;
+    for (name, before, now) in [
+        (MetricName::RecallDrop, before.recall(), now.recall()),
+        (MetricName::PrecisionDrop, before.precision(), now.precision()),
+    ] {
+        let drop = difference(before, now, config.limits.confidence);
+        let (Some(drop), true, true) = (drop, enough(before), enough(now)) else {
+            findings.not_measured.push(schemas::events::NotMeasured {
+                kind: DriftKind::Concept,
+                reason: "too_few_frauds".to_owned(),
+                detail: format!(
+                    "{}: {} and {} rows to measure it on, {} are needed in each file",
+                    name.as_str(),
+                    before.of,
+                    now.of,
+                    config.limits.frauds_min
+                ),
+                blocks_verdict: false,
+            });
+            continue;
+        };
+        // Outside the noise when its whole interval is above zero: when it exceeds the lower half-width.
+        let noise = drop.value - drop.interval.low;
+        if let (Ok(value), Ok(noise)) = (schemas::Finite::new(drop.value), schemas::Finite::new(noise)) {
+            findings.measured.push(Measured {
+                name,
+                feature: None,
+                value,
+                noise,
+            });
+        }
+    }
+}
