@@ -265,6 +265,10 @@ fn derived_id(message: &Original<'_>) -> EventId {
     };
     part(message.subject.as_bytes());
     for (name, values) in own_headers(message) {
+        // The relay adds it to what is offered again: the same message has it the second time only.
+        if name.eq_ignore_ascii_case(schemas::RECORDED_TIME) {
+            continue;
+        }
         part(name.as_bytes());
         for value in values {
             part(value.as_str().as_bytes());

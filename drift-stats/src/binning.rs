@@ -114,8 +114,13 @@ impl FeatureBins {
 
     /// What each coarse bin holds, in words for people, e.g. `[1.5, 2)`, `0`, `missing`.
     pub fn coarse_labels(&self) -> Vec<String> {
+        self.coarse_labels_with(&|number| number.to_string())
+    }
+
+    /// [`Self::coarse_labels`] with numbers written as `written` does.
+    pub fn coarse_labels_with(&self, written: &dyn Fn(f64) -> String) -> Vec<String> {
         match self {
-            Self::Numeric(bins) => bins.coarse_labels(),
+            Self::Numeric(bins) => bins.coarse_labels(written),
             Self::Category(bins) => bins.coarse_labels(),
         }
     }
@@ -350,23 +355,23 @@ impl NumericBins {
         usize::from(self.bin_of_rank[rank])
     }
 
-    fn coarse_labels(&self) -> Vec<String> {
+    fn coarse_labels(&self, written: &dyn Fn(f64) -> String) -> Vec<String> {
         let mut members: BTreeMap<u16, Vec<String>> = BTreeMap::new();
         members
             .entry(self.coarse[0])
             .or_default()
             .push("missing".to_owned());
         for (point, group) in self.points.iter().zip(&self.coarse[1..]) {
-            members.entry(*group).or_default().push(point.to_string());
+            members.entry(*group).or_default().push(written(*point));
         }
         let edges = self.coarse_edges();
         let first = usize::from(self.coarse[self.points.len() + 1]);
         for step in 0..=edges.len() {
             let label = match (step.checked_sub(1).map(|low| edges[low]), edges.get(step)) {
                 (None, None) => "any other value".to_owned(),
-                (None, Some(high)) => format!("below {high}"),
-                (Some(low), Some(high)) => format!("[{low}, {high})"),
-                (Some(low), None) => format!("{low} and above"),
+                (None, Some(high)) => format!("below {}", written(*high)),
+                (Some(low), Some(high)) => format!("[{}, {})", written(low), written(*high)),
+                (Some(low), None) => format!("{} and above", written(low)),
             };
             members.entry((first + step) as u16).or_default().push(label);
         }

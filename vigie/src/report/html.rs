@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::document::{Bin, FeatureReport, Number, RateOf, RateReport, Report, Word};
-use super::text::{headline, percent, shown, what};
+use super::text::{brief, headline, percent, shown, what};
 use crate::output::one_line;
 
 /// Bins that a picture shows; the rest is told in its title.
@@ -21,7 +21,7 @@ p{margin:6px 0}.soft{color:var(--soft)}.bad{color:var(--bad)}.good{color:var(--g
 table{border-collapse:collapse;width:100%}th{font-weight:600;color:var(--soft);text-align:left}
 th,td{padding:5px 10px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td.name{overflow-wrap:anywhere;min-width:110px}
+td.name{overflow-wrap:anywhere;min-width:190px}
 .wide{overflow-x:auto}
 details{border:1px solid var(--line);border-radius:8px;background:var(--panel);margin:10px 0;padding:0 14px}
 summary{cursor:pointer;padding:9px 0;font-weight:600;overflow-wrap:anywhere}summary small{font-weight:400;color:var(--soft)}
@@ -180,7 +180,7 @@ fn ranking(page: &mut String, report: &Report) {
          threshold of {} and what the number of rows alone explains (noise, at most {} false alarms in a hundred comparisons of all \
          {} features).</p><div class=\"wide\"><table><tr><th>feature</th><th class=\"n\">PSI</th><th></th><th class=\"n\">noise</th><th>what moved</th></tr>",
         report.limits.data_threshold,
-        shown(report.limits.false_alarm_rate * 100.0),
+        brief(report.limits.false_alarm_rate * 100.0),
         report.limits.features
     );
     let largest = report
@@ -208,7 +208,7 @@ fn ranking(page: &mut String, report: &Report) {
             },
             number(feature.psi),
             number(feature.noise),
-            escaped(&what(feature))
+            escaped(&what(feature)).replace(" -&gt; ", " → ")
         );
     }
     page.push_str("</table></div>");
@@ -300,6 +300,8 @@ fn fact(page: &mut String, name: &str, value: &str) {
 fn picture(page: &mut String, bins: &[Bin]) {
     const WIDTH: f64 = 1_000.0;
     const HEIGHT: f64 = 110.0;
+    // Room for the largest share, which stands above its bar.
+    const TOP: f64 = 16.0;
     let shown_bins = &bins[..bins.len().min(BARS_MAX)];
     let largest = shown_bins
         .iter()
@@ -313,7 +315,7 @@ fn picture(page: &mut String, bins: &[Bin]) {
     let _ = write!(
         page,
         "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"shares by bin\">",
-        HEIGHT + 34.0
+        HEIGHT + TOP + 30.0
     );
     for (at, bin) in shown_bins.iter().enumerate() {
         let middle = step * (at as f64 + 0.5);
@@ -329,7 +331,7 @@ fn picture(page: &mut String, bins: &[Bin]) {
             let _ = write!(
                 page,
                 "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{height:.1}\"/>",
-                HEIGHT - height + 4.0,
+                HEIGHT - height + TOP,
                 width - 1.0
             );
         }
@@ -345,7 +347,7 @@ fn picture(page: &mut String, bins: &[Bin]) {
             let _ = write!(
                 page,
                 "<text x=\"{middle:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-                HEIGHT + 18.0,
+                HEIGHT + TOP + 14.0,
                 escaped(&short)
             );
         }
@@ -353,9 +355,9 @@ fn picture(page: &mut String, bins: &[Bin]) {
     }
     let _ = write!(
         page,
-        "<line class=\"axis\" x1=\"0\" x2=\"{WIDTH}\" y1=\"{y}\" y2=\"{y}\"/><text x=\"{WIDTH}\" y=\"12\" text-anchor=\"end\">{}</text></svg>",
+        "<line class=\"axis\" x1=\"0\" x2=\"{WIDTH}\" y1=\"{y}\" y2=\"{y}\"/><text x=\"{WIDTH}\" y=\"11\" text-anchor=\"end\">{}</text></svg>",
         percent(largest),
-        y = HEIGHT + 4.0
+        y = HEIGHT + TOP
     );
     if bins.len() > BARS_MAX {
         let _ = write!(

@@ -12,6 +12,7 @@ use schemas::Finite;
 
 use super::document::{Bin, Breakage, FeatureReport, Moved, Number, RateOf, RateReport, Summary};
 use super::read::Counted;
+use super::text::brief;
 
 /// Confidence of the intervals that are shown.
 const CONFIDENCE: f64 = 0.95;
@@ -153,7 +154,12 @@ fn metrics(
         if !finite(before, was) || !finite(now, is) {
             return found;
         }
-        if let Ok(distance) = binned::wasserstein(bins, reference.fine(), current.fine(), span) {
+        if let Ok(mut distance) = binned::wasserstein(bins, reference.fine(), current.fine(), span) {
+            // No transport is shorter than the means are apart, and the means are known exactly.
+            if let (Some(was), Some(is)) = (was.mean(), is.mean()) {
+                distance.low = distance.low.max((is - was).abs()).min(distance.high);
+                distance.value = distance.value.max(distance.low);
+            }
             found.push(bounded("wasserstein", distance));
             if let Some(deviation) = was.deviation().filter(|deviation| *deviation > 0.0) {
                 found.push(bounded(
@@ -189,7 +195,7 @@ fn bounded(name: &'static str, value: Bounded) -> Number {
 /// Shares in coarse bins; those that are empty in both are left out.
 fn shares(bins: &FeatureBins, reference: &Histogram, current: &Histogram) -> Vec<Bin> {
     let (n, m) = (reference.values(), current.values());
-    bins.coarse_labels()
+    bins.coarse_labels_with(&brief)
         .into_iter()
         .zip(reference.coarse().iter().zip(current.coarse()))
         .filter(|(_, (before, now))| **before + **now > 0)

@@ -74,6 +74,16 @@ pub fn shown(value: f64) -> String {
     }
 }
 
+/// As [`shown`], without zeros at the end.
+pub fn brief(value: f64) -> String {
+    let text = shown(value);
+    if text.contains('.') && !text.contains('e') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
 /// A share in percent.
 pub fn percent(share: f64) -> String {
     match share * 100.0 {
