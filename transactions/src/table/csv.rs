@@ -11,9 +11,11 @@ use arrow::csv::reader::Format as CsvFormat;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use regex::Regex;
 
-use super::{As, BATCH_ROWS, Format, Stored, Table, TableError, Wanted, open_file, unreadable};
+use super::{
+    As, BATCH_ROWS, Format, Stored, Table, TableError, Wanted, hand_out, in_file, open_file, unreadable,
+};
 use crate::Column;
-use crate::arrow_columns::{column_of, table_columns};
+use crate::arrow_columns::table_columns;
 
 /// What stands for a missing value, besides nothing at all.
 const MISSING: &str = "^(?i:na|n/a|nan|null|none)?$";
@@ -99,30 +101,11 @@ pub(super) fn read(
             Field::new(field.name(), kind, true)
         })
         .collect();
-    let mut in_file: Vec<usize> = wanted.iter().map(|wanted| wanted.at).collect();
-    in_file.sort_unstable();
-    in_file.dedup();
     let reader = ReaderBuilder::new(Arc::new(Schema::new(fields)))
         .with_format(Dialect::format(dialect.delimiter, &missing()))
-        .with_projection(in_file.clone())
+        .with_projection(in_file(wanted))
         .with_batch_size(BATCH_ROWS)
         .build::<File>(open_file(path)?)
         .map_err(|error| corrupt(&error))?;
-    let mut rows = 0;
-    for record in reader {
-        let record = record.map_err(|error| corrupt(&error))?;
-        let columns = wanted
-            .iter()
-            .map(|wanted| {
-                let at = in_file.binary_search(&wanted.at).unwrap_or_default();
-                column_of(record.column(at), wanted.read_as)
-            })
-            .collect::<Result<Vec<Column>, _>>()
-            .map_err(|error| corrupt(&error))?;
-        rows += record.num_rows() as u64;
-        if each(&columns).is_break() {
-            break;
-        }
-    }
-    Ok(rows)
+    hand_out(reader, wanted, each).map_err(|error| corrupt(&error))
 }

@@ -9,7 +9,11 @@ mod parquet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+
 use crate::Column;
+use crate::arrow_columns::column_of;
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 16_384;
@@ -187,6 +191,39 @@ impl Table {
             Stored::Csv(dialect) => csv::read(&self.path, dialect, wanted, each),
         }
     }
+}
+
+/// Positions that are read, in the order of the file: what a projection hands out.
+fn in_file(wanted: &[Wanted]) -> Vec<usize> {
+    let mut positions: Vec<usize> = wanted.iter().map(|wanted| wanted.at).collect();
+    positions.sort_unstable();
+    positions.dedup();
+    positions
+}
+
+/// Hands out the batches of a projection; says how many rows.
+fn hand_out(
+    records: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    wanted: &[Wanted],
+    each: &mut dyn FnMut(&[Column]) -> ControlFlow<()>,
+) -> Result<u64, ArrowError> {
+    let positions = in_file(wanted);
+    let mut rows = 0;
+    for record in records {
+        let record = record?;
+        let columns = wanted
+            .iter()
+            .map(|wanted| {
+                let at = positions.binary_search(&wanted.at).unwrap_or_default();
+                column_of(record.column(at), wanted.read_as)
+            })
+            .collect::<Result<Vec<Column>, _>>()?;
+        rows += record.num_rows() as u64;
+        if each(&columns).is_break() {
+            break;
+        }
+    }
+    Ok(rows)
 }
 
 /// What a file of this format says when it cannot be read.
