@@ -6,6 +6,7 @@
 
 mod failure;
 mod fate;
+mod lane;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::unreadable::{self, Readable};
 pub use failure::HandleError;
 use failure::is_outage;
 use fate::{Verdict, decide_fate};
+use lane::Lane;
 
 /// Turns one event into effects, inside the transaction that also records its receipt.
 pub trait Handler: Send + Sync + 'static {
@@ -44,6 +46,13 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Prepared, HandleError>> + Send {
         let _ = received;
         std::future::ready(Ok(Self::Prepared::default()))
+    }
+
+    /// Whether there is anything to write, after what was prepared. Where not, the receipt is all that is committed, in one
+    /// statement, and [`handle`](Handler::handle) is not called.
+    fn writes(prepared: &Self::Prepared) -> bool {
+        let _ = prepared;
+        true
     }
 
     /// Handles an event that this consumer sees for the first time.
@@ -125,6 +134,7 @@ async fn work<H: Handler>(
     let mut connects = context.bus.connects();
     let mut connection = 0;
     let mut committed_at: Option<Instant> = None;
+    let mut lane = Lane::new(context.pool.clone());
     while !context.stop.is_cancelled() {
         context.metrics.beat("consume");
         // A broker that came back may have lost the consumer, or its stream's tail: both are looked at again.
@@ -139,13 +149,16 @@ async fn work<H: Handler>(
             }
             // No database, no work: messages stay with the broker and their deliveries are not counted.
             if committed_at.is_none_or(|at| at.elapsed() > TRUSTED_FOR) {
+                lane.give_back();
                 let asked = sqlx::query("select 1").execute(&context.pool);
                 within(context.answer_timeout, asked)
                     .await
                     .context("reach PostgreSQL")?;
             }
             let Some(active) = &consumer else { return Ok(false) };
-            fetch_and_process(&context, active, connects.clone(), &*handler, &readable).await
+            let fetched = fetch(&context, active, connects.clone(), &readable, &mut lane).await?;
+            let Some(message) = fetched else { return Ok(false) };
+            anyhow::Ok(process(&context, &message, &*handler, &mut lane).await)
         }
         .await;
         committed_at = matches!(result, Ok(true)).then(Instant::now);
@@ -175,16 +188,16 @@ async fn prepare(
     Ok(consumer)
 }
 
-/// Waits for a message and deals with it; whether that was committed.
-async fn fetch_and_process<H: Handler>(
+/// Waits for a message; none when there is none, or the connection changed. The lane is given back where there is nothing to do.
+async fn fetch(
     context: &Context,
     consumer: &Consumer<pull::Config>,
     mut connection: watch::Receiver<u64>,
-    handler: &H,
     known: &Readable,
-) -> anyhow::Result<bool> {
+    lane: &mut Lane,
+) -> anyhow::Result<Option<Message>> {
     if connection.has_changed()? {
-        return Ok(false);
+        return Ok(None);
     }
     let mut batch = consumer
         .batch()
@@ -194,31 +207,45 @@ async fn fetch_and_process<H: Handler>(
         .await
         .map_err(|error| anyhow::anyhow!("fetch: {error}"))?;
     let next = tokio::select! {
-        next = batch.next() => next,
+        next = next_message(&mut batch, lane) => next,
         // A message that arrives after this is offered again; nothing is lost by not waiting.
-        () = context.stop.cancelled() => return Ok(false),
+        () = context.stop.cancelled() => return Ok(None),
         // The answer went with the connection; what it would have brought is offered again.
-        _ = connection.changed() => return Ok(false),
+        _ = connection.changed() => return Ok(None),
     };
     match next {
         Some(Ok(message)) => {
             context.metrics.fetch_answered();
-            return Ok(process(context, &message, handler).await);
+            return Ok(Some(message));
         }
         Some(Err(error)) => tracing::debug!("fetch: {error}"),
         None => {}
     }
     if connection.has_changed()? {
-        return Ok(false);
+        return Ok(None);
     }
     // Nobody to fetch for, or a message that the client cannot read: the broker itself tells which.
     within(ROUND_MAX, unreadable::park(context, consumer, known)).await?;
     context.metrics.fetch_answered();
-    Ok(false)
+    Ok(None)
+}
+
+/// The next message of a batch. A worker without work needs no connection.
+async fn next_message(
+    batch: &mut pull::Batch,
+    lane: &mut Lane,
+) -> Option<Result<Message, async_nats::Error>> {
+    tokio::select! {
+        next = batch.next() => next,
+        () = tokio::time::sleep(TRUSTED_FOR) => {
+            lane.give_back();
+            batch.next().await
+        }
+    }
 }
 
 /// Deals with a message; whether that was committed.
-async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) -> bool {
+async fn process<H: Handler>(context: &Context, message: &Message, handler: &H, lane: &mut Lane) -> bool {
     let started = Instant::now();
     let deliveries = message.info().map_or(1, |info| info.delivered);
     let headers: Vec<(&str, &str)> = message
@@ -233,7 +260,7 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H) 
     let verdict = async {
         let alive = keep_alive(context, message);
         tokio::select! {
-            verdict = decide_fate(context, message, decoded, deliveries, handler) => verdict,
+            verdict = decide_fate(context, message, decoded, deliveries, handler, lane) => verdict,
             never = alive => match never {},
         }
     }

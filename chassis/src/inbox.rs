@@ -1,7 +1,7 @@
 //! An event's effects happen once, however often it is delivered.
 
 use schemas::{EventId, Received};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 use crate::db::Tx;
 use crate::event_log::{self, About, What};
@@ -10,11 +10,16 @@ use crate::trial::{self, Guard};
 /// Records the event for this consumer, and that it was received; `false` when it was recorded before: then the delivery is
 /// counted, for people who look.
 ///
-/// Runs in the transaction of the event's effects: all of it happens, or nothing.
+/// Runs in the transaction of the event's effects, or as one of its own where there are none: all of it happens, or nothing.
 ///
 /// # Errors
 /// Database errors.
-pub async fn receive(tx: &mut Tx, consumer: &str, received: &Received, body: &[u8]) -> sqlx::Result<bool> {
+pub async fn receive(
+    connection: &mut PgConnection,
+    consumer: &str,
+    received: &Received,
+    body: &[u8],
+) -> sqlx::Result<bool> {
     let about = About::event(&received.attributes);
     let (first,): (bool,) = sqlx::query_as(
         "with receipt as (insert into inbox (consumer, event_id, state) values ($1, $2, 'done') \
@@ -30,7 +35,7 @@ pub async fn receive(tx: &mut Tx, consumer: &str, received: &Received, body: &[u
     .bind(about.correlation_id)
     .bind(about.causation_id)
     .bind(event_log::receipt(consumer, &received.attributes, body).to_string())
-    .fetch_one(&mut **tx)
+    .fetch_one(connection)
     .await?;
     Ok(first || trial::without(Guard::Inbox))
 }
@@ -39,12 +44,16 @@ pub async fn receive(tx: &mut Tx, consumer: &str, received: &Received, body: &[u
 ///
 /// # Errors
 /// Database errors.
-pub(crate) async fn is_duplicate(pool: &PgPool, consumer: &str, event: EventId) -> sqlx::Result<bool> {
+pub(crate) async fn is_duplicate(
+    connection: &mut PgConnection,
+    consumer: &str,
+    event: EventId,
+) -> sqlx::Result<bool> {
     let counted =
         sqlx::query("update inbox set deliveries = deliveries + 1 where consumer = $1 and event_id = $2")
             .bind(consumer)
             .bind(event.uuid())
-            .execute(pool)
+            .execute(connection)
             .await?;
     Ok(counted.rows_affected() == 1 && !trial::without(Guard::Inbox))
 }

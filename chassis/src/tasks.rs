@@ -19,7 +19,7 @@ pub struct TaskTimer {
     run_id: String,
     started_at: DateTime<Utc>,
     started: Instant,
-    cpu_seconds: Option<f64>,
+    cpu_seconds: f64,
 }
 
 /// How a task ended.
@@ -53,10 +53,8 @@ impl TaskTimer {
     /// Ends the timing: `processed` and `failed` count records.
     pub fn stop(self, end: TaskEnd, processed: u64, failed: u64) -> TaskRow {
         let seconds = self.started.elapsed().as_secs_f64();
-        let cpu_percent = match (self.cpu_seconds, process_cpu_seconds()) {
-            (Some(before), Some(after)) if seconds > 0.0 => Some((after - before).max(0.0) / seconds * 100.0),
-            _ => None,
-        };
+        let cpu_percent =
+            (seconds > 0.0).then(|| (process_cpu_seconds() - self.cpu_seconds).max(0.0) / seconds * 100.0);
         TaskRow {
             seconds,
             cpu_percent,
@@ -138,19 +136,13 @@ pub async fn record(executor: impl PgExecutor<'_>, rows: Vec<TaskRow>) -> sqlx::
 
 /// Resident memory of this process in MiB, where `/proc` tells.
 pub fn process_memory_mb() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<i64>()
-        .ok()
-        .map(|kib| kib / 1024)
+    let sizes = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: i64 = sizes.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * i64::try_from(rustix::param::page_size()).ok()? / (1 << 20))
 }
 
-/// CPU seconds of this process so far, where `/proc` tells (100 ticks a second on every supported kernel).
-fn process_cpu_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let fields: Vec<&str> = stat[stat.rfind(')')? + 2..].split_whitespace().collect();
-    let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
-    Some(ticks / 100.0)
+/// CPU seconds of this process so far.
+fn process_cpu_seconds() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }

@@ -74,6 +74,7 @@ impl Config {
                 lateness: delta(section.duration("lateness", Duration::ZERO..=7 * DAY)),
             },
             limits: Limits {
+                data_tell: section.number("data_tell", 0.0..=10.0),
                 data_threshold,
                 data_threshold_high,
                 aggregate: section.choice(

@@ -44,6 +44,9 @@ impl MetricName {
 /// Thresholds, and how much evidence they need.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
+    /// PSI from which people are told that a feature moved farther than chance explains, though nothing is retrained for it; at
+    /// `data_threshold` or above nobody is.
+    pub data_tell: f64,
     /// PSI from which data drift is meant.
     pub data_threshold: f64,
     /// PSI from which it is severe.
@@ -106,6 +109,8 @@ pub struct Judgement {
     pub data_drift: Option<f64>,
     /// The metrics with thresholds and whether each exceeds.
     pub metrics: Vec<Metric>,
+    /// Those of the features that moved: they exceed, or people want to be told of them.
+    pub moved: Vec<Metric>,
 }
 
 /// Judges what was measured and what was not.
@@ -116,13 +121,19 @@ pub fn judge(limits: &Limits, measured: &[Measured], not_measured: &[NotMeasured
         .filter(|metric| metric.kind == DriftKind::Data)
         .collect();
     let data = data_drift(limits, &psi);
+    let told = |metric: &Metric| is_told(limits, metric);
+    let moved: Vec<Metric> = psi
+        .iter()
+        .filter(|metric| metric.exceeded || told(metric))
+        .map(|metric| (*metric).clone())
+        .collect();
     let exceeded = |kind| {
         metrics
             .iter()
             .any(|metric| metric.kind == kind && metric.exceeded)
     };
     let mut drifted = Vec::new();
-    if data.as_ref().is_some_and(|data| data.exceeded) {
+    if moved.iter().any(told) || data.as_ref().is_some_and(|data| data.exceeded) {
         drifted.push(DriftKind::Data);
     }
     if exceeded(DriftKind::Target) {
@@ -143,6 +154,7 @@ pub fn judge(limits: &Limits, measured: &[Measured], not_measured: &[NotMeasured
         severity: severity(&drifted, data.as_ref()),
         data_drift: data.map(|data| data.value),
         drifted,
+        moved,
         metrics,
     }
 }
@@ -181,6 +193,15 @@ fn weigh(limits: &Limits, metric: &Measured) -> Metric {
         noise: Some(metric.noise),
         exceeded: size > threshold && size > noise,
     }
+}
+
+/// Whether a feature moved farther than chance explains and than people want to be told of, be it less than its threshold.
+/// Never where `data_tell` is the threshold itself: then the aggregate alone decides.
+fn is_told(limits: &Limits, metric: &Metric) -> bool {
+    limits.data_tell < limits.data_threshold
+        && metric.name == MetricName::Psi.as_str()
+        && metric.value.get() > limits.data_tell
+        && metric.value > metric.noise.unwrap_or(Finite::ZERO)
 }
 
 struct DataDrift {
@@ -243,14 +264,13 @@ fn severity(drifted: &[DriftKind], data: Option<&DataDrift>) -> Option<DriftSeve
         None
     } else if drifted.contains(&DriftKind::Concept) {
         Some(DriftSeverity::Immediate)
-    } else if drifted.contains(&DriftKind::Data) {
-        Some(if data.is_some_and(|data| data.severe) {
-            DriftSeverity::High
-        } else {
-            DriftSeverity::Medium
-        })
     } else {
-        Some(DriftSeverity::AlertOnly)
+        Some(match data {
+            Some(data) if data.exceeded && data.severe => DriftSeverity::High,
+            Some(data) if data.exceeded => DriftSeverity::Medium,
+            // The fraud rate moved, or a feature moved less than its threshold: people are told, nothing is retrained.
+            _ => DriftSeverity::AlertOnly,
+        })
     }
 }
 
@@ -336,6 +356,7 @@ mod tests {
 
     fn limits(aggregate: Aggregate) -> Limits {
         Limits {
+            data_tell: 0.3,
             data_threshold: 0.3,
             data_threshold_high: 0.5,
             aggregate,
@@ -374,6 +395,40 @@ mod tests {
 
     fn precision(value: f64, noise: f64) -> Measured {
         measured(MetricName::PrecisionDrop, value, noise)
+    }
+
+    #[test]
+    fn a_feature_that_moved_a_little_is_told_and_not_trained_for() {
+        let sensitive = Limits {
+            data_tell: 0.002,
+            ..limits(Aggregate::Max)
+        };
+        let cases = [
+            ("within the noise", psi(0.01, 0.02), None, 0),
+            ("less than anybody wants to hear of", psi(0.001, 0.000_1), None, 0),
+            (
+                "more than chance",
+                psi(0.01, 0.004),
+                Some(DriftSeverity::AlertOnly),
+                1,
+            ),
+            ("the threshold", psi(0.31, 0.004), Some(DriftSeverity::Medium), 1),
+            ("severe", psi(0.51, 0.004), Some(DriftSeverity::High), 1),
+        ];
+        for (case, metric, severity, moved) in cases {
+            let judged = judge(&sensitive, &[metric], &[]);
+            assert_eq!((judged.severity, judged.moved.len()), (severity, moved), "{case}");
+            let verdict = if severity.is_some() {
+                Verdict::Drifted
+            } else {
+                Verdict::Stable
+            };
+            assert_eq!(judged.verdict, verdict, "{case}");
+        }
+        // The mean alone decides where nobody wants to hear of less.
+        let mean = limits(Aggregate::Mean);
+        let judged = judge(&mean, &[psi(0.4, 0.01), psi(0.0, 0.01)], &[]);
+        assert_eq!((judged.verdict, judged.moved.len()), (Verdict::Stable, 1));
     }
 
     fn missing(blocks_verdict: bool) -> Vec<NotMeasured> {

@@ -1,7 +1,7 @@
 //! Counts become metrics; what cannot be measured says why, and whether that blocks the verdict.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use drift_stats::null::{Sizes, per_test, psi_critical};
+use drift_stats::null::{Sizes, inflation, per_test, psi_critical};
 use drift_stats::profile::{Outcome, Profile};
 use drift_stats::proportion::{Difference, difference, relative_change, relative_noise, two_rates};
 use drift_stats::{Detector as _, Histogram, Unusable, psi};
@@ -96,7 +96,8 @@ pub fn data(limits: &Limits, reference: &Reference, window: &Profile, findings: 
         });
         match scored {
             Ok((score, sizes)) => {
-                let noise = psi_critical(score.bins, sizes, alpha);
+                let between = reference.between.get(at).copied().unwrap_or(0.0);
+                let noise = psi_critical(score.bins, sizes, alpha) * inflation(score.bins, sizes, between);
                 findings.find(MetricName::Psi, Some(feature), score.value, noise);
             }
             Err(why) => findings.miss(
@@ -308,6 +309,7 @@ mod tests {
 
     fn limits() -> Limits {
         Limits {
+            data_tell: 0.3,
             data_threshold: 0.3,
             data_threshold_high: 0.5,
             aggregate: Aggregate::Max,
@@ -339,6 +341,7 @@ mod tests {
             features: vec!["amount".into()],
             bins,
             profile,
+            between: Vec::new(),
             labelled,
             frauds,
         }
@@ -424,6 +427,23 @@ mod tests {
         );
         assert_eq!((findings.measured.len(), findings.not_measured.len()), (1, 0));
         assert!(findings.measured[0].value.get() > 3.0 && findings.measured[0].noise.get() < 1.0);
+    }
+
+    #[test]
+    fn a_reference_that_is_restless_itself_explains_more() {
+        let mut restless = reference(5_000, 50);
+        let window = profile(&restless.bins, &[2_000.0; 500]);
+        let noise = |reference: &Reference| {
+            let mut findings = Findings::default();
+            data(&limits(), reference, &window, &mut findings);
+            findings.measured[0].noise.get()
+        };
+        let quiet = noise(&restless);
+        let ten = |count: f64| 9.0 * (1.0 / 5_000.0 + 1.0 / 500.0) * count;
+        restless.between = vec![ten(1.0)];
+        assert!((noise(&restless) / quiet - 2.0).abs() < 0.01);
+        restless.between = vec![ten(4.0)];
+        assert!((noise(&restless) / quiet - 5.0).abs() < 0.05);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The champion's training window becomes bins and counts: what every check against it is compared with.
 
+use drift_stats::between::{Blocks, Whole};
 use drift_stats::binning::FeatureBins;
 use drift_stats::profile::{Profile, Values};
 use drift_stats::proportion::Rate;
@@ -21,6 +22,10 @@ pub struct Reference {
     pub bins: Vec<FeatureBins>,
     /// The reference in these bins.
     pub profile: Profile,
+    /// How far windows of the reference differ by more than chance, per feature, in units of the index, 0 or more
+    /// ([`drift_stats::between`]); of references from before this was measured, nothing.
+    #[serde(default)]
+    pub between: Vec<f64>,
     /// Rows of the reference whose label was known.
     pub labelled: u64,
     /// Frauds among them.
@@ -55,7 +60,7 @@ pub async fn build(
         })
         .await?;
     let bins = builder.finish();
-    let mut profile = Profile::empty(&bins);
+    let mut blocks = Blocks::new();
     let (mut labelled, mut frauds) = (0, 0);
     source
         .scan(
@@ -67,23 +72,28 @@ pub async fn build(
                 let (known, fraud) = batch.label_counts();
                 labelled += known;
                 frauds += fraud;
-                if let Err(error) = profile.add(&bins, &values_of(batch)) {
+                if let Err(error) = blocks.add(&bins, &values_of(batch)) {
                     misfit = Some(error);
                 }
             },
         )
         .await?;
-    if let Some(error) = misfit {
-        return Err(corrupt(
+    let misfits = |error| {
+        corrupt(
             source,
             &format!("batches of the reference do not fit together: {error}"),
-        ));
+        )
+    };
+    if let Some(error) = misfit {
+        return Err(misfits(error));
     }
+    let Whole { profile, between } = blocks.finish(&bins).map_err(misfits)?;
     let features = source.monitored().map(|feature| feature.name.clone()).collect();
     Ok(Reference {
         features,
         bins,
         profile,
+        between,
         labelled,
         frauds,
     })

@@ -54,9 +54,8 @@ pub fn detected(
     run: Run,
 ) -> Option<DriftDetected> {
     let mut features: Vec<FeatureDrift> = judgement
-        .metrics
+        .moved
         .iter()
-        .filter(|metric| metric.kind == DriftKind::Data && metric.exceeded)
         .filter_map(|metric| {
             Some(FeatureDrift {
                 feature: metric.feature.clone()?,

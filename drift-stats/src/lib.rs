@@ -11,7 +11,8 @@
 //! * [`multiple`] – many tests at once.
 //! * [`pca`] – whether features still move together.
 //! * [`cbpe`] – performance before labels are there; [`isotonic`] – scores made probabilities.
-//! * [`null`] – what the sample size alone explains, so that thresholds know the number of rows.
+//! * [`null`] – what the sample size alone explains, so that thresholds know the number of rows; [`between`] – what windows of
+//!   the reference differ by besides.
 //! * [`proportion`] – tests and intervals for rates; [`performance`] – recall, precision, AUC and their
 //!   intervals, and the choice of an operating threshold.
 //! * [`compat`] – the literal conventions of other tools, to reproduce their numbers.
@@ -19,6 +20,7 @@
 //! A detector measures and never judges: it gives a score or a typed reason why there is none. No function
 //! returns NaN or an infinite score.
 
+pub mod between;
 pub mod binned;
 pub mod binning;
 pub mod cbpe;

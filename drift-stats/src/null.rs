@@ -46,8 +46,25 @@ pub fn psi_p_value(psi: f64, bins: u32, sizes: Sizes) -> f64 {
     }
 }
 
+/// How many times larger an index is without drift, on average, when windows differ by `between` besides chance
+/// ([`crate::between`]); 1 or more. Critical values grow by it, and an index is divided by it before its probability is
+/// looked up.
+pub fn inflation(bins: u32, sizes: Sizes, between: f64) -> f64 {
+    let expected = psi_expected(bins, sizes);
+    if expected > 0.0 {
+        1.0 + between.max(0.0) / expected
+    } else {
+        1.0
+    }
+}
+
 fn raised_scale(bins: u32, sizes: Sizes) -> f64 {
-    sizes.scale() * (1.0 + 2.0 * f64::from(bins) * sizes.scale())
+    index_scale(bins, sizes.scale())
+}
+
+/// What the index is divided by to be about chi-squared, for samples of this `1/n + 1/m`.
+pub(crate) fn index_scale(bins: u32, scale: f64) -> f64 {
+    scale * (1.0 + 2.0 * f64::from(bins) * scale)
 }
 
 /// The level for each of `tests` comparisons that together are wrong with at most probability `alpha` (Bonferroni).
@@ -82,6 +99,19 @@ mod tests {
             let critical = psi_critical(11, SIZES, alpha);
             assert!((psi_p_value(critical, 11, SIZES) / alpha - 1.0).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn what_windows_differ_by_raises_the_noise_and_more_so_for_large_windows() {
+        assert_eq!(inflation(10, SIZES, 0.0), 1.0);
+        assert_eq!(inflation(1, SIZES, 0.5), 1.0);
+        let expected = psi_expected(10, SIZES);
+        assert!((inflation(10, SIZES, expected) - 2.0).abs() < 1e-12);
+        let larger = Sizes {
+            current: 50_000,
+            ..SIZES
+        };
+        assert!(inflation(10, larger, 0.01) > inflation(10, SIZES, 0.01));
     }
 
     #[test]

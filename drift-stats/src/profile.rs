@@ -34,6 +34,20 @@ impl Values<'_> {
         }
     }
 
+    /// Some of the rows; a range that ends behind the last row ends there.
+    #[must_use]
+    pub fn part(&self, rows: std::ops::Range<usize>) -> Self {
+        let until = rows.end.min(self.len());
+        let rows = rows.start.min(until)..until;
+        match *self {
+            Self::Numbers(numbers) => Self::Numbers(&numbers[rows]),
+            Self::Levels { codes, levels } => Self::Levels {
+                codes: &codes[rows],
+                levels,
+            },
+        }
+    }
+
     /// Whether the batch has no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -3,6 +3,7 @@
 use chassis::{HandleError, Handler, Tx};
 use schemas::{EventKind, Received};
 
+use crate::alert::Alert;
 use crate::decide::{Decision, decide};
 use crate::recipient::Recipient;
 use crate::store;
@@ -27,22 +28,40 @@ pub struct NotifyHandler {
 }
 
 impl Handler for NotifyHandler {
-    type Prepared = ();
+    /// What to tell; none when nobody is told.
+    type Prepared = Option<Box<Alert>>;
 
-    async fn handle(&self, tx: &mut Tx, received: &Received, (): &()) -> Result<(), HandleError> {
+    async fn prepare(&self, received: &Received) -> Result<Self::Prepared, HandleError> {
         let model = &received.attributes.model;
-        match decide(&received.event, &received.attributes) {
+        Ok(match decide(&received.event, &received.attributes) {
             Decision::Silent(silence) => {
                 tracing::debug!(model.name = %model, "nobody is told of {}: {}", received.attributes.kind, silence.as_str());
+                None
             }
             Decision::Tell(alert) if self.recipients.is_empty() => {
                 tracing::warn!(model.name = %model, "nobody to tell: {}", alert.subject());
+                None
             }
-            Decision::Tell(alert) => {
-                let added = store::enqueue(tx, &alert, &self.recipients, received).await?;
-                tracing::info!(model.name = %model, "{added} of {} recipients will be told: {}", self.recipients.len(), alert.subject());
-            }
-        }
+            Decision::Tell(alert) => Some(alert),
+        })
+    }
+
+    fn writes(alert: &Self::Prepared) -> bool {
+        alert.is_some()
+    }
+
+    async fn handle(
+        &self,
+        tx: &mut Tx,
+        received: &Received,
+        alert: &Self::Prepared,
+    ) -> Result<(), HandleError> {
+        let Some(alert) = alert else { return Ok(()) };
+        let added = store::enqueue(tx, alert, &self.recipients, received).await?;
+        tracing::info!(
+            model.name = %received.attributes.model,
+            "{added} of {} recipients will be told: {}", self.recipients.len(), alert.subject()
+        );
         Ok(())
     }
 }

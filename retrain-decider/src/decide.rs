@@ -271,7 +271,7 @@ fn severity(trigger: &Trigger) -> Judged {
             reason,
             RuleResult::Blocked,
             &inputs,
-            "only the fraud rate moved: people are told, nothing is trained",
+            "only the fraud rate moved, or features by less than their threshold: people are told, nothing is trained",
             needed,
         )
     } else {

@@ -187,15 +187,9 @@ pub struct ReportArgs {
     /// Score from which a row counts as fraud, 0 to 1; for recall and precision.
     #[arg(long, value_name = "SCORE", default_value_t = 0.5, value_parser = unit)]
     pub operating_threshold: f64,
-    /// Compare this column; may be repeated. Default: all.
-    #[arg(long = "feature", value_name = "COLUMN")]
-    pub features: Vec<String>,
-    /// Do not compare this column; may be repeated.
-    #[arg(long, value_name = "COLUMN")]
-    pub ignore: Vec<String>,
-    /// A column that is not what it seems, `COLUMN=number` or `COLUMN=category`; may be repeated.
-    #[arg(long = "type", value_name = "COLUMN=KIND", value_parser = column_type)]
-    pub types: Vec<(String, As)>,
+    /// Which columns, and how far they may move.
+    #[command(flatten)]
+    pub columns: ColumnArgs,
     /// Write the report as a page, too: one file, which loads nothing.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -210,10 +204,40 @@ impl ReportArgs {
             target: None,
             score: None,
             operating_threshold: 0.5,
+            columns: ColumnArgs::default(),
+            html: None,
+        }
+    }
+}
+
+/// Which columns of a file are looked at, and from where on something is said of them.
+#[derive(Debug, Clone, Args)]
+pub struct ColumnArgs {
+    /// Look at this column; may be repeated. Default: all.
+    #[arg(long = "feature", value_name = "COLUMN")]
+    pub features: Vec<String>,
+    /// Do not look at this column; may be repeated.
+    #[arg(long, value_name = "COLUMN")]
+    pub ignore: Vec<String>,
+    /// A column that is not what it seems, `COLUMN=number` or `COLUMN=category`; may be repeated.
+    #[arg(long = "type", value_name = "COLUMN=KIND", value_parser = column_type)]
+    pub types: Vec<(String, As)>,
+    /// Say so when a feature moved farther than chance explains and its PSI exceeds this, 0 to 10; `drift.data_threshold`
+    /// (0.3) stays what retrains.
+    #[arg(long, value_name = "PSI", default_value_t = TELL_FROM, value_parser = tell_from)]
+    pub tell_from: f64,
+}
+
+/// What a report tells of unless told otherwise: a mean that moves by a twentieth of the standard deviation.
+const TELL_FROM: f64 = 0.002;
+
+impl Default for ColumnArgs {
+    fn default() -> Self {
+        Self {
             features: Vec::new(),
             ignore: Vec::new(),
             types: Vec::new(),
-            html: None,
+            tell_from: TELL_FROM,
         }
     }
 }
@@ -242,15 +266,9 @@ pub struct SelfTestArgs {
     /// The same seed draws the same windows.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Look at this column; may be repeated. Default: all.
-    #[arg(long = "feature", value_name = "COLUMN")]
-    pub features: Vec<String>,
-    /// Do not look at this column; may be repeated.
-    #[arg(long, value_name = "COLUMN")]
-    pub ignore: Vec<String>,
-    /// A column that is not what it seems, `COLUMN=number` or `COLUMN=category`; may be repeated.
-    #[arg(long = "type", value_name = "COLUMN=KIND", value_parser = column_type)]
-    pub types: Vec<(String, As)>,
+    /// Which columns, and how far they may move.
+    #[command(flatten)]
+    pub columns: ColumnArgs,
 }
 
 /// Arguments of `vigie retrain`.
@@ -598,6 +616,11 @@ fn unit(text: &str) -> Result<f64, String> {
     } else {
         Err(expected())
     }
+}
+
+fn tell_from(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (0.0..=10.0).contains(value));
+    value.ok_or_else(|| "expected a number from 0 to 10".to_owned())
 }
 
 fn column_type(text: &str) -> Result<(String, As), String> {

@@ -10,6 +10,7 @@ use schemas::{EventId, Received};
 
 use super::Handler;
 use super::failure::{Failure, HandleError, classify, is_outage, is_unstorable, panicked};
+use super::lane::Lane;
 use crate::db::is_collision;
 use crate::dead_letter::{self, Class, Original, Parked};
 use crate::inbox;
@@ -38,6 +39,7 @@ pub(super) async fn decide_fate<H: Handler>(
     decoded: Result<Received, schemas::Refusal>,
     deliveries: i64,
     handler: &H,
+    lane: &mut Lane,
 ) -> Verdict {
     let consumer = context.service;
     let received = match decoded {
@@ -83,7 +85,7 @@ pub(super) async fn decide_fate<H: Handler>(
         return park(context, message, &parked, None::<(&H, &Received)>).await;
     }
     // Most of what comes after an outage has been here before: that costs one statement.
-    let asked = inbox::is_duplicate(&context.pool, consumer, received.attributes.id);
+    let asked = is_duplicate(lane, consumer, received.attributes.id);
     match within(context.answer_timeout, asked).await {
         Ok(true) => return Verdict::Duplicate,
         Ok(false) => {}
@@ -114,8 +116,13 @@ pub(super) async fn decide_fate<H: Handler>(
     let mut collisions = 0;
     loop {
         // Broken off, it is rolled back.
-        let attempt = attempt(context, &received, &message.payload, handler, &prepared);
-        match bounded(longest, attempt).await {
+        let outcome = if H::writes(&prepared) {
+            let attempt = attempt(context, lane, &received, &message.payload, handler, &prepared);
+            bounded(longest, attempt).await
+        } else {
+            bounded(longest, acknowledge(context, lane, &received, &message.payload)).await
+        };
+        match outcome {
             Err(Failure::Collision(_)) if collisions < COLLISION_RETRIES => collisions += 1,
             Err(Failure::Collision(error) | Failure::Handle(HandleError::Transient(error))) => {
                 return Verdict::Again(error);
@@ -156,15 +163,41 @@ fn parked_of<'a>(
     }
 }
 
+async fn is_duplicate(lane: &mut Lane, consumer: &str, event: EventId) -> sqlx::Result<bool> {
+    let mut connection = lane.take().await?;
+    let known = inbox::is_duplicate(&mut connection, consumer, event).await?;
+    lane.keep(connection);
+    Ok(known)
+}
+
+/// The receipt of an event that has no effects: one statement, which is its own transaction.
+async fn acknowledge(
+    context: &Context,
+    lane: &mut Lane,
+    received: &Received,
+    body: &[u8],
+) -> Result<bool, Failure> {
+    trial::boundary("consume.handled");
+    let answered = async {
+        let mut connection = lane.take().await?;
+        let first = inbox::receive(&mut connection, context.service, received, body).await?;
+        lane.keep(connection);
+        Ok(first)
+    };
+    let first = answered.await.map_err(classify)?;
+    trial::boundary("consume.committed");
+    Ok(first)
+}
+
 async fn attempt<H: Handler>(
     context: &Context,
+    lane: &mut Lane,
     received: &Received,
     body: &[u8],
     handler: &H,
     prepared: &H::Prepared,
 ) -> Result<bool, Failure> {
-    let mut tx = context
-        .pool
+    let mut tx = lane
         .begin()
         .await
         .map_err(|error| Failure::Handle(error.into()))?;

@@ -26,16 +26,17 @@ const QUIET_FOR: Duration = Duration::from_secs(1);
 
 /// Compares two files.
 pub fn run(output: Output, args: &ReportArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
-    let config = rules(sources)?;
+    let mut config = rules(sources)?;
+    config.limits.data_tell = args.columns.tell_from;
     let options = ReportOptions {
         reference: args.reference.clone(),
         current: args.current.clone(),
         choice: Choice {
             target: args.target.clone(),
             score: args.score.clone(),
-            features: args.features.clone(),
-            ignore: args.ignore.clone(),
-            types: args.types.clone(),
+            features: args.columns.features.clone(),
+            ignore: args.columns.ignore.clone(),
+            types: args.columns.types.clone(),
         },
         operating_threshold: args.operating_threshold,
     };

@@ -13,13 +13,14 @@ use crate::selftest::{SelfTestOptions, run as try_rules, text};
 
 /// Tries the rules on the user's own data.
 pub fn run(output: Output, args: &SelfTestArgs, sources: &Sources) -> anyhow::Result<ExitCode> {
-    let config = rules(sources)?;
+    let mut config = rules(sources)?;
+    config.limits.data_tell = args.columns.tell_from;
     let options = SelfTestOptions {
         reference: args.reference.clone(),
         choice: Choice {
-            features: args.features.clone(),
-            ignore: args.ignore.clone(),
-            types: args.types.clone(),
+            features: args.columns.features.clone(),
+            ignore: args.columns.ignore.clone(),
+            types: args.columns.types.clone(),
             ..Choice::default()
         },
         sizes: args.rows.clone(),

@@ -97,7 +97,9 @@ impl Side {
 /// The rules that were applied.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Limits {
-    /// PSI from which a feature drifts.
+    /// PSI from which a feature that moved farther than chance explains is told of.
+    pub data_tell: f64,
+    /// PSI from which a feature drifts so far that it is a reason to retrain.
     pub data_threshold: f64,
     /// PSI from which that is severe.
     pub data_threshold_high: f64,
@@ -119,6 +121,7 @@ impl Limits {
     /// The judge's, for so many features.
     pub fn of(limits: &judge::Limits, features: usize) -> Self {
         Self {
+            data_tell: limits.data_tell,
             data_threshold: limits.data_threshold,
             data_threshold_high: limits.data_threshold_high,
             target_threshold: limits.target_threshold,
@@ -166,14 +169,16 @@ pub struct FeatureReport {
     pub is_score: bool,
     /// Whether it exceeds threshold and noise.
     pub exceeded: bool,
-    /// Whether it exceeds the noise: it moved, be it less than matters.
-    pub beyond_noise: bool,
+    /// Whether it is told of: it exceeds the noise, and by more than anybody minds, be it less than the threshold.
+    pub told: bool,
     /// Whether it broke, and so was not judged.
     pub broken: bool,
     /// Population stability index.
     pub psi: Option<f64>,
-    /// What the number of rows alone explains of it.
+    /// What the number of rows, and the unrest of the reference itself, explain of it.
     pub noise: Option<f64>,
+    /// How far parts of the reference, in the order of its rows, differ by more than chance, in units of the index; 0 when not at all.
+    pub unrest: f64,
     /// Probability of an index at least this large without drift.
     pub p_value: Option<f64>,
     /// Every further number, by name.

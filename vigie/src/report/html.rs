@@ -177,9 +177,10 @@ fn ranking(page: &mut String, report: &Report) {
     let _ = write!(
         page,
         "<h2>Features, the farthest first</h2><p class=\"soft\">A feature counts as moved when its population stability index exceeds the \
-         threshold of {} and what the number of rows alone explains (noise, at most {} false alarms in a hundred comparisons of all \
-         {} features).</p><div class=\"wide\"><table><tr><th>feature</th><th class=\"n\">PSI</th><th></th><th class=\"n\">noise</th><th>what moved</th></tr>",
+         threshold of {} (less: {}) and what the number of rows and the reference's own unrest explain (noise, at most {} false alarms in a hundred \
+         comparisons of all {} features).</p><div class=\"wide\"><table><tr><th>feature</th><th class=\"n\">PSI</th><th></th><th class=\"n\">noise</th><th>what moved</th></tr>",
         report.limits.data_threshold,
+        report.limits.data_tell,
         brief(report.limits.false_alarm_rate * 100.0),
         report.limits.features
     );
@@ -190,9 +191,10 @@ fn ranking(page: &mut String, report: &Report) {
         .fold(report.limits.data_threshold, f64::max);
     let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"));
     for feature in &report.features {
-        let class = match (feature.broken, feature.exceeded) {
-            (true, _) => " class=\"odd\"",
-            (_, true) => " class=\"bad\"",
+        let class = match (feature.broken, feature.exceeded, feature.told) {
+            (true, ..) => " class=\"odd\"",
+            (_, true, _) => " class=\"bad\"",
+            (_, _, true) => " class=\"odd\"",
             _ => "",
         };
         let width = feature.psi.unwrap_or(0.0) / largest * 90.0;
@@ -215,7 +217,7 @@ fn ranking(page: &mut String, report: &Report) {
 }
 
 fn detail(page: &mut String, feature: &FeatureReport) {
-    let open = if feature.exceeded || feature.broken {
+    let open = if feature.told || feature.broken {
         " open"
     } else {
         ""
@@ -249,6 +251,9 @@ fn detail(page: &mut String, feature: &FeatureReport) {
     }
     if let Some(p) = feature.p_value {
         fact(page, "p of the PSI", &shown(p));
+    }
+    if feature.unrest > 0.0 {
+        fact(page, "unrest of the reference", &shown(feature.unrest));
     }
     for number in &feature.metrics {
         fact(page, &words(number.name), &value_of(number));

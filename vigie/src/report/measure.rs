@@ -4,11 +4,12 @@ use drift_monitor::judge::Judgement;
 use drift_stats::binned::{self, Bounded};
 use drift_stats::binning::FeatureBins;
 use drift_stats::contingency::{Correction, chi_squared, cramers_v};
-use drift_stats::null::{Sizes, psi_p_value};
+use drift_stats::null::{Sizes, inflation, psi_p_value};
 use drift_stats::profile::{FeatureProfile, Moments};
 use drift_stats::proportion::{Rate, wilson};
 use drift_stats::{DETECTORS, Detector as _, Histogram, psi};
 use schemas::Finite;
+use schemas::events::Metric;
 
 use super::document::{Bin, Breakage, FeatureReport, Moved, Number, RateOf, RateReport, Summary};
 use super::read::Counted;
@@ -35,17 +36,15 @@ pub fn features(counted: &Counted, judgement: &Judgement, broken: &[Breakage]) -
                 .find(|metric| metric.feature.as_deref() == Some(name.as_str()));
             report.exceeded = metric.is_some_and(|metric| metric.exceeded);
             report.noise = metric.and_then(|metric| metric.noise).map(Finite::get);
-            report.beyond_noise = report
-                .psi
-                .zip(report.noise)
-                .is_some_and(|(psi, noise)| psi > noise);
+            let is_it = |metric: &Metric| metric.feature.as_deref() == Some(name.as_str());
+            report.told = judgement.moved.iter().any(is_it);
             report.broken = broken.iter().any(|breakage| breakage.column == *name);
             report.is_score = score == Some(name.as_str());
             report
         })
         .collect();
     all.sort_by(|a, b| {
-        let rank = |report: &FeatureReport| (report.broken, report.exceeded, report.beyond_noise);
+        let rank = |report: &FeatureReport| (report.broken, report.exceeded, report.told);
         let index = |report: &FeatureReport| report.psi.unwrap_or(-1.0);
         rank(b)
             .cmp(&rank(a))
@@ -75,10 +74,11 @@ fn feature(counted: &Counted, at: usize, name: &str) -> FeatureReport {
         },
         is_score: false,
         exceeded: false,
-        beyond_noise: false,
+        told: false,
         broken: false,
         psi: None,
         noise: None,
+        unrest: counted.reference.between.get(at).copied().unwrap_or(0.0),
         p_value: None,
         metrics: Vec::new(),
         missing: [share(before.missing(), rows[0]), share(now.missing(), rows[1])],
@@ -98,7 +98,8 @@ fn feature(counted: &Counted, at: usize, name: &str) -> FeatureReport {
             current: current.values(),
         };
         report.psi = Some(score.value);
-        report.p_value = Some(psi_p_value(score.value, score.bins, sizes));
+        let ordinary = score.value / inflation(score.bins, sizes, report.unrest);
+        report.p_value = Some(psi_p_value(ordinary, score.bins, sizes));
     }
     report.metrics = metrics(bins, before, now, &reference, &current);
     report.bins = shares(bins, &reference, &current);

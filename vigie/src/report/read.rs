@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context as _;
 use drift_monitor::config::Config;
 use drift_monitor::reference::Reference;
+use drift_stats::between::{Blocks, Whole};
 use drift_stats::binning::FeatureBins;
 use drift_stats::profile::{Known, Outcome, Profile, Values};
 use drift_stats::reference::ReferenceBuilder;
@@ -79,7 +80,7 @@ pub fn count(
         (before.join(), now)
     });
     let before = before.map_err(|_| anyhow::anyhow!("reading the reference panicked"))?;
-    let ((profile, reference_outcome), (current, current_outcome)) = (before?, now?);
+    let ((Whole { profile, between }, reference_outcome), (now, current_outcome)) = (before?, now?);
     let rate = reference_outcome.fraud_rate();
     let features = plan.features.iter().map(|feature| feature.name.clone()).collect();
     Ok(Counted {
@@ -87,10 +88,11 @@ pub fn count(
             features,
             bins,
             profile,
+            between,
             labelled: rate.of,
             frauds: rate.hits,
         },
-        current,
+        current: now.profile,
         reference_outcome,
         current_outcome,
         plan,
@@ -163,7 +165,7 @@ fn count_one(
     bins: &[FeatureBins],
     operating_threshold: f64,
     tell: &(dyn Fn(usize) + Sync),
-) -> anyhow::Result<(Profile, Outcome)> {
+) -> anyhow::Result<(Whole, Outcome)> {
     let wanted = wanted(plan, which);
     let features = plan.features.len();
     let (target_at, score_at) = match (&plan.target, &plan.score) {
@@ -172,7 +174,7 @@ fn count_one(
         (None, Some(_)) => (None, Some(features)),
         (None, None) => (None, None),
     };
-    let mut profile = Profile::empty(bins);
+    let mut blocks = Blocks::new();
     let mut outcome = Outcome::empty(operating_threshold);
     let mut failed: Option<anyhow::Error> = None;
     table.read(&wanted, &mut |columns| {
@@ -180,7 +182,7 @@ fn count_one(
         tell(rows);
         let numbers = |at: Option<usize>| at.and_then(|at| columns.get(at)).and_then(Column::numbers);
         let (labels, scores) = (numbers(target_at), numbers(score_at));
-        let mut added = profile
+        let mut added = blocks
             .add(bins, &values_of(&columns[..features]))
             .map_err(anyhow::Error::new);
         if labels.is_some() || scores.is_some() {
@@ -219,7 +221,7 @@ fn count_one(
     })?;
     match failed {
         Some(error) => Err(error),
-        None => Ok((profile, outcome)),
+        None => Ok((blocks.finish(bins)?, outcome)),
     }
 }
 

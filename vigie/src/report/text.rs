@@ -15,27 +15,18 @@ pub fn headline(report: &Report) -> String {
     let exceeding = report.features.iter().filter(|feature| feature.exceeded).count();
     let all = report.features.len();
     match report.verdict {
-        Word::Stable => {
-            let little = report
-                .features
-                .iter()
-                .filter(|feature| feature.beyond_noise)
-                .count();
-            let little = match little {
-                0 => String::new(),
-                1 => "; one feature moved a little, more than chance explains".to_owned(),
-                some => format!("; {some} features moved a little, more than chance explains"),
-            };
-            format!(
-                "nothing moved farther than thresholds and {} rows allow{little}",
-                report.current.rows
-            )
-        }
+        Word::Stable => format!("nothing moved farther than {} rows allow", report.current.rows),
         Word::Drifted => {
             let kinds: Vec<&str> = report.drifted.iter().map(|kind| kind.metric_type()).collect();
             let kinds = kinds.join(", ").replace('_', " ");
-            if exceeding > 0 {
-                format!("{kinds}: {exceeding} of {all} features moved")
+            let told = report.features.iter().filter(|feature| feature.told).count();
+            let far = match exceeding {
+                0 => ", each by less than its threshold: worth a look, no reason to retrain".to_owned(),
+                some if some == told => String::new(),
+                some => format!(", {some} of them farther than the threshold"),
+            };
+            if told > 0 {
+                format!("{kinds}: {told} of {all} features moved more than chance explains{far}")
             } else {
                 kinds
             }
@@ -172,7 +163,7 @@ fn features(text: &mut String, report: &Report) {
     let loud = report
         .features
         .iter()
-        .filter(|feature| feature.exceeded || feature.broken)
+        .filter(|feature| feature.told || feature.broken)
         .count();
     let listed = report.features.len().min(loud + QUIET_MAX);
     let _ = writeln!(
@@ -208,13 +199,13 @@ pub fn what(feature: &FeatureReport) -> String {
     if feature.broken {
         words.push("broken".to_owned());
     }
-    if feature.beyond_noise && !feature.exceeded && !feature.broken {
+    if feature.told && !feature.exceeded && !feature.broken {
         words.push("moved, less than the threshold".to_owned());
     }
     if feature.exceeded {
         words.push("exceeded".to_owned());
     }
-    if feature.exceeded || feature.beyond_noise {
+    if feature.told {
         if let Some([was, is]) = feature.summary {
             words.push(format!("mean {} -> {}", shown(was.mean), shown(is.mean)));
         }

@@ -11,8 +11,8 @@ use crate::report::document::LeftOut;
 /// Name and version of the document.
 pub const SCHEMA: &str = "vigie.selftest.v1";
 
-/// The rules that are compared. The last is what decides; the others say why.
-pub const RULES: [&str; 5] = ["psi > 0.1", "psi > 0.2", "threshold", "evidence", "both"];
+/// The rules that are compared: thresholds without evidence, evidence without thresholds, and the two that a report and a check have.
+pub const RULES: [&str; 5] = ["psi > 0.1", "psi > 0.2", "evidence", "told", "retrain"];
 
 /// The whole answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,7 +27,9 @@ pub struct SelfTest {
     pub divisions: usize,
     /// Features that were looked at.
     pub features: Vec<String>,
-    /// `drift.data_threshold`: the rule `threshold`.
+    /// PSI that the rule `told` demands besides evidence.
+    pub tell_from: f64,
+    /// `drift.data_threshold`: PSI that the rule `retrain` demands besides evidence.
     pub threshold: f64,
     /// `drift.false_alarm_rate`: what the rule `evidence` allows itself, over all features of a window.
     pub false_alarm_rate: f64,

@@ -23,7 +23,7 @@ use drift_stats::profile::Profile;
 use drift_stats::reference::ReferenceBuilder;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha12Rng;
-use schemas::events::DriftKind;
+use schemas::events::Metric;
 use transactions::table::Table;
 
 use self::document::{RULES, SCHEMA, SelfTest, Tally};
@@ -117,6 +117,7 @@ pub fn run(
         rows: table.rows(),
         divisions: DIVISIONS,
         features: sample.names().map(str::to_owned).collect(),
+        tell_from: config.limits.data_tell,
         threshold: config.limits.data_threshold,
         false_alarm_rate: config.limits.false_alarm_rate,
         seed: options.seed,
@@ -161,6 +162,8 @@ fn reference(sample: &Sample, fitted: &[usize], config: &Config) -> anyhow::Resu
         features: sample.names().map(str::to_owned).collect(),
         bins,
         profile,
+        // The rows were drawn by chance.
+        between: Vec::new(),
         labelled: 0,
         frauds: 0,
     })
@@ -202,19 +205,17 @@ impl Trial<'_> {
                 .filter(about)
                 .any(|measured| rule(measured.value.get(), measured.noise.get()))
         };
-        let exceeded = match name {
-            None => judgement.drifted.contains(&DriftKind::Data),
-            Some(name) => judgement
-                .metrics
-                .iter()
-                .any(|metric| metric.exceeded && metric.feature.as_deref() == Some(name)),
+        let of = |metrics: &[Metric], exceeding: bool| {
+            metrics.iter().any(|metric| {
+                (metric.exceeded || !exceeding) && (name.is_none() || metric.feature.as_deref() == name)
+            })
         };
         Ok([
             any(&|psi, _| psi > 0.1),
             any(&|psi, _| psi > 0.2),
-            any(&|psi, _| psi > limits.data_threshold),
             any(&|psi, noise| psi > noise),
-            exceeded,
+            of(&judgement.moved, false),
+            of(&judgement.moved, true),
         ])
     }
 }

@@ -24,11 +24,13 @@ pub fn describe(test: &SelfTest) -> String {
     );
     let _ = writeln!(
         text,
-        "rules: threshold = psi above {} (drift.data_threshold); evidence = psi above what the rows explain, with at most {} false\n\
-         alarms over all {} features of a window (drift.false_alarm_rate); both = what a check demands\n",
-        test.threshold,
+        "rules: evidence = psi above what the rows explain, with at most {} false alarms over all {} features of a window\n\
+         (drift.false_alarm_rate); told = evidence and psi above {} (--tell-from), what a report speaks of; retrain = evidence and\n\
+         psi above {} (drift.data_threshold), what a check asks a training for\n",
         percent(test.false_alarm_rate),
-        test.features.len()
+        test.features.len(),
+        test.tell_from,
+        test.threshold
     );
     let _ = writeln!(
         text,

@@ -25,6 +25,8 @@ pub struct Table {
     /// Where in the sequence it begins.
     from: u32,
     shift: f64,
+    /// Every second stretch of so many rows is shifted by as much more; 0 for none.
+    unrest: (u32, f64),
     unit: f64,
     fraud: f64,
     without: &'static str,
@@ -35,6 +37,7 @@ const PLAIN: Table = Table {
     rows: ROWS,
     from: 0,
     shift: 0.0,
+    unrest: (1, 0.0),
     unit: 1.0,
     fraud: 0.05,
     without: "",
@@ -57,14 +60,13 @@ impl Table {
         let mut text = names.join(",") + "\n";
         for row in self.from..self.from + self.rows {
             let fraud = draw(row, 4) < self.fraud;
+            let (stretch, unrest) = self.unrest;
+            let shift = self.shift + if row / stretch % 2 == 1 { unrest } else { 0.0 };
             let cells = names.iter().map(|name| match *name {
                 name if name == self.empty => String::new(),
                 "id" => row.to_string(),
                 "time" => format!("2026-01-{:02}T{:02}:00:00Z", 1 + row % 28, row % 24),
-                "amount" => format!(
-                    "{:.4}",
-                    ((draw(row, 0) - 0.5) * 3.0 + self.shift).exp() * self.unit
-                ),
+                "amount" => format!("{:.4}", ((draw(row, 0) - 0.5) * 3.0 + shift).exp() * self.unit),
                 "distance" => format!("{:.4}", draw(row, 1) * 30.0),
                 "channel" => ["chip", "online", "mail"][(draw(row, 2) * 2.999) as usize].to_owned(),
                 "night" => (draw(row, 3) < 0.3).to_string(),
@@ -192,6 +194,62 @@ fn what_moved_comes_first_with_the_numbers_that_say_how() {
         "what moved is open"
     );
     assert!(!page.contains("<details open><summary>distance"));
+}
+
+#[test]
+fn a_little_that_many_rows_make_sure_is_told_and_is_no_reason_to_retrain() {
+    let reference = Table {
+        rows: 20_000,
+        ..PLAIN
+    };
+    // A tenth of the standard deviation of the logarithm.
+    let moved = Table {
+        rows: 10_000,
+        from: 1_000_000,
+        shift: 0.087,
+        ..PLAIN
+    };
+    let (code, report, page) = compared(&reference, &moved, &[]);
+    assert_eq!(
+        (code, &report["verdict"], &report["severity"]),
+        (2, &"drifted".into(), &"alert_only".into()),
+        "{report:#}"
+    );
+    let amount = &report["features"][0];
+    assert_eq!(
+        [&amount["name"], &amount["told"], &amount["exceeded"]],
+        [&Value::from("amount"), &true.into(), &false.into()]
+    );
+    assert!(page.contains("no reason to retrain"));
+    let (code, report, _) = compared(&reference, &moved, &["--tell-from", "0.3"]);
+    assert_eq!((code, &report["verdict"]), (0, &"stable".into()), "{report:#}");
+}
+
+#[test]
+fn what_parts_of_the_reference_differ_by_is_no_drift_of_the_current_file() {
+    let later = Table {
+        rows: 4_000,
+        from: 1_000_000,
+        shift: 0.3,
+        ..PLAIN
+    };
+    // The same values in another order: by turns, or in stretches as weekends make them.
+    let [mixed, restless] = [1, 2_000].map(|stretch| Table {
+        rows: 20_000,
+        unrest: (stretch, 0.3),
+        ..PLAIN
+    });
+    let told = |reference: &Table| {
+        let (_, report, _) = compared(reference, &later, &[]);
+        let amount = feature(&report, "amount");
+        (
+            amount["told"].as_bool().unwrap(),
+            amount["unrest"].as_f64().unwrap(),
+        )
+    };
+    assert_eq!(told(&mixed), (true, 0.0));
+    let (drifted, unrest) = told(&restless);
+    assert!(!drifted && unrest > 0.005, "{unrest}");
 }
 
 #[test]
