@@ -119,23 +119,41 @@ async fn postgres_writes(world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// NATS writes forty messages of 900 kB, in a stream of the trial's own.
+/// Messages that NATS is to write, count.
+const MESSAGES: u64 = 40;
+/// A server that has stored nothing more for so long has stopped, however busy the machine is.
+const STANDS_STILL: Duration = Duration::from_secs(15);
+
+/// NATS writes forty messages of 900 kB, in a stream of the trial's own. On a full disk it says nothing at all: the number of
+/// messages that the stream itself counts tells.
 async fn nats_writes(world: &World) -> anyhow::Result<()> {
     let client = async_nats::connect(world.stack.nats_url()).await?;
-    let mut jetstream = async_nats::jetstream::new(client);
-    jetstream.set_timeout(WRITE_WITHIN);
-    jetstream
+    let jetstream = async_nats::jetstream::new(client.clone());
+    let mut stream = jetstream
         .get_or_create_stream(stream::Config {
             name: "TRIAL_DISK".to_owned(),
             subjects: vec!["trial.disk".to_owned()],
             ..stream::Config::default()
         })
         .await?;
-    for _ in 0..40 {
-        let stored = jetstream
-            .publish("trial.disk", vec![b'x'; 900_000].into())
-            .await?;
-        stored.await?;
+    let before = stream.info().await?.state.messages;
+    for _ in 0..MESSAGES {
+        client.publish("trial.disk", vec![b'x'; 900_000].into()).await?;
+    }
+    client.flush().await?;
+    let (mut stored, mut progress) = (0, Instant::now());
+    while stored < MESSAGES {
+        anyhow::ensure!(
+            progress.elapsed() < STANDS_STILL,
+            "stored {stored} of {MESSAGES} messages and no more"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // No answer is no progress.
+        let counted = stream.info().await.map_or(0, |info| info.state.messages);
+        let now = counted.saturating_sub(before);
+        if now > stored {
+            (stored, progress) = (now, Instant::now());
+        }
     }
     Ok(())
 }
