@@ -171,9 +171,7 @@ impl FeatureProfile {
     fn add(&mut self, bins: &FeatureBins, values: &Values<'_>) -> Result<(), Unusable> {
         match (bins, values) {
             (FeatureBins::Numeric(bins), Values::Numbers(numbers)) => {
-                for number in *numbers {
-                    self.counts[bins.bin_of(*number)] += 1;
-                }
+                bins.count(numbers, &mut self.counts);
                 let moments = Moments::of(numbers);
                 self.moments.get_or_insert(Moments::NONE).merge(&moments);
                 Ok(())

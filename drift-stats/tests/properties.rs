@@ -42,6 +42,24 @@ fn exact_part(profile: &Profile) -> (u64, Vec<u64>, Option<(u64, f64, f64)>) {
 
 proptest! {
     #[test]
+    fn counting_many_values_at_once_puts_each_where_it_belongs(
+        reference in proptest::collection::vec(value(), 1..400),
+        values in proptest::collection::vec(value(), 0..100),
+        (coarse_bins, fine_per_coarse) in (4..50_usize, 1..60_usize),
+    ) {
+        let settings = BinSettings { coarse_bins, fine_per_coarse, ..BinSettings::default() };
+        let bins = NumericBins::fit(&reference, &settings);
+        let all: Vec<f64> = values.iter().chain(&reference).copied().collect();
+        let features = [FeatureBins::Numeric(bins.clone())];
+        let mut one_by_one = vec![0; features[0].fine_len()];
+        for value in &all {
+            one_by_one[bins.bin_of(*value)] += 1;
+        }
+        let profile = profile(&features, &all);
+        prop_assert_eq!(profile.features()[0].counts(), &one_by_one[..]);
+    }
+
+    #[test]
     fn psi_is_symmetric_never_negative_and_zero_for_equal_shares(
         (a, b) in (2..30_usize).prop_flat_map(|bins| (counts(bins), counts(bins))), times in 1..50_u64
     ) {

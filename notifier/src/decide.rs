@@ -138,7 +138,11 @@ fn drift_detected(body: &DriftDetected, model: &ModelName) -> Draft {
         DriftSeverity::Medium => (Severity::Medium, HELD_BACK_BY_RULES),
         DriftSeverity::AlertOnly => (
             Severity::Medium,
-            "Nothing is retrained when only the fraud rate moves. Check whether fraud really changed, or labels come late.",
+            if body.kinds.contains(&DriftKind::Data) {
+                "Nothing is retrained for so little. Features moved farther than chance explains, and less than their threshold."
+            } else {
+                "Nothing is retrained when only the fraud rate moves. Check whether fraud really changed, or labels come late."
+            },
         ),
     };
     let kinds = kinds(&body.kinds);

@@ -1,8 +1,9 @@
 //! Arrow's columns as ours.
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::Column;
@@ -43,10 +44,10 @@ fn table_kind(data_type: &DataType) -> TableKind {
 ///
 /// # Errors
 /// When they cannot be read as that.
-pub fn column_of(array: &ArrayRef, read_as: As) -> Result<Column, ArrowError> {
+pub fn column_of(array: ArrayRef, read_as: As) -> Result<Column, ArrowError> {
     match read_as {
         As::Numbers => numbers(array).map(Column::Numeric),
-        As::Categories => categories(array),
+        As::Categories => categories(&array),
     }
 }
 
@@ -54,13 +55,18 @@ pub fn column_of(array: &ArrayRef, read_as: As) -> Result<Column, ArrowError> {
 ///
 /// # Errors
 /// When the values are no numbers.
-pub fn numbers(array: &ArrayRef) -> Result<Vec<f64>, ArrowError> {
-    let array = cast(array, &DataType::Float64)?;
-    let array = array.as_primitive::<Float64Type>();
-    if array.null_count() == 0 {
-        return Ok(array.values().to_vec());
+pub fn numbers(array: ArrayRef) -> Result<Vec<f64>, ArrowError> {
+    let floats = cast(&array, &DataType::Float64)?;
+    // What nobody else holds is handed on without a copy.
+    drop(array);
+    let typed = floats.as_primitive::<Float64Type>();
+    if typed.null_count() > 0 {
+        return Ok(typed.iter().map(|value| value.unwrap_or(f64::NAN)).collect());
     }
-    Ok(array.iter().map(|value| value.unwrap_or(f64::NAN)).collect())
+    let values = typed.values().clone();
+    drop(floats);
+    let owned = values.into_inner().into_vec::<f64>();
+    Ok(owned.unwrap_or_else(|shared| ScalarBuffer::<f64>::from(shared).to_vec()))
 }
 
 /// Names of categories.
@@ -68,6 +74,11 @@ pub fn numbers(array: &ArrayRef) -> Result<Vec<f64>, ArrowError> {
 /// # Errors
 /// When the values have no names.
 pub fn categories(array: &ArrayRef) -> Result<Column, ArrowError> {
+    if let Some(dictionary) = array.as_dictionary_opt::<Int32Type>()
+        && let Some(names) = dictionary.values().as_string_opt::<i32>()
+    {
+        return Ok(of_dictionary(dictionary.keys().iter(), names));
+    }
     let texts = cast(array, &DataType::Utf8)?;
     let texts = texts.as_string::<i32>();
     let mut builder = CategoryBuilder::default();
@@ -77,4 +88,26 @@ pub fn categories(array: &ArrayRef) -> Result<Column, ArrowError> {
         builder.push(text.as_deref());
     }
     Ok(builder.finish())
+}
+
+/// Each name is looked at once, however many rows have it; those that no row has are no levels.
+fn of_dictionary(keys: impl Iterator<Item = Option<i32>>, names: &StringArray) -> Column {
+    let mut builder = CategoryBuilder::default();
+    let mut codes: Vec<Option<u32>> = vec![None; names.len()];
+    for key in keys {
+        let at = key.and_then(|key| usize::try_from(key).ok());
+        let Some((at, code)) = at.and_then(|at| Some((at, codes.get_mut(at)?))) else {
+            builder.push(None);
+            continue;
+        };
+        let known = *code.get_or_insert_with(|| {
+            if names.is_null(at) {
+                Column::MISSING
+            } else {
+                builder.code_of(&chassis::text::storable(names.value(at)))
+            }
+        });
+        builder.push_code(known);
+    }
+    builder.finish()
 }

@@ -190,15 +190,22 @@ pub(crate) struct CategoryBuilder {
 
 impl CategoryBuilder {
     pub(crate) fn push(&mut self, level: Option<&str>) {
-        let code = match level {
-            None => Column::MISSING,
-            Some(level) => self.known.get(level).copied().unwrap_or_else(|| {
-                let code = self.levels.len() as u32;
-                self.levels.push(level.to_owned());
-                self.known.insert(level.to_owned(), code);
-                code
-            }),
-        };
+        let code = level.map_or(Column::MISSING, |level| self.code_of(level));
+        self.push_code(code);
+    }
+
+    /// The code of a level, which is a new one when it was not there.
+    pub(crate) fn code_of(&mut self, level: &str) -> u32 {
+        self.known.get(level).copied().unwrap_or_else(|| {
+            let code = self.levels.len() as u32;
+            self.levels.push(level.to_owned());
+            self.known.insert(level.to_owned(), code);
+            code
+        })
+    }
+
+    /// A row with a code that was given out, or [`Column::MISSING`].
+    pub(crate) fn push_code(&mut self, code: u32) {
         self.codes.push(code);
     }
 

@@ -82,6 +82,8 @@ pub enum Command {
     Provision(ProvisionCommand),
     /// Write simulated card payments to a Parquet file.
     Simulate(SimulateArgs),
+    /// Print the JSON Schema of what Vigie writes: a report, a self-test, or an event.
+    Schema(SchemaArgs),
 }
 
 /// Arguments of `vigie demo`.
@@ -130,6 +132,20 @@ pub struct DevArgs {
     /// Load simulated payments and watch a model over them.
     #[arg(long)]
     pub sample: bool,
+}
+
+/// Arguments of `vigie schema`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Exit codes: 0 done, 1 error, 64 there is no such document.\n\n\
+    Examples:\n  \
+    vigie schema\n  \
+    vigie schema report > vigie.report.v1.schema.json\n  \
+    vigie schema drift.detected\n\n\
+    A field is added, and never changed or taken away, without a new version in the name of the document.")]
+pub struct SchemaArgs {
+    /// `report`, `selftest`, or an event such as `drift.detected`. Default: list them.
+    #[arg(value_name = "DOCUMENT")]
+    pub document: Option<String>,
 }
 
 /// Arguments of `vigie check`.

@@ -49,6 +49,20 @@ pub(crate) fn run_bench(rows: &[u64], peers: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs the table of false alarms and of what is seen, and the peers' beside it.
+///
+/// # Errors
+/// When something cannot be built, fetched or run.
+pub(crate) fn run_false_alarms(peers: bool) -> anyhow::Result<()> {
+    eprintln!("xtask: windows in which nothing moved, and in which something did; some minutes");
+    run(cargo().args(["bench", "--package", "drift-monitor", "--bench", "false_alarms"]))?;
+    if peers {
+        let python = environment("bench-peers", "peers.txt")?;
+        run(command(&python).arg("bench/false_alarms.py"))?;
+    }
+    Ok(())
+}
+
 /// The Python of an environment of its own, made when it is missing or its requirements changed.
 fn environment(name: &str, requirements: &str) -> anyhow::Result<PathBuf> {
     let place = root().join(".tools").join(name);

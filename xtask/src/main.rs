@@ -117,6 +117,9 @@ enum Command {
         /// Also measure evidently and NannyML on the same files, installed from PyPI into `.tools` (up to a million rows).
         #[arg(long)]
         peers: bool,
+        /// Instead: how often the default rules speak though nothing moved, and how often they see what did.
+        #[arg(long, conflicts_with = "rows")]
+        false_alarms: bool,
     },
     /// Check who imports whom, and where SQL, clocks and other services' tables are used.
     Layering,
@@ -131,7 +134,12 @@ fn main() -> ExitCode {
         Command::Schemas { check } => schema_files::run(check),
         Command::Fuzz { inputs, seed, target } => fuzz::run_fuzz(inputs, seed, target.as_deref()),
         Command::Schedules { count, seed } => schedules::run_schedules(count, seed),
-        Command::Bench { rows, peers } => {
+        Command::Bench {
+            peers,
+            false_alarms: true,
+            ..
+        } => bench::run_false_alarms(peers),
+        Command::Bench { rows, peers, .. } => {
             bench::run_bench(if rows.is_empty() { &bench::ROWS } else { &rows }, peers)
         }
         Command::Layering => layering::run(),

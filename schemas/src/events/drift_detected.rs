@@ -45,7 +45,7 @@ pub struct DriftDetected {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
 pub enum DriftSeverity {
-    /// Tell people, do not retrain: only the fraud rate moved.
+    /// Tell people, do not retrain: only the fraud rate moved, or features by less than their threshold.
     AlertOnly,
     /// Data drift above the threshold (default PSI 0.3).
     Medium,

@@ -9,6 +9,7 @@ mod parquet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use arrow::array::ArrayRef;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
@@ -210,15 +211,22 @@ fn hand_out(
     let positions = in_file(wanted);
     let mut rows = 0;
     for record in records {
-        let record = record?;
-        let columns = wanted
-            .iter()
-            .map(|wanted| {
-                let at = positions.binary_search(&wanted.at).unwrap_or_default();
-                column_of(record.column(at), wanted.read_as)
-            })
-            .collect::<Result<Vec<Column>, _>>()?;
-        rows += record.num_rows() as u64;
+        let (_, arrays, count) = record?.into_parts();
+        // Each is given away where it is used last, so that its numbers need not be copied.
+        let mut arrays: Vec<Option<ArrayRef>> = arrays.into_iter().map(Some).collect();
+        let mut columns = Vec::with_capacity(wanted.len());
+        for (number, column) in wanted.iter().enumerate() {
+            let at = positions.binary_search(&column.at).unwrap_or_default();
+            let again = wanted[number + 1..].iter().any(|later| later.at == column.at);
+            let array = if again {
+                arrays[at].clone()
+            } else {
+                arrays[at].take()
+            };
+            let array = array.ok_or_else(|| ArrowError::SchemaError("a column is missing".to_owned()))?;
+            columns.push(column_of(array, column.read_as)?);
+        }
+        rows += count as u64;
         if each(&columns).is_break() {
             break;
         }

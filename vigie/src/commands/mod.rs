@@ -11,6 +11,7 @@ mod models;
 mod provision;
 mod report;
 mod retrain;
+mod schema;
 mod selftest;
 mod simulate;
 
@@ -47,6 +48,7 @@ pub async fn dispatch(cli: Cli) -> ExitCode {
         Command::Models(ModelsCommand::At(args)) => models::at(output, &args, &sources).await,
         Command::Provision(command) => Box::pin(provision::run(output, command, &sources)).await,
         Command::Simulate(args) => simulate::run(output, &args),
+        Command::Schema(args) => schema::run(output, &args),
     };
     match result {
         Ok(code) => code,

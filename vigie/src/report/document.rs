@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use drift_monitor::judge;
+use schemars::JsonSchema;
 use schemas::events::{DriftKind, DriftSeverity, NotMeasured};
 use serde::Serialize;
 use transactions::table::Table;
@@ -10,7 +11,7 @@ use transactions::table::Table;
 pub const SCHEMA: &str = "vigie.report.v1";
 
 /// The verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Word {
     /// Nothing moved farther than thresholds and the number of rows allow.
@@ -36,7 +37,7 @@ impl Word {
 }
 
 /// The whole report.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: &'static str,
@@ -69,7 +70,7 @@ pub struct Report {
 }
 
 /// One of the two files.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Side {
     /// The file.
     pub path: String,
@@ -95,7 +96,7 @@ impl Side {
 }
 
 /// The rules that were applied.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Limits {
     /// PSI from which a feature that moved farther than chance explains is told of.
     pub data_tell: f64,
@@ -135,7 +136,7 @@ impl Limits {
 }
 
 /// Data that changed in form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Breakage {
     /// The column.
     pub column: String,
@@ -146,7 +147,7 @@ pub struct Breakage {
 }
 
 /// A column that was not compared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LeftOut {
     /// The column.
     pub column: String,
@@ -155,7 +156,7 @@ pub struct LeftOut {
 }
 
 /// One feature.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "independent facts, as readers of the document ask for them"
@@ -196,7 +197,7 @@ pub struct FeatureReport {
 }
 
 /// A number with its name.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Number {
     /// Its name, e.g. `jensen_shannon`.
     pub name: &'static str,
@@ -208,7 +209,7 @@ pub struct Number {
 }
 
 /// Mean and spread of the finite values.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Summary {
     /// Arithmetic mean.
     pub mean: f64,
@@ -221,7 +222,7 @@ pub struct Summary {
 }
 
 /// A bin and its shares.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Bin {
     /// What it holds.
     pub label: String,
@@ -232,7 +233,7 @@ pub struct Bin {
 }
 
 /// A bin that moved.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Moved {
     /// What it holds.
     pub label: String,
@@ -245,7 +246,7 @@ pub struct Moved {
 }
 
 /// A rate in both files.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct RateReport {
     /// `fraud_rate`, `recall` or `precision`.
     pub name: &'static str,
@@ -258,7 +259,7 @@ pub struct RateReport {
 }
 
 /// A rate, what it was counted on, and its interval of 95 %.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct RateOf {
     /// Count.
     pub hits: u64,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::plant::Change;
@@ -15,7 +16,7 @@ pub const SCHEMA: &str = "vigie.selftest.v1";
 pub const RULES: [&str; 5] = ["psi > 0.1", "psi > 0.2", "evidence", "told", "retrain"];
 
 /// The whole answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct SelfTest {
     /// [`SCHEMA`].
     pub schema: &'static str,
@@ -44,7 +45,7 @@ pub struct SelfTest {
 }
 
 /// How often a rule spoke.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Rate {
     /// The rule, of [`RULES`].
     pub rule: &'static str,
@@ -53,7 +54,7 @@ pub struct Rate {
 }
 
 /// False alarms of windows of one size.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct FalseAlarms {
     /// Rows of a window.
     pub rows: usize,
@@ -64,7 +65,7 @@ pub struct FalseAlarms {
 }
 
 /// Power on windows of one size.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Power {
     /// Rows of a window.
     pub rows: usize,

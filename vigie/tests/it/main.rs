@@ -6,6 +6,7 @@ mod audit;
 mod canaries;
 mod dlq;
 mod provisioning;
+mod public_data;
 mod readme;
 mod report;
 mod restricted;

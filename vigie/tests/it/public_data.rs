@@ -1,0 +1,174 @@
+//! Reports on public card payments. They are read from the folder that `VIGIE_DATA_DIR` names, else from `../shared/data`; where
+//! they are not, the tests say that they skip.
+//!
+//! The Fraud Detection Handbook's simulated payments begin cold: for 35 days the window features fill up. From then on
+//! nothing moves. The ULB sample stands in random order: nothing moves at all.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array as _, Int32Array};
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use serde_json::Value;
+
+use crate::{told, vigie};
+
+fn data(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("VIGIE_DATA_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+        PathBuf::from,
+    );
+    let path = folder.join(name);
+    if !path.is_file() {
+        println!("skipped: {} is not there", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// Rows of a file, in parts: `part_of` says where a row belongs by the number in `column`; rows must be in its order.
+fn parts(path: &Path, column: &str, folder: &Path, part_of: impl Fn(i32) -> String) -> Vec<String> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
+    let all = ProjectionMask::all();
+    let batches = builder
+        .with_projection(all)
+        .with_batch_size(50_000)
+        .build()
+        .unwrap();
+    let mut written: Vec<String> = Vec::new();
+    let mut writer: Option<ArrowWriter<File>> = None;
+    for batch in batches {
+        let batch: RecordBatch = batch.unwrap();
+        let order = batch.column_by_name(column).unwrap();
+        let order: &Int32Array = order.as_any().downcast_ref().unwrap();
+        let mut from = 0;
+        while from < order.len() {
+            let part = part_of(order.value(from));
+            let until = (from..order.len())
+                .find(|row| part_of(order.value(*row)) != part)
+                .unwrap_or(order.len());
+            if written.last() != Some(&part) {
+                if let Some(before) = writer.take() {
+                    before.close().unwrap();
+                }
+                let file = File::create(folder.join(format!("{part}.parquet"))).unwrap();
+                writer = Some(ArrowWriter::try_new(file, batch.schema(), None).unwrap());
+                written.push(part);
+            }
+            writer
+                .as_mut()
+                .unwrap()
+                .write(&batch.slice(from, until - from))
+                .unwrap();
+            from = until;
+        }
+    }
+    writer.unwrap().close().unwrap();
+    written
+}
+
+fn report(folder: &Path, reference: &str, current: &str, arguments: &[&str]) -> Value {
+    let output = vigie(folder)
+        .arg("report")
+        .args([format!("{reference}.parquet"), format!("{current}.parquet")])
+        .args(arguments)
+        .args(["--output", "json"])
+        .output()
+        .unwrap();
+    let (_, out, err) = told(&output);
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {err}"))
+}
+
+/// What a report says in a few words.
+fn words(report: &Value) -> String {
+    let features = report["features"].as_array().unwrap();
+    let moved: Vec<String> = features
+        .iter()
+        .filter(|feature| feature["told"] == true)
+        .map(|feature| {
+            format!(
+                "{} psi {} noise {}",
+                feature["name"], feature["psi"], feature["noise"]
+            )
+        })
+        .collect();
+    format!(
+        "{} {}: {}",
+        report["verdict"],
+        report["severity"],
+        moved.join(", ")
+    )
+}
+
+const HANDBOOK: &[&str] = &[
+    "--target",
+    "TX_FRAUD",
+    "--ignore",
+    "TX_FRAUD_SCENARIO",
+    "--ignore",
+    "TRANSACTION_ID",
+    "--ignore",
+    "CUSTOMER_ID",
+    "--ignore",
+    "TERMINAL_ID",
+    "--ignore",
+    "TX_TIME_SECONDS",
+    "--ignore",
+    "TX_TIME_DAYS",
+];
+
+#[test]
+fn the_handbooks_cold_start_is_found_and_twenty_weeks_after_it_are_quiet() {
+    let Some(path) = data("handbook_transactions.parquet") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let weeks = parts(&path, "TX_TIME_DAYS", folder.path(), |day| {
+        format!("week{}", day / 7)
+    });
+    assert_eq!(weeks.len(), 27, "{weeks:?}");
+    let cold = report(folder.path(), "week0", "week5", HANDBOOK);
+    assert_eq!(cold["verdict"], "drifted", "{}", words(&cold));
+    assert_ne!(cold["severity"], "alert_only", "{}", words(&cold));
+    let exceeded: Vec<&str> = cold["features"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|feature| feature["exceeded"] == true)
+        .map(|feature| feature["name"].as_str().unwrap())
+        .collect();
+    for filled in ["CUSTOMER_ID_NB_TX_30DAY_WINDOW", "TERMINAL_ID_NB_TX_30DAY_WINDOW"] {
+        assert!(exceeded.contains(&filled), "{exceeded:?}");
+    }
+    assert!(!exceeded.contains(&"TX_AMOUNT"), "{exceeded:?}");
+    // Week 5 begins with day 35; the last one has two days.
+    let loud: Vec<String> = weeks[6..26]
+        .iter()
+        .map(|week| (week, report(folder.path(), "week5", week, HANDBOOK)))
+        .filter(|(_, report)| report["verdict"] != "stable")
+        .map(|(week, report)| format!("{week} {}", words(&report)))
+        .collect();
+    assert!(loud.is_empty(), "{loud:#?}");
+}
+
+#[test]
+fn the_sample_of_two_days_is_quiet() {
+    let Some(path) = data("ulb_creditcard_sample.parquet") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = parts(&path, "ROW", folder.path(), |row| {
+        if row < 24_000 {
+            "reference".to_owned()
+        } else {
+            format!("block{}", (row - 24_000) / 10_000)
+        }
+    });
+    for block in &blocks[1..] {
+        let arguments = ["--target", "Class", "--ignore", "ROW", "--ignore", "SOURCE_INDEX"];
+        let report = report(folder.path(), "reference", block, &arguments);
+        assert_eq!(report["verdict"], "stable", "{block}: {}", words(&report));
+    }
+}
