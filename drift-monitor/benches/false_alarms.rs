@@ -199,7 +199,7 @@ impl Source {
 
 /// The defaults of a report, but for the smallest window: what smaller ones would say is to be seen.
 const LIMITS: Limits = Limits {
-    data_tell: 0.002,
+    data_tell: 0.003,
     data_threshold: 0.3,
     data_threshold_high: 0.5,
     aggregate: Aggregate::Max,
