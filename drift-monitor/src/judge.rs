@@ -93,6 +93,8 @@ pub struct Measured {
     pub value: Finite,
     /// What the sample size alone explains, in the direction of the value; same scale, 0 or more.
     pub noise: Finite,
+    /// The same, with what parts of the reference differ by among themselves; at least `noise`.
+    pub unrest: Finite,
 }
 
 /// What a check concludes.
@@ -121,11 +123,12 @@ pub fn judge(limits: &Limits, measured: &[Measured], not_measured: &[NotMeasured
         .filter(|metric| metric.kind == DriftKind::Data)
         .collect();
     let data = data_drift(limits, &psi);
-    let told = |metric: &Metric| is_told(limits, metric);
-    let moved: Vec<Metric> = psi
+    let told = |measured: &Measured| is_told(limits, measured);
+    let moved: Vec<Metric> = measured
         .iter()
-        .filter(|metric| metric.exceeded || told(metric))
-        .map(|metric| (*metric).clone())
+        .zip(&metrics)
+        .filter(|(measured, metric)| metric.kind == DriftKind::Data && (metric.exceeded || told(measured)))
+        .map(|(_, metric)| metric.clone())
         .collect();
     let exceeded = |kind| {
         metrics
@@ -133,7 +136,7 @@ pub fn judge(limits: &Limits, measured: &[Measured], not_measured: &[NotMeasured
             .any(|metric| metric.kind == kind && metric.exceeded)
     };
     let mut drifted = Vec::new();
-    if moved.iter().any(told) || data.as_ref().is_some_and(|data| data.exceeded) {
+    if measured.iter().any(told) || data.as_ref().is_some_and(|data| data.exceeded) {
         drifted.push(DriftKind::Data);
     }
     if exceeded(DriftKind::Target) {
@@ -195,13 +198,14 @@ fn weigh(limits: &Limits, metric: &Measured) -> Metric {
     }
 }
 
-/// Whether a feature moved farther than chance explains and than people want to be told of, be it less than its threshold.
+/// Whether a feature moved farther than chance and the reference's own unrest explain, and than people want to be told of, be it less
+/// than its threshold. What exceeds the threshold counts whatever the unrest: a reference that moved itself must not hide it.
 /// Never where `data_tell` is the threshold itself: then the aggregate alone decides.
-fn is_told(limits: &Limits, metric: &Metric) -> bool {
+fn is_told(limits: &Limits, measured: &Measured) -> bool {
     limits.data_tell < limits.data_threshold
-        && metric.name == MetricName::Psi.as_str()
-        && metric.value.get() > limits.data_tell
-        && metric.value > metric.noise.unwrap_or(Finite::ZERO)
+        && measured.name == MetricName::Psi
+        && measured.value.get() > limits.data_tell
+        && measured.value > measured.unrest
 }
 
 struct DataDrift {
@@ -378,6 +382,7 @@ mod tests {
             feature,
             value: Finite::new(value).unwrap(),
             noise: Finite::new(noise).unwrap(),
+            unrest: Finite::new(noise).unwrap(),
         }
     }
 
@@ -424,6 +429,14 @@ mod tests {
                 Verdict::Stable
             };
             assert_eq!(judged.verdict, verdict, "{case}");
+        }
+        // A reference that moves as much itself explains little shifts, and never hides one above the threshold.
+        for (value, verdict) in [(0.01, Verdict::Stable), (0.31, Verdict::Drifted)] {
+            let restless = Measured {
+                unrest: Finite::new(0.5).unwrap(),
+                ..psi(value, 0.004)
+            };
+            assert_eq!(judge(&sensitive, &[restless], &[]).verdict, verdict, "{value}");
         }
         // The mean alone decides where nobody wants to hear of less.
         let mean = limits(Aggregate::Mean);

@@ -47,17 +47,20 @@ impl Findings {
         });
     }
 
-    fn find(&mut self, name: MetricName, feature: Option<&str>, value: f64, noise: f64) {
-        match (Finite::new(value), Finite::new(noise)) {
-            (Ok(value), Ok(noise)) => {
+    /// `inflation` is how many times more than chance parts of the reference differ by among themselves, 1 or more.
+    fn find(&mut self, name: MetricName, feature: Option<&str>, value: f64, noise: f64, inflation: f64) {
+        let unrest = Finite::new(noise * inflation);
+        match (Finite::new(value), Finite::new(noise), unrest) {
+            (Ok(value), Ok(noise), Ok(unrest)) => {
                 self.measured.push(Measured {
                     name,
                     feature: feature.map(str::to_owned),
                     value,
                     noise,
+                    unrest,
                 });
             }
-            (Err(error), _) | (_, Err(error)) => {
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
                 self.miss(
                     name.kind(),
                     "not_a_number",
@@ -97,8 +100,9 @@ pub fn data(limits: &Limits, reference: &Reference, window: &Profile, findings: 
         match scored {
             Ok((score, sizes)) => {
                 let between = reference.between.get(at).copied().unwrap_or(0.0);
-                let noise = psi_critical(score.bins, sizes, alpha) * inflation(score.bins, sizes, between);
-                findings.find(MetricName::Psi, Some(feature), score.value, noise);
+                let noise = psi_critical(score.bins, sizes, alpha);
+                let inflation = inflation(score.bins, sizes, between);
+                findings.find(MetricName::Psi, Some(feature), score.value, noise, inflation);
             }
             Err(why) => findings.miss(
                 DriftKind::Data,
@@ -162,7 +166,7 @@ pub fn target(limits: &Limits, reference: &Reference, window: &Outcome, findings
         return;
     };
     let noise = if change < 0.0 { noise.fall } else { noise.rise };
-    findings.find(MetricName::FraudRateChange, None, change, noise);
+    findings.find(MetricName::FraudRateChange, None, change, noise, 1.0);
     if let (Some(reference_rate), Some(current_rate), Ok(p_value)) = (
         Share::of(before.hits, before.of),
         Share::of(now.hits, now.of),
@@ -271,7 +275,7 @@ pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, fi
             continue;
         };
         // A drop is outside the noise when its whole interval is above zero: when it exceeds the lower half-width.
-        findings.find(name, None, drop.value, drop.value - drop.interval.low);
+        findings.find(name, None, drop.value, drop.value - drop.interval.low, 1.0);
     }
     findings.concept = difference(validated_recall, recall, limits.confidence)
         .and_then(|drop| concept_drift(champion, span, outcome, &drop));
@@ -436,14 +440,18 @@ mod tests {
         let noise = |reference: &Reference| {
             let mut findings = Findings::default();
             data(&limits(), reference, &window, &mut findings);
-            findings.measured[0].noise.get()
+            let found = &findings.measured[0];
+            (found.noise.get(), found.unrest.get())
         };
-        let quiet = noise(&restless);
-        let ten = |count: f64| 9.0 * (1.0 / 5_000.0 + 1.0 / 500.0) * count;
-        restless.between = vec![ten(1.0)];
-        assert!((noise(&restless) / quiet - 2.0).abs() < 0.01);
-        restless.between = vec![ten(4.0)];
-        assert!((noise(&restless) / quiet - 5.0).abs() < 0.05);
+        let (chance, quiet) = noise(&restless);
+        assert_eq!(chance, quiet);
+        // So many times what chance alone gives ten bins.
+        for times in [1.0, 4.0] {
+            restless.between = vec![times * 9.0 * (1.0 / 5_000.0 + 1.0 / 500.0)];
+            let (still, raised) = noise(&restless);
+            assert_eq!(still, chance);
+            assert!((raised / chance - 1.0 - times).abs() < 0.05, "{raised} {chance}");
+        }
     }
 
     #[test]

@@ -4,11 +4,10 @@ use drift_monitor::judge::Judgement;
 use drift_stats::binned::{self, Bounded};
 use drift_stats::binning::FeatureBins;
 use drift_stats::contingency::{Correction, chi_squared, cramers_v};
-use drift_stats::null::{Sizes, inflation, psi_p_value};
+use drift_stats::null::{Sizes, inflation, psi_critical, psi_p_value};
 use drift_stats::profile::{FeatureProfile, Moments};
 use drift_stats::proportion::{Rate, wilson};
 use drift_stats::{DETECTORS, Detector as _, Histogram, psi};
-use schemas::Finite;
 use schemas::events::Metric;
 
 use super::document::{Bin, Breakage, FeatureReport, Moved, Number, RateOf, RateReport, Summary};
@@ -21,7 +20,14 @@ const CONFIDENCE: f64 = 0.95;
 const MOVED_MAX: usize = 3;
 
 /// Every feature, the farthest first: what exceeds, then by index.
-pub fn features(counted: &Counted, judgement: &Judgement, broken: &[Breakage]) -> Vec<FeatureReport> {
+///
+/// `level` is the probability of an index beyond the noise, for each of them.
+pub fn features(
+    counted: &Counted,
+    judgement: &Judgement,
+    broken: &[Breakage],
+    level: f64,
+) -> Vec<FeatureReport> {
     let score = counted.plan.score.as_ref().map(|(name, _)| name.as_str());
     let mut all: Vec<FeatureReport> = counted
         .reference
@@ -29,13 +35,12 @@ pub fn features(counted: &Counted, judgement: &Judgement, broken: &[Breakage]) -
         .iter()
         .enumerate()
         .map(|(at, name)| {
-            let mut report = feature(counted, at, name);
+            let mut report = feature(counted, at, name, level);
             let metric = judgement
                 .metrics
                 .iter()
                 .find(|metric| metric.feature.as_deref() == Some(name.as_str()));
             report.exceeded = metric.is_some_and(|metric| metric.exceeded);
-            report.noise = metric.and_then(|metric| metric.noise).map(Finite::get);
             let is_it = |metric: &Metric| metric.feature.as_deref() == Some(name.as_str());
             report.told = judgement.moved.iter().any(is_it);
             report.broken = broken.iter().any(|breakage| breakage.column == *name);
@@ -54,7 +59,7 @@ pub fn features(counted: &Counted, judgement: &Judgement, broken: &[Breakage]) -
     all
 }
 
-fn feature(counted: &Counted, at: usize, name: &str) -> FeatureReport {
+fn feature(counted: &Counted, at: usize, name: &str, level: f64) -> FeatureReport {
     let bins = &counted.reference.bins[at];
     let (before, now) = (
         &counted.reference.profile.features()[at],
@@ -98,8 +103,9 @@ fn feature(counted: &Counted, at: usize, name: &str) -> FeatureReport {
             current: current.values(),
         };
         report.psi = Some(score.value);
-        let ordinary = score.value / inflation(score.bins, sizes, report.unrest);
-        report.p_value = Some(psi_p_value(ordinary, score.bins, sizes));
+        let inflation = inflation(score.bins, sizes, report.unrest);
+        report.noise = Some(psi_critical(score.bins, sizes, level) * inflation);
+        report.p_value = Some(psi_p_value(score.value / inflation, score.bins, sizes));
     }
     report.metrics = metrics(bins, before, now, &reference, &current);
     report.bins = shares(bins, &reference, &current);

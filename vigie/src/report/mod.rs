@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use drift_monitor::config::Config;
 use drift_monitor::judge::{Measured, MetricName, judge};
 use drift_monitor::measure::{Findings, data, target};
+use drift_stats::null::per_test;
 use drift_stats::proportion::{Rate, difference};
 use schemas::events::{DriftKind, Verdict};
 use transactions::table::Table;
@@ -93,7 +94,8 @@ fn conclude(reference: &Table, current: &Table, counted: &Counted, config: &Conf
         Verdict::Unknown => Word::Unknown,
         Verdict::Stable => Word::Stable,
     };
-    let features = measure::features(counted, &judgement, &broken);
+    let level = per_test(limits.false_alarm_rate, counted.reference.features.len());
+    let features = measure::features(counted, &judgement, &broken, level);
     Report {
         schema: SCHEMA,
         verdict,
@@ -158,6 +160,7 @@ fn drops(counted: &Counted, config: &Config, findings: &mut Findings) {
                 feature: None,
                 value,
                 noise,
+                unrest: noise,
             });
         }
     }

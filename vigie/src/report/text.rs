@@ -204,6 +204,9 @@ pub fn what(feature: &FeatureReport) -> String {
     }
     if feature.exceeded {
         words.push("exceeded".to_owned());
+        if feature.psi < feature.noise {
+            words.push("though parts of the reference differ as much".to_owned());
+        }
     }
     if feature.told {
         if let Some([was, is]) = feature.summary {
