@@ -9,7 +9,8 @@
 //! * [`contingency`] – chi-squared and Cramér's V of two samples in the same levels.
 //! * [`samples`] – distances and tests on raw values; [`stream`] – detectors that read one value at a time.
 //! * [`multiple`] – many tests at once.
-//! * [`pca`] – whether features still move together.
+//! * [`pca`], [`domain_classifier`] – whether features still move together.
+//! * [`maturity`] – how long labels take, and how much of them is still to come.
 //! * [`cbpe`] – performance before labels are there; [`isotonic`] – scores made probabilities.
 //! * [`null`] – what the sample size alone explains, so that thresholds know the number of rows; [`between`] – what windows of
 //!   the reference differ by besides.
@@ -26,12 +27,14 @@ pub mod binning;
 pub mod cbpe;
 pub mod compat;
 pub mod contingency;
+pub mod domain_classifier;
 pub mod hellinger;
 pub mod histogram;
 pub mod isotonic;
 pub mod jensen_shannon;
 pub mod kullback_leibler;
 pub mod l_infinity;
+pub mod maturity;
 pub mod multiple;
 pub mod null;
 pub mod pca;

@@ -206,6 +206,9 @@ pub struct ReportArgs {
     /// Which columns, and how far they may move.
     #[command(flatten)]
     pub columns: ColumnArgs,
+    /// Learn to tell rows of the two files apart, by all features together: finds what no single feature shows. Some seconds.
+    #[arg(long)]
+    pub together: bool,
     /// Write the report as a page, too: one file, which loads nothing.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -221,6 +224,7 @@ impl ReportArgs {
             score: None,
             operating_threshold: 0.5,
             columns: ColumnArgs::default(),
+            together: false,
             html: None,
         }
     }

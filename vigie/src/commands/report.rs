@@ -39,6 +39,7 @@ pub fn run(output: Output, args: &ReportArgs, sources: &Sources) -> anyhow::Resu
             types: args.columns.types.clone(),
         },
         operating_threshold: args.operating_threshold,
+        together: args.together,
     };
     let teller = Teller::new(Instant::now());
     let report = compare(&options, &config, &|progress| {

@@ -63,6 +63,8 @@ pub struct Report {
     pub target: Option<RateReport>,
     /// Realised recall and precision.
     pub performance: Vec<RateReport>,
+    /// Whether rows of the two files can be told apart by all features together; only when that was asked for.
+    pub together: Option<Together>,
     /// What could not be measured.
     pub not_measured: Vec<NotMeasured>,
     /// Columns that were not compared.
@@ -194,6 +196,28 @@ pub struct FeatureReport {
     pub bins: Vec<Bin>,
     /// The bins that moved most, by their part of the index.
     pub moved: Vec<Moved>,
+}
+
+/// How well a classifier tells rows of the two files apart.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Together {
+    /// Rows that it learnt from: reference, current.
+    pub rows: [u64; 2],
+    /// Area under the ROC curve on rows that it did not learn from; 0.5 when they look alike.
+    pub auc: f64,
+    /// Its interval of 95 %; above 0.5 the files differ.
+    pub interval: [f64; 2],
+    /// The features that tell most.
+    pub features: Vec<Part>,
+}
+
+/// A feature's part in an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Part {
+    /// The feature.
+    pub feature: String,
+    /// Its part, 0 to 1.
+    pub part: f64,
 }
 
 /// A number with its name.

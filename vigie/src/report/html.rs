@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::document::{Bin, FeatureReport, Number, RateOf, RateReport, Report, Word};
-use super::text::{brief, headline, percent, shown, what};
+use super::text::{brief, headline, percent, shown, together_line, what};
 use crate::output::one_line;
 
 /// Bins that a picture shows; the rest is told in its title.
@@ -53,6 +53,7 @@ pub fn page(report: &Report) -> String {
     sides(&mut page, report);
     breakage(&mut page, report);
     rates(&mut page, report);
+    together(&mut page, report);
     ranking(&mut page, report);
     if !report.features.is_empty() {
         page.push_str(
@@ -168,6 +169,12 @@ fn rates(page: &mut String, report: &Report) {
         );
     }
     page.push_str("</table></div>");
+}
+
+fn together(page: &mut String, report: &Report) {
+    if let Some(together) = &report.together {
+        let _ = write!(page, "<p>{}</p>", escaped(&capital(&together_line(together))));
+    }
 }
 
 fn ranking(page: &mut String, report: &Report) {

@@ -2,6 +2,7 @@
 //!
 //! * [`columns`], [`row_names`] – which columns are compared as what, and which are left out; [`breakage`] – what broke.
 //! * [`read`] – files become bins, profiles and outcomes, in memory that does not grow with the files.
+//! * [`together`] – whether rows of the files can be told apart by all features at once, when asked for.
 //! * [`measure`] – every number about one feature; [`drift_monitor::judge`] alone says what is drift.
 //! * [`document`] – what is said, as data: the JSON document.
 //! * [`text`], [`html`] – the same for a terminal and as one page.
@@ -14,6 +15,7 @@ pub mod measure;
 pub mod read;
 pub mod row_names;
 pub mod text;
+pub mod together;
 
 use std::path::PathBuf;
 
@@ -40,6 +42,8 @@ pub struct ReportOptions {
     pub choice: Choice,
     /// From this score on a row counts as fraud, 0 to 1.
     pub operating_threshold: f64,
+    /// Whether to learn to tell the files apart.
+    pub together: bool,
 }
 
 /// Compares two files with the rules of `config`.
@@ -54,14 +58,7 @@ pub fn compare(
     let reference = Table::open(&options.reference)?;
     let current = Table::open(&options.current)?;
     let plan = Plan::of(&reference, &current, &options.choice)?;
-    let counted = read::count(
-        &reference,
-        &current,
-        plan,
-        config,
-        options.operating_threshold,
-        progress,
-    )?;
+    let counted = read::count(&reference, &current, plan, config, options, progress)?;
     Ok(conclude(&reference, &current, &counted, config))
 }
 
@@ -109,6 +106,9 @@ fn conclude(reference: &Table, current: &Table, counted: &Counted, config: &Conf
         features,
         target: measure::target(counted, &judgement),
         performance: measure::performance(counted, &judgement),
+        together: counted.rows.as_ref().and_then(|[reference, current]| {
+            together::told_apart(&counted.reference.features, reference, current)
+        }),
         not_measured: findings.not_measured,
         left_out: in_order(&counted.plan.left_out, reference),
     }

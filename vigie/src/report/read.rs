@@ -14,8 +14,10 @@ use drift_stats::reference::ReferenceBuilder;
 use transactions::Column;
 use transactions::table::{As, Table, Wanted};
 
+use super::ReportOptions;
 use super::columns::Plan;
 use super::row_names::RowNames;
+use super::together::EvenRows;
 use crate::output::Usage;
 
 /// How far reading is.
@@ -40,6 +42,15 @@ pub struct Counted {
     pub reference_outcome: Outcome,
     /// Scores and labels of the current file.
     pub current_outcome: Outcome,
+    /// Some rows of each, when they are to be told apart.
+    pub rows: Option<[EvenRows; 2]>,
+}
+
+/// What one file gave.
+struct Part {
+    whole: Whole,
+    outcome: Outcome,
+    rows: Option<EvenRows>,
 }
 
 /// Which of the two tables.
@@ -58,7 +69,7 @@ pub fn count(
     current: &Table,
     mut plan: Plan,
     config: &Config,
-    operating_threshold: f64,
+    options: &ReportOptions,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> anyhow::Result<Counted> {
     for table in [reference, current] {
@@ -73,14 +84,22 @@ pub fn count(
         progress(Progress { rows, of });
     };
     let bins = fit(reference, &mut plan, config, &tell)?;
-    let count = |table: &Table, which| count_one(table, which, &plan, &bins, operating_threshold, &tell);
+    let count = |table: &Table, which| count_one(table, which, &plan, &bins, options, &tell);
     let (before, now) = std::thread::scope(|scope| {
         let before = scope.spawn(|| count(reference, Which::Reference));
         let now = count(current, Which::Current);
         (before.join(), now)
     });
     let before = before.map_err(|_| anyhow::anyhow!("reading the reference panicked"))?;
-    let ((Whole { profile, between }, reference_outcome), (now, current_outcome)) = (before?, now?);
+    let (
+        Part {
+            whole,
+            outcome: reference_outcome,
+            rows: before,
+        },
+        now,
+    ) = (before?, now?);
+    let Whole { profile, between } = whole;
     let rate = reference_outcome.fraud_rate();
     let features = plan.features.iter().map(|feature| feature.name.clone()).collect();
     Ok(Counted {
@@ -92,9 +111,10 @@ pub fn count(
             labelled: rate.of,
             frauds: rate.hits,
         },
-        current: now.profile,
+        current: now.whole.profile,
         reference_outcome,
-        current_outcome,
+        current_outcome: now.outcome,
+        rows: before.zip(now.rows).map(|(before, now)| [before, now]),
         plan,
     })
 }
@@ -163,9 +183,9 @@ fn count_one(
     which: Which,
     plan: &Plan,
     bins: &[FeatureBins],
-    operating_threshold: f64,
+    options: &ReportOptions,
     tell: &(dyn Fn(usize) + Sync),
-) -> anyhow::Result<(Whole, Outcome)> {
+) -> anyhow::Result<Part> {
     let wanted = wanted(plan, which);
     let features = plan.features.len();
     let (target_at, score_at) = match (&plan.target, &plan.score) {
@@ -175,11 +195,15 @@ fn count_one(
         (None, None) => (None, None),
     };
     let mut blocks = Blocks::new();
-    let mut outcome = Outcome::empty(operating_threshold);
+    let mut outcome = Outcome::empty(options.operating_threshold);
+    let mut sample = options.together.then(|| EvenRows::of(table.rows()));
     let mut failed: Option<anyhow::Error> = None;
     table.read(&wanted, &mut |columns| {
         let rows = columns.first().map_or(0, Column::len);
         tell(rows);
+        if let Some(sample) = &mut sample {
+            sample.add(&columns[..features]);
+        }
         let numbers = |at: Option<usize>| at.and_then(|at| columns.get(at)).and_then(Column::numbers);
         let (labels, scores) = (numbers(target_at), numbers(score_at));
         let mut added = blocks
@@ -221,7 +245,11 @@ fn count_one(
     })?;
     match failed {
         Some(error) => Err(error),
-        None => Ok((blocks.finish(bins)?, outcome)),
+        None => Ok(Part {
+            whole: blocks.finish(bins)?,
+            outcome,
+            rows: sample,
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::document::{FeatureReport, RateReport, Report, Word};
+use super::document::{FeatureReport, RateReport, Report, Together, Word};
 use crate::output::one_line;
 
 /// Features that are listed though nothing is wrong with them.
@@ -128,6 +128,9 @@ pub fn describe(report: &Report) -> String {
     for rate in report.target.iter().chain(&report.performance) {
         let _ = writeln!(text, "{}", rate_line(rate));
     }
+    if let Some(together) = &report.together {
+        let _ = writeln!(text, "{}", together_line(together));
+    }
     features(&mut text, report);
     if !report.left_out.is_empty() {
         let _ = writeln!(text, "\nnot compared:");
@@ -136,6 +139,31 @@ pub fn describe(report: &Report) -> String {
         }
     }
     text
+}
+
+/// How well the files can be told apart, in a sentence.
+pub fn together_line(together: &Together) -> String {
+    let [low, high] = together.interval;
+    let named: Vec<String> = together
+        .features
+        .iter()
+        .take(3)
+        .map(|part| format!("{} {}", one_line(&part.feature), percent(part.part)))
+        .collect();
+    let by = if named.is_empty() {
+        String::new()
+    } else {
+        format!("; by {}", named.join(", "))
+    };
+    let verdict = if low > 0.5 {
+        "rows of the two files can be told apart"
+    } else {
+        "rows of the two files cannot be told apart"
+    };
+    format!(
+        "all features together: {verdict}, AUC {:.3} (95 %: {low:.3} to {high:.3}){by}",
+        together.auc
+    )
 }
 
 fn rate_line(rate: &RateReport) -> String {

@@ -5,6 +5,7 @@ mod asking;
 mod audit;
 mod canaries;
 mod dlq;
+mod planted;
 mod provisioning;
 mod public_data;
 mod readme;

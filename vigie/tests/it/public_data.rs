@@ -7,10 +7,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array as _, Int32Array};
+use arrow::array::Int32Array;
 use arrow::record_batch::RecordBatch;
+use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::arrow::{ArrowWriter, ProjectionMask};
 use serde_json::Value;
 
 use crate::{told, vigie};
@@ -28,27 +28,20 @@ fn data(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Rows of a file, in parts: `part_of` says where a row belongs by the number in `column`; rows must be in its order.
-fn parts(path: &Path, column: &str, folder: &Path, part_of: impl Fn(i32) -> String) -> Vec<String> {
+/// Rows of a file, in parts, each a file in `folder`: `part_of` says where a row belongs; rows of a part must stand together.
+pub fn parts(path: &Path, folder: &Path, part_of: impl Fn(&RecordBatch, usize) -> String) -> Vec<String> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
-    let all = ProjectionMask::all();
-    let batches = builder
-        .with_projection(all)
-        .with_batch_size(50_000)
-        .build()
-        .unwrap();
+    let batches = builder.with_batch_size(50_000).build().unwrap();
     let mut written: Vec<String> = Vec::new();
     let mut writer: Option<ArrowWriter<File>> = None;
     for batch in batches {
         let batch: RecordBatch = batch.unwrap();
-        let order = batch.column_by_name(column).unwrap();
-        let order: &Int32Array = order.as_any().downcast_ref().unwrap();
         let mut from = 0;
-        while from < order.len() {
-            let part = part_of(order.value(from));
-            let until = (from..order.len())
-                .find(|row| part_of(order.value(*row)) != part)
-                .unwrap_or(order.len());
+        while from < batch.num_rows() {
+            let part = part_of(&batch, from);
+            let until = (from..batch.num_rows())
+                .find(|row| part_of(&batch, *row) != part)
+                .unwrap_or(batch.num_rows());
             if written.last() != Some(&part) {
                 if let Some(before) = writer.take() {
                     before.close().unwrap();
@@ -69,7 +62,14 @@ fn parts(path: &Path, column: &str, folder: &Path, part_of: impl Fn(i32) -> Stri
     written
 }
 
-fn report(folder: &Path, reference: &str, current: &str, arguments: &[&str]) -> Value {
+/// A whole number of a row.
+fn number(batch: &RecordBatch, column: &str, row: usize) -> i32 {
+    let values = batch.column_by_name(column).unwrap();
+    let values: &Int32Array = values.as_any().downcast_ref().unwrap();
+    values.value(row)
+}
+
+pub fn report(folder: &Path, reference: &str, current: &str, arguments: &[&str]) -> Value {
     let output = vigie(folder)
         .arg("report")
         .args([format!("{reference}.parquet"), format!("{current}.parquet")])
@@ -82,7 +82,7 @@ fn report(folder: &Path, reference: &str, current: &str, arguments: &[&str]) -> 
 }
 
 /// What a report says in a few words.
-fn words(report: &Value) -> String {
+pub fn words(report: &Value) -> String {
     let features = report["features"].as_array().unwrap();
     let moved: Vec<String> = features
         .iter()
@@ -136,8 +136,8 @@ fn the_handbooks_cold_start_is_found_and_what_comes_after_it_is_quiet() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let weeks = parts(&path, "TX_TIME_DAYS", folder.path(), |day| {
-        format!("week{}", day / 7)
+    let weeks = parts(&path, folder.path(), |batch, row| {
+        format!("week{}", number(batch, "TX_TIME_DAYS", row) / 7)
     });
     assert_eq!(weeks.len(), 27, "{weeks:?}");
     let cold = report(folder.path(), "week0", "week5", HANDBOOK);
@@ -158,10 +158,13 @@ fn the_handbooks_cold_start_is_found_and_what_comes_after_it_is_quiet() {
     let noise = loud(folder.path(), "week5", &weeks[6..26], &["--tell-from", "0.3"]);
     assert!(noise.is_empty(), "{noise:#?}");
     // A month knows its own unrest: beside it the rest of the file is quiet to a report, which speaks of a hundredth of that.
-    let month = parts(&path, "TX_TIME_DAYS", folder.path(), |day| match day {
-        ..35 => "before".to_owned(),
-        35..63 => "month".to_owned(),
-        _ => "after".to_owned(),
+    let month = parts(&path, folder.path(), |batch, row| {
+        let part = match number(batch, "TX_TIME_DAYS", row) {
+            ..35 => "before",
+            35..63 => "month",
+            _ => "after",
+        };
+        part.to_owned()
     });
     assert_eq!(month, ["before", "month", "after"]);
     let noise = loud(folder.path(), "month", &weeks[9..26], &[]);
@@ -174,11 +177,10 @@ fn the_sample_of_two_days_is_quiet() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let blocks = parts(&path, "ROW", folder.path(), |row| {
-        if row < 24_000 {
-            "reference".to_owned()
-        } else {
-            format!("block{}", (row - 24_000) / 10_000)
+    let blocks = parts(&path, folder.path(), |batch, row| {
+        match number(batch, "ROW", row) {
+            ..24_000 => "reference".to_owned(),
+            later => format!("block{}", (later - 24_000) / 10_000),
         }
     });
     for block in &blocks[1..] {

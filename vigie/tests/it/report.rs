@@ -253,6 +253,33 @@ fn what_parts_of_the_reference_differ_by_is_no_drift_of_the_current_file() {
 }
 
 #[test]
+fn files_that_differ_in_how_features_move_together_are_told_apart_when_asked() {
+    let moved = Table {
+        from: 1_000_000,
+        shift: 0.5,
+        ..PLAIN
+    };
+    let later = Table {
+        from: 1_000_000,
+        ..PLAIN
+    };
+    let (_, report, _) = compared(&PLAIN, &moved, &[]);
+    assert_eq!(report["together"], Value::Null, "nobody asked");
+    let (_, report, page) = compared(&PLAIN, &moved, &["--together"]);
+    let together = &report["together"];
+    assert_eq!(together["features"][0]["feature"], "amount", "{together}");
+    assert!(together["interval"][0].as_f64().unwrap() > 0.5, "{together}");
+    assert!(page.contains("can be told apart"));
+    let (code, report, page) = compared(&PLAIN, &later, &["--together"]);
+    assert!(
+        report["together"]["interval"][0].as_f64().unwrap() < 0.5,
+        "{report:#}"
+    );
+    assert_eq!(code, 0);
+    assert!(page.contains("cannot be told apart"));
+}
+
+#[test]
 fn more_frauds_and_missed_frauds_are_found_where_labels_are() {
     let more = Table {
         from: 1_000_000,
