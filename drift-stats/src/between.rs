@@ -11,12 +11,12 @@
 //! Convention: the surplus of a chi-squared over its degrees of freedom as the measure of extra variation (the variance component of a
 //! one-way layout; McCullagh and Nelder, *Generalized Linear Models*, 1989, §4.5, "over-dispersion").
 
+use crate::Unusable;
 use crate::binning::FeatureBins;
 use crate::null::index_scale;
 use crate::profile::{Profile, Values};
-use crate::psi::Psi;
+use crate::psi::of_counts;
 use crate::special::chi_squared_tail;
-use crate::{Detector as _, Unusable};
 
 /// Probability of finding variation where there is none, for one feature.
 pub const SURE: f64 = 1e-3;
@@ -129,7 +129,7 @@ fn surplus(blocks: &[Profile], whole: &Profile, at: usize, bins: &FeatureBins) -
         let Ok(part) = block.histogram(at, bins) else {
             continue;
         };
-        let Ok(score) = Psi.score(&all, &part) else {
+        let Ok(score) = of_counts(all.coarse(), part.coarse()) else {
             continue;
         };
         let (rest, of) = (part.values() as f64, all.values() as f64);

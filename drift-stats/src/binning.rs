@@ -27,7 +27,8 @@ pub struct BinSettings {
     pub dominating_share: f64,
     /// A column of at most this many distinct values has one bin a value.
     pub distinct_values_max: usize,
-    /// Values and levels rarer than this share are pooled with neighbours in the coarse bins, 0 to 1.
+    /// Values and levels rarer than this share are pooled in the coarse bins, 0 to 1; in proportion less where there are fewer than
+    /// twenty: a flag that is rare is not to disappear.
     pub coarse_share_min: f64,
     /// Levels of a categorical feature that are told apart; the rest is pooled.
     pub levels_max: usize,
@@ -237,7 +238,7 @@ impl NumericBins {
     /// One bin per distinct value; one more for any other value.
     fn of_values(runs: &[Run], total: usize, settings: &BinSettings) -> Self {
         let counts: Vec<usize> = runs.iter().map(|run| run.count).collect();
-        let groups = pool_neighbours(&counts, total, settings.coarse_share_min);
+        let groups = pool_neighbours(&counts, total, share_min(settings, counts.len(), total));
         let known = groups.last().map_or(0, |last| last + 1);
         let mut coarse = vec![0];
         coarse.extend(groups.iter().map(|group| group + 1));
@@ -462,6 +463,16 @@ fn runs_of(sorted: &[f64]) -> Vec<Run> {
     runs
 }
 
+/// Share that a coarse bin of one among so many values or levels needs. Few bins have little noise, and can be small; but what a
+/// handful of rows has is no share.
+fn share_min(settings: &BinSettings, distinct: usize, total: usize) -> f64 {
+    let few = settings.coarse_share_min * (distinct as f64 / 20.0).min(1.0);
+    few.max((ROWS_MIN / total.max(1) as f64).min(settings.coarse_share_min))
+}
+
+/// Rows of the reference from which a small bin says something (Cochran, Biometrics 10, 1954).
+const ROWS_MIN: f64 = 5.0;
+
 /// Groups neighbours until each group holds at least the share; numbers the groups from 0.
 fn pool_neighbours(counts: &[usize], total: usize, share_min: f64) -> Vec<u16> {
     let needed = share_min * total as f64;
@@ -507,6 +518,8 @@ pub struct CategoryBins {
     /// Levels that the reference had and that are pooled.
     pooled: Vec<String>,
     coarse: Vec<u16>,
+    /// Levels that one row of the reference had.
+    once: u64,
     bin_of_level: BTreeMap<String, u16>,
 }
 
@@ -515,6 +528,8 @@ struct CategoryParts {
     levels: Vec<String>,
     pooled: Vec<String>,
     coarse: Vec<u16>,
+    #[serde(default)]
+    once: u64,
 }
 
 impl From<CategoryBins> for CategoryParts {
@@ -523,6 +538,7 @@ impl From<CategoryBins> for CategoryParts {
             levels: bins.levels,
             pooled: bins.pooled,
             coarse: bins.coarse,
+            once: bins.once,
         }
     }
 }
@@ -538,10 +554,12 @@ impl TryFrom<CategoryParts> for CategoryBins {
                 parts.coarse.len()
             ));
         }
-        Ok(Self::build(parts.levels, parts.pooled, parts.coarse))
+        Ok(Self::build(parts.levels, parts.pooled, parts.coarse, parts.once))
     }
 }
 
+/// A pool of rare levels holds so many times the share of a level with a bin of its own: many small ones would be many times chance.
+const RARE_TOGETHER: f64 = 5.0;
 /// Fine bin of levels that the reference never had.
 pub const UNSEEN_BIN: usize = 1;
 /// Fine bin of known levels beyond the bound.
@@ -559,18 +577,55 @@ impl CategoryBins {
         ranked.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         let known = ranked.len().min(settings.levels_max);
         let total: u64 = ranked.iter().map(|(_, count)| count).sum();
-        // Levels are pooled in the coarse bins from the rarest upwards: neighbours in rank are alike in size.
-        let level_counts: Vec<usize> = ranked[..known].iter().map(|(_, count)| *count as usize).collect();
-        let groups = pool_neighbours(&level_counts, total as usize, settings.coarse_share_min);
+        let once = ranked.iter().filter(|(_, count)| *count == 1).count() as u64;
         let mut coarse = vec![0, 1, 2];
-        coarse.extend(groups.iter().map(|group| group + 3));
+        coarse.extend(
+            Self::groups(&ranked[..known], total, settings)
+                .iter()
+                .map(|group| group + 3),
+        );
         let names =
             |part: &[(&String, u64)]| part.iter().map(|(level, _)| (*level).clone()).collect::<Vec<_>>();
         let pooled_end = ranked.len().min(known + Self::POOLED_NAMES_MAX);
-        Self::build(names(&ranked[..known]), names(&ranked[known..pooled_end]), coarse)
+        Self::build(
+            names(&ranked[..known]),
+            names(&ranked[known..pooled_end]),
+            coarse,
+            once,
+        )
     }
 
-    fn build(levels: Vec<String>, pooled: Vec<String>, coarse: Vec<u16>) -> Self {
+    /// Coarse groups of known levels, by falling frequency, numbered from 0. Rare ones are pooled in an order that has nothing to do with
+    /// their counts: neighbours in rank would share the luck that they were counted with, and come back to the mean in every window.
+    fn groups(ranked: &[(&String, u64)], total: u64, settings: &BinSettings) -> Vec<u16> {
+        let share_min = share_min(settings, ranked.len(), total as usize);
+        let needed = share_min * total as f64;
+        let own = ranked
+            .iter()
+            .take_while(|(_, count)| *count as f64 >= needed)
+            .count();
+        let mut rare: Vec<usize> = (own..ranked.len()).collect();
+        rare.sort_by_key(|at| {
+            let mut hash = Fnv::new();
+            hash.add(ranked[*at].0.as_bytes());
+            hash.0
+        });
+        let counts: Vec<usize> = rare.iter().map(|at| ranked[*at].1 as usize).collect();
+        // Too few rows for a bin, all of them together: they stay with the rarest level that has one.
+        let first = if (counts.iter().sum::<usize>() as f64) < needed && own > 0 {
+            own - 1
+        } else {
+            own
+        };
+        let pools = pool_neighbours(&counts, total as usize, RARE_TOGETHER * share_min);
+        let mut groups: Vec<u16> = (0..ranked.len()).map(|at| at.min(first) as u16).collect();
+        for (at, pool) in rare.into_iter().zip(pools) {
+            groups[at] = first as u16 + pool;
+        }
+        groups
+    }
+
+    fn build(levels: Vec<String>, pooled: Vec<String>, coarse: Vec<u16>, once: u64) -> Self {
         let known = levels
             .iter()
             .enumerate()
@@ -581,8 +636,15 @@ impl CategoryBins {
             levels,
             pooled,
             coarse,
+            once,
             bin_of_level,
         }
+    }
+
+    /// Rows with a level that the reference never had, that are to be expected among as many rows as the reference has: as many as it
+    /// has levels in a single row (Good, Biometrika 40, 1953, after Turing).
+    pub fn unseen_expected(&self) -> u64 {
+        self.once
     }
 
     /// Known levels, most frequent first.
@@ -811,6 +873,72 @@ mod tests {
             coarse.coarse_len() <= 103,
             "rare levels share coarse bins: {}",
             coarse.coarse_len()
+        );
+    }
+
+    #[test]
+    fn a_rare_flag_and_a_rare_level_among_few_keep_their_bins() {
+        let flags = fit(&[vec![0.0; 4_970], vec![1.0; 30]].concat());
+        assert_eq!(count(&flags, &[0.0, 1.0]), [0, 1, 1, 0]);
+        let levels = |counts: &[(&str, u64)]| {
+            let counts = counts
+                .iter()
+                .map(|(level, count)| ((*level).to_owned(), *count))
+                .collect();
+            FeatureBins::Category(CategoryBins::fit(&counts, &BinSettings::default())).coarse_labels()
+        };
+        assert_eq!(levels(&[("no", 4_970), ("yes", 30)])[3..], ["no", "yes"]);
+        assert_eq!(levels(&[("no", 4_996), ("yes", 4)])[3..], ["no, yes"]);
+    }
+
+    #[test]
+    fn rare_levels_are_pooled_whatever_luck_they_were_counted_with() {
+        // Two references of one world: the same levels, counted a little differently.
+        let counted = |luck: u64| -> BTreeMap<String, u64> {
+            (0..150_u64)
+                .map(|level| {
+                    (
+                        format!("level {level}"),
+                        if level < 10 {
+                            2_000
+                        } else {
+                            20 + (level * luck) % 7
+                        },
+                    )
+                })
+                .collect()
+        };
+        let groups = |counts: &BTreeMap<String, u64>| {
+            let bins = CategoryBins::fit(counts, &BinSettings::default());
+            let rare: BTreeMap<String, u16> = bins
+                .levels
+                .iter()
+                .zip(&bins.coarse[3..])
+                .skip(10)
+                .map(|(level, group)| (level.clone(), *group))
+                .collect();
+            (bins.coarse.len(), rare)
+        };
+        let (first, second) = (groups(&counted(3)), groups(&counted(5)));
+        let moved = first
+            .1
+            .iter()
+            .filter(|(level, group)| second.1[*level] != **group)
+            .count();
+        assert!(moved < 20, "{moved} of 140 changed their pool");
+        assert!(first.1.values().max() > first.1.values().min());
+    }
+
+    #[test]
+    fn as_many_unseen_rows_are_expected_as_there_are_levels_seen_once() {
+        let mut counts: BTreeMap<String, u64> = (0..30).map(|level| (format!("rare {level}"), 1)).collect();
+        counts.insert("common".to_owned(), 970);
+        let bins = CategoryBins::fit(&counts, &BinSettings::default());
+        assert_eq!(bins.unseen_expected(), 30);
+        let stored = serde_json::to_string(&FeatureBins::Category(bins.clone())).unwrap();
+        assert_eq!(
+            serde_json::from_str::<FeatureBins>(&stored).unwrap(),
+            FeatureBins::Category(bins)
         );
     }
 

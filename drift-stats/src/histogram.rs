@@ -1,7 +1,7 @@
 //! Counts of one sample in the bins of one feature: what detectors compare.
 
 use crate::Unusable;
-use crate::binning::{BinsDigest, FeatureBins};
+use crate::binning::{BinsDigest, FeatureBins, UNSEEN_BIN};
 
 /// Counts in fine bins and in the coarse bins that they merge into.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,6 +9,7 @@ pub struct Histogram {
     bins: BinsDigest,
     fine: Vec<u64>,
     coarse: Vec<u64>,
+    unseen_expected: u64,
 }
 
 impl Histogram {
@@ -24,6 +25,10 @@ impl Histogram {
             bins: bins.digest(),
             coarse: bins.merge_fine(&fine),
             fine,
+            unseen_expected: match bins {
+                FeatureBins::Category(bins) => bins.unseen_expected(),
+                FeatureBins::Numeric(_) => 0,
+            },
         })
     }
 
@@ -33,6 +38,7 @@ impl Histogram {
             bins: BinsDigest::of_count(counts.len()),
             coarse: counts.clone(),
             fine: counts,
+            unseen_expected: 0,
         }
     }
 
@@ -44,6 +50,16 @@ impl Histogram {
     /// Counts in coarse bins.
     pub fn coarse(&self) -> &[u64] {
         &self.coarse
+    }
+
+    /// Counts in coarse bins of the reference itself, with the unseen levels that another sample of its size would have: it has none of
+    /// them by definition, and a window is not to be blamed for the first.
+    pub fn coarse_of_reference(&self) -> Vec<u64> {
+        let mut counts = self.coarse.clone();
+        if let Some(unseen) = counts.get_mut(UNSEEN_BIN).filter(|_| self.unseen_expected > 0) {
+            *unseen = (*unseen).max(self.unseen_expected);
+        }
+        counts
     }
 
     /// Values counted, missing ones included.

@@ -128,7 +128,7 @@ async fn receipts_dead_letters_and_what_people_decide_are_on_record_with_who_and
     // A second delivery is no second receipt.
     send(&toy.bus, headers_of(&attributes), body).await;
     eventually("it came again", async || {
-        (count(&toy.pool, "select sum(deliveries)::bigint from inbox").await == 2).then_some(())
+        (count(&toy.pool, "select sum(deliveries)::bigint from inbox").await >= 2).then_some(())
     })
     .await;
     // What cannot be read is about no loop, whatever it claims.

@@ -109,7 +109,7 @@ fn feature(counted: &Counted, at: usize, name: &str, level: f64) -> FeatureRepor
     }
     report.metrics = metrics(bins, before, now, &reference, &current);
     report.bins = shares(bins, &reference, &current);
-    report.moved = moved(&report.bins, &reference, &current);
+    report.moved = moved(bins, &reference, &current);
     report
 }
 
@@ -215,21 +215,25 @@ fn shares(bins: &FeatureBins, reference: &Histogram, current: &Histogram) -> Vec
 }
 
 /// The bins with the largest part of the index.
-fn moved(bins: &[Bin], reference: &Histogram, current: &Histogram) -> Vec<Moved> {
-    let Ok(terms) = psi::terms(reference.coarse(), current.coarse()) else {
+fn moved(bins: &FeatureBins, reference: &Histogram, current: &Histogram) -> Vec<Moved> {
+    let Ok(terms) = psi::terms(&reference.coarse_of_reference(), current.coarse()) else {
         return Vec::new();
     };
+    let (n, m) = (reference.values(), current.values());
     let total: f64 = terms.iter().flatten().sum();
-    // Both leave out what is empty in both files.
+    let counts = reference.coarse().iter().zip(current.coarse());
     let mut ranked: Vec<Moved> = bins
-        .iter()
-        .zip(terms.iter().flatten())
-        .filter(|(_, term)| **term > 0.0)
-        .map(|(bin, term)| Moved {
-            label: bin.label.clone(),
-            from: bin.reference,
-            to: bin.current,
-            part: term / total,
+        .coarse_labels_with(&brief)
+        .into_iter()
+        .zip(terms.iter().zip(counts))
+        .filter_map(|(label, (term, (before, now)))| {
+            let term = term.filter(|term| *term > 0.0)?;
+            Some(Moved {
+                label,
+                from: share(*before, n),
+                to: share(*now, m),
+                part: term / total,
+            })
         })
         .collect();
     ranked.sort_by(|a, b| b.part.total_cmp(&a.part).then(a.label.cmp(&b.label)));

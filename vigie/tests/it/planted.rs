@@ -96,9 +96,13 @@ fn every_planted_drift_is_named_with_its_features_within_two_windows() {
             }),
         ),
         (
-            "fraud-pattern:cards=20,day=32",
+            "fraud-pattern:cards=40,day=32",
             "target",
-            Box::new(|report: &Value| report["target"]["exceeded"] == true),
+            // A day of ordinary frauds alone may have half as many more.
+            Box::new(|report: &Value| {
+                let rate = |side: &str| report["target"][side]["value"].as_f64().unwrap();
+                report["target"]["exceeded"] == true && rate("current") > 2.0 * rate("reference")
+            }),
         ),
     ];
     for (drift, kind, seen) in cases {
