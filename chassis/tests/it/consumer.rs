@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::pull;
 use chassis::bus::STREAM_DEAD;
-use chassis::provision;
+use chassis::{HandleError, Handler, Tx, provision};
 use futures_util::StreamExt as _;
 use local_stack::proxy::{Line, Proxy};
 use schemas::Received;
@@ -29,10 +29,70 @@ async fn a_duplicate_is_handled_once_and_counted() {
         send(&toy.bus, headers, body.clone()).await;
     }
     eventually("all copies have been delivered", async || {
-        (count(&toy.pool, "select coalesce(sum(deliveries), 0) from inbox").await == 5).then_some(())
+        (count(&toy.pool, "select coalesce(sum(deliveries), 0) from inbox").await >= 5).then_some(())
     })
     .await;
     assert_eq!(effects_of(&toy.pool, attributes.id).await.len(), 1);
+    consumer.stop().await;
+}
+
+/// Has nothing to write for any event.
+struct Silent;
+
+impl Handler for Silent {
+    type Prepared = ();
+
+    fn writes((): &()) -> bool {
+        false
+    }
+
+    async fn handle(&self, _: &mut Tx, _: &Received, (): &()) -> Result<(), HandleError> {
+        panic!("there is nothing to handle")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_without_effects_has_its_receipt_and_its_place_in_the_record_once() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let consumer = Running::consumer(&toy, Silent);
+    let (attributes, body) = sample();
+    for _ in 0..2 {
+        send(&toy.bus, headers_of(&attributes), body.clone()).await;
+    }
+    eventually("both have been delivered", async || {
+        (count(&toy.pool, "select coalesce(sum(deliveries), 0) from inbox").await >= 2).then_some(())
+    })
+    .await;
+    let received = count(
+        &toy.pool,
+        "select count(*) from event_log where what = 'received'",
+    )
+    .await;
+    assert_eq!(received, 1);
+    assert_eq!(
+        count(&toy.pool, "select count(*) from inbox where state = 'done'").await,
+        1
+    );
+    assert_eq!(count(&toy.pool, "select count(*) from effect").await, 0);
+    assert!(dead_letters(&toy.pool).await.is_empty());
+    consumer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_has_nothing_to_do_holds_no_connection() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let consumer = Running::consumer(&toy, obliging());
+    let (attributes, body) = sample();
+    for _ in 0..3 {
+        send(&toy.bus, headers_of(&attributes), body.clone()).await;
+    }
+    handled(&toy.pool, attributes.id).await;
+    eventually("every connection is back", async || {
+        (toy.pool.num_idle() == toy.pool.size() as usize).then_some(())
+    })
+    .await;
     consumer.stop().await;
 }
 
