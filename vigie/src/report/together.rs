@@ -68,11 +68,7 @@ impl EvenRows {
     }
 
     fn values(&self) -> Vec<Values<'_>> {
-        let values = |kept| match kept {
-            &Kept::Numbers(ref numbers) => Values::Numbers(numbers),
-            Kept::Levels { codes, levels, .. } => Values::Levels { codes, levels },
-        };
-        self.columns.iter().map(values).collect()
+        self.columns.iter().map(Kept::values).collect()
     }
 
     fn rows(&self) -> u64 {
@@ -81,6 +77,13 @@ impl EvenRows {
 }
 
 impl Kept {
+    fn values(&self) -> Values<'_> {
+        match self {
+            Self::Numbers(numbers) => Values::Numbers(numbers),
+            Self::Levels { codes, levels, .. } => Values::Levels { codes, levels },
+        }
+    }
+
     fn push(&mut self, column: &Column, at: usize) {
         match (self, column) {
             (Self::Numbers(kept), Column::Numeric(numbers)) => kept.push(numbers[at]),
