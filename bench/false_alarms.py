@@ -1,4 +1,4 @@
-"""How often peers speak with their default rules: `python false_alarms.py [WINDOWS]`. Called by `cargo xtask bench --false-alarms --peers`.
+"""How often peers speak with their default rules: `python false_alarms.py [WINDOWS [evidently|NannyML]]`. Called by `cargo xtask bench --false-alarms --peers`.
 
 The laws, the changes and the reference of 20,000 rows are those of `drift-monitor/benches/false_alarms.rs`; one feature. Prints the
 share of windows that are called drifted, when nothing moved and when something did.
@@ -68,7 +68,9 @@ def main():
     draw = np.random.default_rng(1)
     heads = "".join(f" {size:,} rows: same | moved |" for size in SIZES)
     print(f"| tool | values |{heads}\n| --- | --- |" + " ---: | ---: |" * len(SIZES), flush=True)
-    for name, peer in (("evidently", evidently), ("NannyML", nannyml)):
+    peers = {"evidently": evidently, "NannyML": nannyml}
+    for name in sys.argv[2:] or peers:
+        peer = peers[name]
         for values, law in LAWS.items():
             cells = []
             for size in SIZES:

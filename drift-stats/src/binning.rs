@@ -579,11 +579,7 @@ impl CategoryBins {
         let total: u64 = ranked.iter().map(|(_, count)| count).sum();
         let once = ranked.iter().filter(|(_, count)| *count == 1).count() as u64;
         let mut coarse = vec![0, 1, 2];
-        coarse.extend(
-            Self::groups(&ranked[..known], total, settings)
-                .iter()
-                .map(|group| group + 3),
-        );
+        coarse.extend(Self::groups(&ranked, known, total, settings));
         let names =
             |part: &[(&String, u64)]| part.iter().map(|(level, _)| (*level).clone()).collect::<Vec<_>>();
         let pooled_end = ranked.len().min(known + Self::POOLED_NAMES_MAX);
@@ -595,15 +591,22 @@ impl CategoryBins {
         )
     }
 
-    /// Coarse groups of known levels, by falling frequency, numbered from 0. Rare ones are pooled in an order that has nothing to do with
-    /// their counts: neighbours in rank would share the luck that they were counted with, and come back to the mean in every window.
-    fn groups(ranked: &[(&String, u64)], total: u64, settings: &BinSettings) -> Vec<u16> {
+    /// Coarse bins of the `known` levels that are most frequent. Rare ones are pooled in an order that has nothing to do with their counts:
+    /// neighbours in rank would share the luck that they were counted with, and come back to the mean in every window. For the
+    /// same reason they join the rest where there are more levels than are known: luck alone decides which of them that are.
+    fn groups(all: &[(&String, u64)], known: usize, total: u64, settings: &BinSettings) -> Vec<u16> {
+        let ranked = &all[..known];
         let share_min = share_min(settings, ranked.len(), total as usize);
         let needed = share_min * total as f64;
         let own = ranked
             .iter()
             .take_while(|(_, count)| *count as f64 >= needed)
             .count();
+        let numbered = |at: usize| (Self::FIRST_LEVEL_BIN + at) as u16;
+        if known < all.len() {
+            let rest = |at| if at < own { numbered(at) } else { POOLED_BIN as u16 };
+            return (0..known).map(rest).collect();
+        }
         let mut rare: Vec<usize> = (own..ranked.len()).collect();
         rare.sort_by_key(|at| {
             let mut hash = Fnv::new();
@@ -618,9 +621,9 @@ impl CategoryBins {
             own
         };
         let pools = pool_neighbours(&counts, total as usize, RARE_TOGETHER * share_min);
-        let mut groups: Vec<u16> = (0..ranked.len()).map(|at| at.min(first) as u16).collect();
+        let mut groups: Vec<u16> = (0..ranked.len()).map(|at| numbered(at.min(first))).collect();
         for (at, pool) in rare.into_iter().zip(pools) {
-            groups[at] = first as u16 + pool;
+            groups[at] = numbered(first) + pool;
         }
         groups
     }
@@ -663,6 +666,7 @@ impl CategoryBins {
         let mut labels = vec!["missing".to_owned(), "unseen".to_owned(), "rest".to_owned()];
         for (level, group) in self.levels.iter().zip(&self.coarse[Self::FIRST_LEVEL_BIN..]) {
             match labels.get_mut(usize::from(*group)) {
+                Some(_) if usize::from(*group) == POOLED_BIN => {}
                 Some(label) => {
                     label.push_str(", ");
                     label.push_str(level);
@@ -927,6 +931,19 @@ mod tests {
             .count();
         assert!(moved < 20, "{moved} of 140 changed their pool");
         assert!(first.1.values().max() > first.1.values().min());
+    }
+
+    #[test]
+    fn where_more_levels_are_than_are_known_all_rare_ones_are_the_rest() {
+        let counts: BTreeMap<String, u64> = (0..500_u64)
+            .map(|level| (format!("level {level}"), 20_000 / (level + 1)))
+            .collect();
+        let bins = FeatureBins::Category(CategoryBins::fit(&counts, &BinSettings::default()));
+        let labels = bins.coarse_labels();
+        assert_eq!(labels[..4], ["missing", "unseen", "rest", "level 0"]);
+        // A hundredth of all rows are 1,357: levels 0 to 13.
+        assert_eq!(labels.len(), 3 + 14);
+        assert_eq!(bins.fine_len(), 3 + 200);
     }
 
     #[test]
