@@ -154,7 +154,7 @@ fn count_levels(kept: &mut BTreeMap<String, u64>, codes: &[u32], levels: &[Strin
 }
 
 /// The finaliser of splitmix64: neighbouring numbers get unrelated hashes.
-fn spread(row: u64) -> u64 {
+pub(crate) fn spread(row: u64) -> u64 {
     let mut x = row.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

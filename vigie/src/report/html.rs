@@ -183,8 +183,8 @@ fn ranking(page: &mut String, report: &Report) {
     }
     let _ = write!(
         page,
-        "<h2>Features, the farthest first</h2><p class=\"soft\">A feature counts as moved when its population stability index exceeds the \
-         threshold of {} (less: {}) and what the number of rows and the reference's own unrest explain (noise, at most {} false alarms in a hundred \
+        "<h2>Features, the farthest first</h2><p class=\"soft\">A feature exceeds when its population stability index is above the \
+         threshold of {}; it is told of from {} on, when that is more than the number of rows and the reference's own unrest explain (noise, at most {} false alarms in a hundred \
          comparisons of all {} features).</p><div class=\"wide\"><table><tr><th>feature</th><th class=\"n\">PSI</th><th></th><th class=\"n\">noise</th><th>what moved</th></tr>",
         report.limits.data_threshold,
         report.limits.data_tell,

@@ -28,7 +28,7 @@ use schemas::events::{DriftKind, Verdict};
 use transactions::table::Table;
 
 use self::columns::{Choice, Plan};
-use self::document::{Breakage, LeftOut, Report, SCHEMA, Side, Word};
+use self::document::{Breakage, LeftOut, Report, SCHEMA, Side, Together, Word};
 use self::read::{Counted, Progress};
 
 /// What is compared, and how.
@@ -84,6 +84,7 @@ fn conclude(reference: &Table, current: &Table, counted: &Counted, config: &Conf
     if counted.plan.target.is_some() && counted.plan.score.is_some() {
         drops(counted, config, &mut findings);
     }
+    let together = apart(counted, &mut findings);
     let judgement = judge(limits, &findings.measured, &findings.not_measured);
     let verdict = match judgement.verdict {
         Verdict::Drifted => Word::Drifted,
@@ -106,11 +107,26 @@ fn conclude(reference: &Table, current: &Table, counted: &Counted, config: &Conf
         features,
         target: measure::target(counted, &judgement),
         performance: measure::performance(counted, &judgement),
-        together: counted.rows.as_ref().and_then(|[reference, current]| {
-            together::told_apart(&counted.reference.features, reference, current)
-        }),
+        together,
         not_measured: findings.not_measured,
         left_out: in_order(&counted.plan.left_out, reference),
+    }
+}
+
+/// How well the files can be told apart, when that was asked for; where it cannot be found out, that is said.
+fn apart(counted: &Counted, findings: &mut Findings) -> Option<Together> {
+    let [reference, current] = counted.rows.as_ref()?;
+    match together::told_apart(&counted.reference.features, reference, current) {
+        Ok(found) => Some(found),
+        Err(why) => {
+            findings.not_measured.push(schemas::events::NotMeasured {
+                kind: DriftKind::Data,
+                reason: why.word().to_owned(),
+                detail: format!("all features together (--together): {why}"),
+                blocks_verdict: false,
+            });
+            None
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use drift_stats::domain_classifier::{DomainClassifier, ROWS_MIN};
+use drift_stats::Unusable;
+use drift_stats::domain_classifier::DomainClassifier;
 use drift_stats::profile::Values;
 use transactions::Column;
 
@@ -110,15 +111,12 @@ impl Kept {
     }
 }
 
-/// Learns to tell the files apart; none when they have too few rows for it.
-pub fn told_apart(names: &[String], reference: &EvenRows, current: &EvenRows) -> Option<Together> {
-    let rows = [reference.rows(), current.rows()];
-    if rows.iter().any(|rows| *rows < ROWS_MIN) {
-        return None;
-    }
-    let found = DomainClassifier::default()
-        .separate(&reference.values(), &current.values())
-        .ok()?;
+/// Learns to tell the files apart.
+///
+/// # Errors
+/// [`Unusable`] when they have too few rows for it.
+pub fn told_apart(names: &[String], reference: &EvenRows, current: &EvenRows) -> Result<Together, Unusable> {
+    let found = DomainClassifier::default().separate(&reference.values(), &current.values())?;
     let mut features: Vec<Part> = names
         .iter()
         .zip(found.importance)
@@ -130,8 +128,8 @@ pub fn told_apart(names: &[String], reference: &EvenRows, current: &EvenRows) ->
         .collect();
     features.sort_by(|a, b| b.part.total_cmp(&a.part).then(a.feature.cmp(&b.feature)));
     features.truncate(NAMED_MAX);
-    Some(Together {
-        rows,
+    Ok(Together {
+        rows: [reference.rows(), current.rows()],
         auc: found.auc,
         interval: [found.interval.low, found.interval.high],
         features,

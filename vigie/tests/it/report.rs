@@ -265,6 +265,10 @@ fn files_that_differ_in_how_features_move_together_are_told_apart_when_asked() {
     };
     let (_, report, _) = compared(&PLAIN, &moved, &[]);
     assert_eq!(report["together"], Value::Null, "nobody asked");
+    let few = Table { rows: 150, ..PLAIN };
+    let (_, report, _) = compared(&PLAIN, &few, &["--together"]);
+    let missing = report["not_measured"].to_string();
+    assert!(missing.contains("--together"), "{missing}");
     let (_, report, page) = compared(&PLAIN, &moved, &["--together"]);
     let together = &report["together"];
     assert_eq!(together["features"][0]["feature"], "amount", "{together}");
