@@ -2,7 +2,7 @@
 //! window and number of features. Run by `cargo xtask bench --false-alarms`; the same laws for peers are in
 //! `bench/false_alarms.py`.
 
-use drift_monitor::judge::{Aggregate, Limits, judge};
+use drift_monitor::judge::{Aggregate, Before, Evidence, Limits, judge};
 use drift_monitor::measure::{Findings, data};
 use drift_monitor::reference::Reference;
 use drift_stats::binning::BinSettings;
@@ -152,6 +152,7 @@ impl Source {
             features: (0..features).map(|at| at.to_string()).collect(),
             bins,
             profile,
+            window: None,
             between: Vec::new(),
             labelled: 0,
             frauds: 0,
@@ -167,7 +168,12 @@ impl Source {
             .expect("the columns of the reference");
         let mut findings = Findings::default();
         data(&LIMITS, reference, &profile, &mut findings);
-        let judged = judge(&LIMITS, &findings.measured, &findings.not_measured);
+        let judged = judge(
+            &LIMITS,
+            &findings.measured,
+            &findings.not_measured,
+            &Before::default(),
+        );
         let first = judged
             .moved
             .iter()
@@ -209,8 +215,9 @@ const LIMITS: Limits = Limits {
     precision_threshold: 0.1,
     rows_min: 1,
     frauds_min: 100,
-    false_alarm_rate: 0.01,
-    confidence: 0.98,
+    clear: 1.0,
+    consecutive: 1,
+    evidence: Evidence::once(0.01, 0.98),
 };
 
 /// Rows of the table, computed on two threads: numbers are independent of the order.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use chassis::slots::{CatchUp, Schedule};
-use chassis::{Reader, settings::Problem};
-use chrono::TimeDelta;
+use chassis::{Reader, Section, settings::Problem};
+use chrono::{DateTime, TimeDelta, Utc};
 use drift_stats::binning::BinSettings;
+use schemas::Window;
 use transactions::{ModelDefinition, SourceAccess, SourceSettings};
 
-use crate::judge::{Aggregate, Limits};
+use crate::judge::{Aggregate, Evidence, Limits};
 
 /// Checked settings of the monitor.
 #[derive(Debug, Clone)]
@@ -19,8 +20,14 @@ pub struct Config {
     pub catch_up: CatchUp,
     /// Spans that are looked at.
     pub windows: Windows,
-    /// Thresholds and evidence.
+    /// What windows of data drift are compared with.
+    pub reference: ReferenceKind,
+    /// Thresholds and evidence of checks that are repeated.
     pub limits: Limits,
+    /// Evidence of a single comparison, of two files.
+    pub once: Evidence,
+    /// Share of the reference's rows an hour below which a stream has collapsed, 0 to 1; 0 is never.
+    pub volume_min: f64,
     /// How reference bins are made.
     pub bins: BinSettings,
     /// Rows of the reference that bin edges are taken from at most.
@@ -46,6 +53,30 @@ pub struct Windows {
     pub lateness: TimeDelta,
 }
 
+/// What windows of data drift are compared with. Bins always come from the champion's training window, or from the fixed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReferenceKind {
+    /// The rows that the champion was trained on.
+    ChampionTraining,
+    /// The rows of one window, whoever is champion.
+    Fixed(Window),
+    /// The rows of so long before the window.
+    Rolling(TimeDelta),
+    /// The same hours of the week in so many weeks before the window.
+    SameHourOfWeek(u32),
+}
+
+impl ReferenceKind {
+    /// How long before the window its rows begin, where they lie just before it.
+    pub fn span(self) -> Option<TimeDelta> {
+        match self {
+            Self::ChampionTraining | Self::Fixed(_) => None,
+            Self::Rolling(span) => Some(span),
+            Self::SameHourOfWeek(weeks) => Some(TimeDelta::weeks(i64::from(weeks))),
+        }
+    }
+}
+
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
@@ -64,15 +95,25 @@ impl Config {
                 source: "the settings in force".to_owned(),
             });
         }
+        let schedule = section.cron("schedule");
+        let windows = Windows {
+            data: delta(section.duration("window", HOUR..=90 * DAY)),
+            target: delta(section.duration("target_window", HOUR..=90 * DAY)),
+            concept: delta(section.duration("concept_window", HOUR..=365 * DAY)),
+            lateness: delta(section.duration("lateness", Duration::ZERO..=7 * DAY)),
+        };
+        let alarms = section.number("false_alarms_per_month", 0.001..=100.0);
+        let false_alarm_rate = section.number("false_alarm_rate", 1e-6..=0.2);
+        let confidence = section.number("confidence", 0.5..=0.9999);
+        let clear = section.number("clear", 0.1..=1.0);
+        let evidence = budget(&schedule, &windows, alarms, clear);
         Self {
-            schedule: section.cron("schedule"),
+            reference: read_reference(&section),
+            volume_min: section.number("volume_min", 0.0..=1.0),
+            once: Evidence::once(false_alarm_rate, confidence),
             catch_up: section.choice("catch_up", CatchUp::CHOICES),
-            windows: Windows {
-                data: delta(section.duration("window", HOUR..=90 * DAY)),
-                target: delta(section.duration("target_window", HOUR..=90 * DAY)),
-                concept: delta(section.duration("concept_window", HOUR..=365 * DAY)),
-                lateness: delta(section.duration("lateness", Duration::ZERO..=7 * DAY)),
-            },
+            schedule,
+            windows,
             limits: Limits {
                 data_tell: section.number("data_tell", 0.0..=10.0),
                 data_threshold,
@@ -91,8 +132,9 @@ impl Config {
                 precision_threshold: section.number("precision_threshold", 0.005..=1.0),
                 rows_min: section.integer("rows_min", 50..=1_000_000_000),
                 frauds_min: section.integer("frauds_min", 10..=1_000_000),
-                false_alarm_rate: section.number("false_alarm_rate", 1e-6..=0.2),
-                confidence: section.number("confidence", 0.5..=0.9999),
+                clear,
+                consecutive: u32::try_from(section.integer("consecutive", 1..=168)).unwrap_or(1),
+                evidence,
             },
             bins: BinSettings {
                 coarse_bins: usize::try_from(bins.integer("coarse", 4..=50)).unwrap_or(10),
@@ -105,6 +147,74 @@ impl Config {
             sources: SourceSettings::read(reader),
             access: SourceAccess::read(reader),
         }
+    }
+}
+
+/// Thirty days: a month of the budget of false alarms.
+const MONTH: TimeDelta = TimeDelta::days(30);
+
+/// The clear level up to which a run of alarms counts as one ([`drift_stats::budget`]).
+const CLEAR_MAX: f64 = 0.8;
+
+/// How much evidence keeps checks by this schedule within so many false alarms a month.
+fn budget(schedule: &Schedule, windows: &Windows, alarms: f64, clear: f64) -> Evidence {
+    let from = DateTime::UNIX_EPOCH;
+    let slots = std::iter::successors(schedule.next_after(from), |at| schedule.next_after(*at))
+        .take_while(|at| *at <= from + MONTH)
+        .count();
+    let checks = slots.max(1) as f64;
+    // A run of alarms that ends at the line itself flickers, and each time is one.
+    let flickers = clear > CLEAR_MAX;
+    let in_window = |window: TimeDelta| match flickers {
+        true => 1.0,
+        false => checks * window.num_seconds() as f64 / MONTH.num_seconds() as f64,
+    };
+    // An index over many bins goes up and down more often than one sum: each check counts for itself.
+    Evidence::within(
+        alarms,
+        checks,
+        1.0,
+        [in_window(windows.target), in_window(windows.concept)],
+    )
+}
+
+fn read_reference(section: &Section<'_>) -> ReferenceKind {
+    let span = delta(section.duration("reference_span", DAY..=366 * DAY));
+    let weeks = u32::try_from(span.num_weeks()).unwrap_or(0);
+    let fixed = || {
+        let instant = |name: &str| {
+            let expected = "an instant such as `2026-01-31T00:00:00Z`, for `reference = \"fixed\"`";
+            section.parsed(name, expected, str::parse::<DateTime<Utc>>)
+        };
+        let (start, end) = (instant("reference_start"), instant("reference_end"));
+        let window = Window::new(start?, end?);
+        if window.is_err() {
+            section.problem("reference_end", "an instant after `drift.reference_start`");
+        }
+        window.ok()
+    };
+    let chosen = section.choice(
+        "reference",
+        &[
+            ("champion_training", "champion_training"),
+            ("fixed", "fixed"),
+            ("rolling", "rolling"),
+            ("same_hour_of_week", "same_hour_of_week"),
+        ],
+    );
+    match chosen {
+        "fixed" => fixed().map_or(ReferenceKind::ChampionTraining, ReferenceKind::Fixed),
+        "rolling" => ReferenceKind::Rolling(span),
+        "same_hour_of_week" => {
+            if weeks == 0 {
+                section.problem(
+                    "reference_span",
+                    "a week or more, for `reference = \"same_hour_of_week\"`",
+                );
+            }
+            ReferenceKind::SameHourOfWeek(weeks.max(1))
+        }
+        _ => ReferenceKind::ChampionTraining,
     }
 }
 
@@ -155,6 +265,75 @@ mod tests {
             (config.limits.data_threshold, config.limits.recall_threshold),
             (0.2, 0.1)
         );
+    }
+
+    fn with(text: &str) -> Result<Config, String> {
+        read(&Sources {
+            overrides: vec![("test.toml".to_owned(), text.to_owned())],
+            ..Sources::default()
+        })
+    }
+
+    #[test]
+    fn evidence_follows_from_the_budget_of_false_alarms_and_the_schedule() {
+        let hourly = read(&Sources::default()).unwrap().limits.evidence;
+        assert!((hourly.data - 1.0 / 3.0 / 720.0).abs() < 1e-9, "{hourly:?}");
+        // A week of hourly checks looks at much the same labels.
+        assert!(
+            hourly.target > hourly.data * 4.0 && hourly.concept > hourly.data * 4.0,
+            "{hourly:?}"
+        );
+        assert!(hourly.target < 0.02 && hourly.concept < 0.01, "{hourly:?}");
+        let daily = with("[drift]\nschedule = \"0 2 * * *\"").unwrap().limits.evidence;
+        assert!((daily.data - 1.0 / 3.0 / 30.0).abs() < 1e-9, "{daily:?}");
+        let strict = with("[drift]\nfalse_alarms_per_month = 0.1")
+            .unwrap()
+            .limits
+            .evidence;
+        assert!((strict.data * 10.0 - hourly.data).abs() < 1e-9);
+        assert!(strict.target < hourly.target && strict.concept < hourly.concept);
+        let flickering = with("[drift]\nclear = 1.0").unwrap().limits.evidence;
+        assert!(
+            flickering.target < hourly.target / 4.0,
+            "each crossing is an alarm"
+        );
+    }
+
+    #[test]
+    fn the_reference_is_one_of_four() {
+        let of = |text: &str| with(&format!("[drift]\n{text}")).map(|config| config.reference);
+        assert_eq!(of(""), Ok(ReferenceKind::ChampionTraining));
+        assert_eq!(
+            of("reference = \"rolling\""),
+            Ok(ReferenceKind::Rolling(TimeDelta::days(28)))
+        );
+        let weekly = "reference = \"same_hour_of_week\"\nreference_span = \"21d\"";
+        assert_eq!(of(weekly), Ok(ReferenceKind::SameHourOfWeek(3)));
+        let fixed = "reference = \"fixed\"\nreference_start = \"2026-01-01T00:00:00Z\"\nreference_end = ";
+        let window = Window::new(
+            "2026-01-01T00:00:00Z".parse().unwrap(),
+            "2026-02-01T00:00:00Z".parse().unwrap(),
+        );
+        assert_eq!(
+            of(&format!("{fixed}\"2026-02-01T00:00:00Z\"")),
+            Ok(ReferenceKind::Fixed(window.unwrap()))
+        );
+        for (text, part) in [
+            (
+                format!("{fixed}\"2025-02-01T00:00:00Z\""),
+                "an instant after `drift.reference_start`",
+            ),
+            ("reference = \"fixed\"".to_owned(), "`drift.reference_start`"),
+            (format!("{fixed}\"yesterday\""), "such as `2026-01-31T00:00:00Z`"),
+            ("reference = \"last_year\"".to_owned(), "`same_hour_of_week`"),
+            (
+                "reference = \"same_hour_of_week\"\nreference_span = \"3d\"".to_owned(),
+                "a week or more",
+            ),
+        ] {
+            let problems = of(&text).unwrap_err();
+            assert!(problems.contains(part), "{part:?} is missing in\n{problems}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use transactions::ModelDefinition;
 
 use crate::config::Config;
-use crate::judge::{Judgement, judge, metric_severity, run_of};
+use crate::judge::{Before, Judgement, judge, metric_severity, run_of};
 use crate::look::{Looked, Watch};
 use crate::metrics::{CheckLabels, DriftLabels, ModelLabels, MonitorMetrics};
 use crate::report::{self, Run};
@@ -194,13 +194,21 @@ impl Monitor {
         let task = timer("run_drift_monitoring");
         let now = self.clock.now(&mut **tx).await?.unwrap_or(as_of);
         let window = self.watch.data_window(as_of)?;
-        let looked = self.watch.look(tx, definition, as_of, now).await?;
+        let mut looked = self.watch.look(tx, definition, as_of, now).await?;
         let end = looked.blind.clone().map_or(TaskEnd::Success, TaskEnd::Failed);
         task.finish(&mut **tx, &end, looked.rows, 0).await?;
 
         let task = timer("parse_drift_results");
         let limits = &self.watch.config().limits;
-        let judgement = judge(limits, &looked.findings.measured, &looked.findings.not_measured);
+        let before = match &looked.champion {
+            Some(champion) => store::before(tx, model, &champion.version, as_of).await?,
+            None => Before::default(),
+        };
+        let findings = &looked.findings;
+        let judgement = judge(limits, &findings.measured, &findings.not_measured, &before);
+        if judgement.verdict == Verdict::Drifted && !judgement.moved.is_empty() {
+            self.watch.look_back(tx, definition, &mut looked).await?;
+        }
         let previous = store::previous(tx, model, as_of).await?;
         let checked = report::checked(check_id, as_of, window, &looked, &judgement, previous.as_ref());
         let (measured, missed) = (checked.metrics.len() as u64, checked.not_measured.len() as u64);

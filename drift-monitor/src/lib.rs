@@ -2,6 +2,7 @@
 //!
 //! * [`judge`] – metrics and thresholds become a verdict: pure, the only place where they meet. Start here.
 //! * [`config`] – windows, thresholds, evidence, as settings.
+//! * [`breakage`], [`explain`] – what broke rather than drifted; what moved within a feature, and since when.
 //! * `reference` – the champion's training window becomes bins and counts.
 //! * `window` – hours become counts; the sum of stored hours and the newest rows is the window.
 //! * `measure` – counts become metrics; a metric that cannot be measured says why.
@@ -10,7 +11,9 @@
 //! * `handle` – the shell: look, judge, record, announce, in one transaction.
 //! * `store` – the only file with SQL.
 
+pub mod breakage;
 pub mod config;
+pub mod explain;
 mod handle;
 pub mod judge;
 mod look;

@@ -7,26 +7,39 @@ use std::time::Duration;
 use chassis::Tx;
 use chassis::db::while_reading;
 use chrono::{DateTime, TimeDelta, Utc};
+use drift_stats::Unusable;
 use drift_stats::profile::{Outcome, Profile};
+use schemas::events::DriftKind;
 use schemas::{ModelName, ModelVersion, Window};
 use sqlx::PgPool;
 use transactions::{ModelDefinition, SourceError, TransactionSource};
 
-use crate::config::Config;
-use crate::measure::{self, Findings, Realised};
+use crate::config::{Config, ReferenceKind};
+use crate::explain;
+use crate::measure::{self, Findings, Realised, Volume};
 use crate::reference::{self, Reference};
 use crate::store::{self, Champion, Span};
-use crate::window::{self, hour_of, hours, next_hour, sum_outcomes, to_keep};
+use crate::window::{
+    self, Counted, hour_of, hours, is_recounted, next_hour, same_hours_of_week, sum_outcomes, sum_profiles,
+    to_keep,
+};
+
+/// How far back hours are asked since when something moved.
+const LOOK_BACK: TimeDelta = TimeDelta::days(30);
 
 /// What a look found.
 #[derive(Debug)]
 pub struct Looked {
     /// The champion that was compared with; none before the first promotion.
     pub champion: Option<Champion>,
+    /// The rows that data drift was compared with, or would have been.
+    pub reference_window: Option<Window>,
     /// Rows in the window of data drift.
     pub rows: u64,
     /// Rows in it whose label is known.
     pub labelled: u64,
+    /// What data drift stands on, to explain it.
+    pub counts: Option<explain::Counts>,
     /// Metrics, and what could not be measured.
     pub findings: Findings,
     /// Why nothing could be looked at, if so.
@@ -37,9 +50,11 @@ impl Looked {
     fn blind(champion: Option<Champion>, reason: &str, detail: &str) -> Self {
         let findings = Findings::blind(reason, detail);
         Self {
+            reference_window: champion.as_ref().map(|champion| champion.training_window),
             champion,
             rows: 0,
             labelled: 0,
+            counts: None,
             findings,
             blind: Some(format!("{reason}: {detail}")),
         }
@@ -122,25 +137,14 @@ impl Watch {
             return Ok(Looked::blind(None, "no_champion", &detail));
         };
         match self.count(tx, definition, &champion, as_of, now).await {
-            Ok((reference, counts)) => {
-                let limits = &self.config.limits;
-                let mut findings = Findings::default();
-                measure::data(limits, &reference, &counts.profile, &mut findings);
-                measure::target(limits, &reference, &counts.target, &mut findings);
-                let realised = Realised {
-                    as_of,
-                    label_delay: label_delay(definition),
-                    has_scores: definition.score.is_some(),
-                    latest_rows: counts.latest.rows(),
-                    latest_scored: counts.latest.scored(),
-                    rows: counts.concept.as_ref().map(|(span, outcome)| (*span, outcome)),
-                };
-                measure::concept(limits, &champion, &realised, &mut findings);
-                let (rows, labelled) = (counts.profile.rows(), counts.labelled);
+            Ok(counts) => {
+                let findings = self.measure(definition, &champion, as_of, &counts);
                 Ok(Looked {
+                    reference_window: Some(counts.reference_window),
+                    rows: counts.data.window.rows(),
+                    labelled: counts.labelled,
+                    counts: Some(counts.data),
                     champion: Some(champion),
-                    rows,
-                    labelled,
                     findings,
                     blind: None,
                 })
@@ -153,6 +157,78 @@ impl Watch {
             }
             Err(Obstacle::Ours(error)) => Err(error),
         }
+    }
+
+    /// Counts become metrics.
+    fn measure(
+        &self,
+        definition: &ModelDefinition,
+        champion: &Champion,
+        as_of: DateTime<Utc>,
+        counts: &Counts,
+    ) -> Findings {
+        let limits = &self.config.limits;
+        let (reference, window) = (&counts.data.reference, &counts.data.window);
+        let mut findings = Findings::default();
+        if reference.profile.rows() < limits.rows_min {
+            // Nothing but a rolling reference can be so short.
+            let detail = format!(
+                "{} rows in {}, {} are needed to compare with",
+                reference.profile.rows(),
+                counts.reference_window,
+                limits.rows_min
+            );
+            findings.miss(DriftKind::Data, "reference_too_small", detail, true);
+        } else {
+            measure::data(limits, reference, window, &mut findings);
+            measure::broken(limits, reference, window, &mut findings);
+            let volume = Volume {
+                reference: reference.profile.rows(),
+                reference_span: counts.reference_span,
+                window: window.rows(),
+                window_span: as_of - counts.start,
+            };
+            measure::volume(limits, self.config.volume_min, volume, &mut findings);
+        }
+        let weights = definition
+            .features
+            .iter()
+            .map(|feature| (feature.column.clone(), feature.weight));
+        measure::weigh(&weights.collect(), &mut findings);
+        measure::target(limits, &counts.base, &counts.target, &mut findings);
+        let realised = Realised {
+            as_of,
+            label_delay: label_delay(definition),
+            has_scores: definition.score.is_some(),
+            latest_rows: counts.latest.rows(),
+            latest_scored: counts.latest.scored(),
+            rows: counts.concept.as_ref().map(|(span, outcome)| (*span, outcome)),
+        };
+        measure::concept(limits, champion, &realised, &mut findings);
+        findings
+    }
+
+    /// Adds what is known of the hours before those that were looked at: it says since when something moved.
+    pub async fn look_back(
+        &self,
+        tx: &mut Tx,
+        definition: &ModelDefinition,
+        looked: &mut Looked,
+    ) -> anyhow::Result<()> {
+        let (Some(champion), Some(counts)) = (&looked.champion, &mut looked.counts) else {
+            return Ok(());
+        };
+        let Some(first) = counts.hours.keys().next().copied() else {
+            return Ok(());
+        };
+        let earlier = Span {
+            model: &definition.model,
+            version: &champion.version,
+            start: first - LOOK_BACK,
+            end: first,
+        };
+        counts.hours.extend(store::profiles(tx, earlier).await?);
+        Ok(())
     }
 
     /// Makes the reference of a new champion.
@@ -185,9 +261,9 @@ impl Watch {
         champion: &Champion,
         as_of: DateTime<Utc>,
         now: DateTime<Utc>,
-    ) -> Result<(Arc<Reference>, Counts), Obstacle> {
+    ) -> Result<Counts, Obstacle> {
         let source = while_reading(tx, self.reading_max(), self.open(definition)).await??;
-        let reference = self.reference(tx, definition, champion, &source).await?;
+        let base = self.reference(tx, definition, champion, &source).await?;
         let span = |start, end| Span {
             model: &definition.model,
             version: &champion.version,
@@ -199,18 +275,25 @@ impl Watch {
 
         // The hour under way is counted as far as it has come, even when a later check has stored the whole of it.
         let under_way = hour_of(as_of);
-        let touched = hours(window.start(), as_of);
-        let stored = store::profiles(tx, span(window.start(), under_way)).await?;
-        let counting = window::count_profiles(&source, &reference, &touched, &stored, as_of);
+        let profiles_start = match self.config.reference.span() {
+            Some(before) => window.start() - before,
+            None => window.start(),
+        };
+        let touched = hours(profiles_start, as_of);
+        let mut stored = store::profiles(tx, span(profiles_start, under_way)).await?;
+        stored.retain(|hour, _| !is_recounted(*hour, settled));
+        let counting = window::count_profiles(&source, &base, &touched, &stored, as_of);
         let fresh = while_reading(tx, self.reading_max(), counting).await??;
-        let kept = to_keep(&fresh, settled, |_| true);
+        let kept = to_keep(&fresh, settled);
         store::keep_profiles(tx, &definition.model, &champion.version, &kept).await?;
-        let mut profile = Profile::empty(&reference.bins);
-        for part in stored.values().chain(fresh.values()) {
-            profile
-                .merge(part)
-                .map_err(|error| reference::corrupt(&source, &format!("stored hours do not fit: {error}")))?;
-        }
+        let mut profiles = stored;
+        profiles.extend(fresh);
+        let misfits = |error| reference::corrupt(&source, &format!("stored hours do not fit: {error}"));
+        let inside = profiles.range(window.start()..).map(|(_, part)| part);
+        let profile = sum_profiles(&base.bins, inside).map_err(misfits)?;
+        let compared = self
+            .compared_with(&base, champion, &profiles, window)
+            .map_err(misfits)?;
 
         // Labels of rows before this instant can be expected; later ones are young, not missing.
         let ripe = hour_of(as_of - label_delay(definition));
@@ -219,14 +302,16 @@ impl Watch {
         let concept_start = (ripe - self.config.windows.concept).max(next_hour(champion.promoted_as_of));
         let start = target_start.min(concept_start).min(window.start());
         let threshold = champion.operating_threshold;
-        let stored = store::outcomes(tx, span(start, under_way), as_of).await?;
+        let mut stored = store::outcomes(tx, span(start, under_way), as_of).await?;
+        // Once more when all rows have come, and when labels are expected.
+        stored.retain(|hour, _| !is_recounted(*hour, settled) && !is_recounted(*hour, ripe));
         let touched = hours(start, as_of);
-        let counting = window::count_outcomes(&source, threshold, &touched, &stored, as_of);
-        let fresh = while_reading(tx, self.reading_max(), counting).await??;
-        let kept = to_keep(&fresh, settled, |outcome| outcome.labelled() == outcome.rows());
+        let counting = window::count_outcomes(&source, threshold, &touched, stored, as_of);
+        let outcomes = while_reading(tx, self.reading_max(), counting).await??;
+        let kept = to_keep(&outcomes, settled);
         store::keep_outcomes(tx, &definition.model, &champion.version, as_of, &kept).await?;
         let sum = |from, to| {
-            sum_outcomes(threshold, &[&stored, &fresh], from, to)
+            sum_outcomes(threshold, &outcomes, from, to)
                 .map_err(|error| reference::corrupt(&source, &format!("stored outcomes do not fit: {error}")))
         };
         let concept = match Window::new(concept_start, ripe) {
@@ -234,19 +319,68 @@ impl Watch {
             Err(_) => None,
         };
         let counts = Counts {
-            profile,
+            data: explain::Counts {
+                reference: compared.reference,
+                window: profile,
+                hours: profiles,
+            },
+            base,
+            reference_window: compared.window,
+            reference_span: compared.span,
+            start: window.start(),
             latest: sum(window.start().max(next_hour(champion.promoted_as_of)), as_of)?,
             target: sum(target_start, ripe)?,
             labelled: sum(window.start(), as_of)?.labelled(),
             concept,
         };
         // A margin, so that a check of a recent instant still finds its hours.
-        store::forget_hours(tx, &definition.model, start - TimeDelta::days(2)).await?;
-        Ok((reference, counts))
+        let needed = start.min(profiles_start);
+        store::forget_hours(tx, &definition.model, needed - TimeDelta::days(2)).await?;
+        Ok(counts)
+    }
+
+    /// What a window is compared with, of the hours that were counted.
+    fn compared_with(
+        &self,
+        base: &Arc<Reference>,
+        champion: &Champion,
+        profiles: &Counted<Profile>,
+        window: Window,
+    ) -> Result<Compared, Unusable> {
+        let before = || profiles.range(..window.start());
+        let (profile, span) = match self.config.reference {
+            ReferenceKind::ChampionTraining | ReferenceKind::Fixed(_) => {
+                let window = base.window.unwrap_or(champion.training_window);
+                return Ok(Compared {
+                    reference: Arc::clone(base),
+                    window,
+                    span: window.end() - window.start(),
+                });
+            }
+            ReferenceKind::Rolling(span) => (sum_profiles(&base.bins, before().map(|(_, part)| part))?, span),
+            ReferenceKind::SameHourOfWeek(weeks) => {
+                let touched = hours(window.start(), window.end());
+                let alike = same_hours_of_week(&touched, weeks);
+                let parts = alike.iter().filter_map(|hour| profiles.get(hour));
+                (
+                    sum_profiles(&base.bins, parts)?,
+                    TimeDelta::hours(alike.len() as i64),
+                )
+            }
+        };
+        let first = before().next().map_or(window.start(), |(hour, _)| *hour);
+        Ok(Compared {
+            reference: Arc::new(Reference {
+                profile,
+                ..Reference::clone(base)
+            }),
+            window: Window::new(first, window.start()).unwrap_or(champion.training_window),
+            span,
+        })
     }
 
     /// The champion's reference; built when it could not be built before, or when the watched features of the
-    /// settings are no longer those of the reference.
+    /// settings, or the fixed window, are no longer those of the reference.
     async fn reference(
         &self,
         tx: &mut Tx,
@@ -255,21 +389,28 @@ impl Watch {
         source: &TransactionSource,
     ) -> Result<Arc<Reference>, Obstacle> {
         let watched: Vec<&str> = source.monitored().map(|feature| feature.name.as_str()).collect();
+        let window = match self.config.reference {
+            ReferenceKind::Fixed(window) => window,
+            _ => champion.training_window,
+        };
+        let fits = |reference: &Reference| {
+            let of = reference.window.unwrap_or(champion.training_window);
+            reference.features == watched && of == window
+        };
         if let Some(reference) = self.remembered(&definition.model, &champion.version)
-            && reference.features == watched
+            && fits(&reference)
         {
             return Ok(reference);
         }
         let stored = store::reference(tx, &definition.model, &champion.version).await?;
-        let Some(reference) = stored.filter(|reference| reference.features == watched) else {
-            let window = champion.training_window;
+        let Some(reference) = stored.filter(fits) else {
             let building = reference::build(source, window, champion.promoted_as_of, &self.config);
             // It reads twice.
             let built = while_reading(tx, self.reading_max() * 2, building).await??;
             let rows = built.profile.rows();
             if rows < self.config.limits.rows_min {
                 return Err(Obstacle::Reference(format!(
-                    "the training window {window} of {} has {rows} rows, {} are needed to compare with",
+                    "the reference of {}, {window}, has {rows} rows, {} are needed to compare with",
                     champion.version, self.config.limits.rows_min
                 )));
             }
@@ -295,9 +436,27 @@ impl Watch {
     }
 }
 
+/// What a window is compared with.
+struct Compared {
+    reference: Arc<Reference>,
+    /// From the first to the last of its rows.
+    window: Window,
+    /// How long its hours are together.
+    span: TimeDelta,
+}
+
 /// The windows as counts.
 struct Counts {
-    profile: Profile,
+    /// Of data drift.
+    data: explain::Counts,
+    /// The reference of the fraud rate.
+    base: Arc<Reference>,
+    /// The rows that data drift is compared with.
+    reference_window: Window,
+    /// How long these are together.
+    reference_span: TimeDelta,
+    /// Where the window of data drift begins.
+    start: DateTime<Utc>,
     /// Rows in the window of data drift that the champion scored.
     latest: Outcome,
     target: Outcome,

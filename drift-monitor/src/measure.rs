@@ -1,5 +1,7 @@
 //! Counts become metrics; what cannot be measured says why, and whether that blocks the verdict.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use drift_stats::null::{Sizes, inflation, per_test, psi_critical};
 use drift_stats::profile::{Outcome, Profile};
@@ -8,6 +10,7 @@ use drift_stats::{Detector as _, Histogram, Unusable, psi};
 use schemas::events::{ConceptDrift, DriftKind, NotMeasured, TargetDrift};
 use schemas::{Finite, Share, Window};
 
+use crate::breakage;
 use crate::judge::{Limits, Measured, MetricName};
 use crate::reference::Reference;
 use crate::store::Champion;
@@ -38,7 +41,8 @@ impl Findings {
         findings
     }
 
-    fn miss(&mut self, kind: DriftKind, reason: &str, detail: String, blocks_verdict: bool) {
+    /// Something could not be measured.
+    pub fn miss(&mut self, kind: DriftKind, reason: &str, detail: String, blocks_verdict: bool) {
         self.not_measured.push(NotMeasured {
             kind,
             reason: reason.to_owned(),
@@ -55,6 +59,7 @@ impl Findings {
                 self.measured.push(Measured {
                     name,
                     feature: feature.map(str::to_owned),
+                    weight: 1.0,
                     value,
                     noise,
                     unrest,
@@ -88,7 +93,7 @@ pub fn data(limits: &Limits, reference: &Reference, window: &Profile, findings: 
         findings.miss(DriftKind::Data, reason, detail, true);
         return;
     }
-    let alpha = per_test(limits.false_alarm_rate, reference.features.len());
+    let alpha = per_test(limits.evidence.data, reference.features.len());
     for (at, feature) in reference.features.iter().enumerate() {
         let scored = histograms(reference, window, at).and_then(|(before, now)| {
             let sizes = Sizes {
@@ -111,6 +116,55 @@ pub fn data(limits: &Limits, reference: &Reference, window: &Profile, findings: 
                 true,
             ),
         }
+    }
+}
+
+/// What broke rather than drifted is no reason to retrain: it keeps the check from a verdict, which alerts.
+pub fn broken(limits: &Limits, reference: &Reference, window: &Profile, findings: &mut Findings) {
+    for broken in breakage::find(&reference.features, &reference.profile, window, limits.rows_min) {
+        let is_it = |measured: &Measured| measured.feature.as_deref() == Some(broken.feature.as_str());
+        findings.measured.retain(|measured| !is_it(measured));
+        let detail = format!("feature `{}`: {}", broken.feature, broken.detail);
+        findings.miss(DriftKind::Data, broken.kind, detail, true);
+    }
+}
+
+/// How much there is to look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Volume {
+    /// Rows of the reference, count.
+    pub reference: u64,
+    /// How long it is.
+    pub reference_span: TimeDelta,
+    /// Rows of the window, count.
+    pub window: u64,
+    /// How long it is.
+    pub window_span: TimeDelta,
+}
+
+/// A stream that has nearly run dry is an outage, whatever its last rows look like. Fewer rows than a check needs are said elsewhere.
+pub fn volume(limits: &Limits, least: f64, volume: Volume, findings: &mut Findings) {
+    let per_hour = |rows: u64, span: TimeDelta| {
+        let hours = span.num_seconds() as f64 / 3_600.0;
+        if hours > 0.0 { rows as f64 / hours } else { 0.0 }
+    };
+    let before = per_hour(volume.reference, volume.reference_span);
+    let now = per_hour(volume.window, volume.window_span);
+    if volume.window >= limits.rows_min && now < before * least {
+        let detail = format!(
+            "{now:.1} rows an hour in the window, {before:.1} in the reference; less than {:.0} % of it (`drift.volume_min`) is taken \
+             for an outage",
+            least * 100.0
+        );
+        findings.miss(DriftKind::Data, "volume_collapsed", detail, true);
+    }
+}
+
+/// How much each feature counts beside others.
+pub fn weigh(weights: &BTreeMap<String, f64>, findings: &mut Findings) {
+    for measured in &mut findings.measured {
+        let weight = measured.feature.as_ref().and_then(|feature| weights.get(feature));
+        measured.weight = weight.copied().unwrap_or(1.0);
     }
 }
 
@@ -156,7 +210,7 @@ pub fn target(limits: &Limits, reference: &Reference, window: &Outcome, findings
             return;
         }
     };
-    let Some(noise) = relative_noise(before, now.of, limits.false_alarm_rate) else {
+    let Some(noise) = relative_noise(before, now.of, limits.evidence.target) else {
         findings.miss(
             DriftKind::Target,
             "no_noise_limit",
@@ -269,7 +323,7 @@ pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, fi
             findings.miss(DriftKind::Concept, "too_few_ripened_labels", detail, false);
             continue;
         }
-        let Some(drop) = difference(before, now, limits.confidence) else {
+        let Some(drop) = difference(before, now, limits.evidence.confidence()) else {
             let detail = format!("{}: validation of {version} saw no {what}", name.as_str());
             findings.miss(DriftKind::Concept, "not_validated", detail, false);
             continue;
@@ -277,7 +331,7 @@ pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, fi
         // A drop is outside the noise when its whole interval is above zero: when it exceeds the lower half-width.
         findings.find(name, None, drop.value, drop.value - drop.interval.low, 1.0);
     }
-    findings.concept = difference(validated_recall, recall, limits.confidence)
+    findings.concept = difference(validated_recall, recall, limits.evidence.confidence())
         .and_then(|drop| concept_drift(champion, span, outcome, &drop));
 }
 
@@ -309,7 +363,7 @@ mod tests {
     use schemas::ModelVersion;
 
     use super::*;
-    use crate::judge::Aggregate;
+    use crate::judge::{Aggregate, Evidence};
 
     fn limits() -> Limits {
         Limits {
@@ -323,8 +377,9 @@ mod tests {
             precision_threshold: 0.10,
             rows_min: 100,
             frauds_min: 50,
-            false_alarm_rate: 0.01,
-            confidence: 0.98,
+            clear: 1.0,
+            consecutive: 1,
+            evidence: Evidence::once(0.01, 0.98),
         }
     }
 
@@ -345,6 +400,7 @@ mod tests {
             features: vec!["amount".into()],
             bins,
             profile,
+            window: None,
             between: Vec::new(),
             labelled,
             frauds,

@@ -22,6 +22,9 @@ pub struct Reference {
     pub bins: Vec<FeatureBins>,
     /// The reference in these bins.
     pub profile: Profile,
+    /// The rows it was taken from; of references from before this was noted, nothing: the champion's training window.
+    #[serde(default)]
+    pub window: Option<Window>,
     /// How far windows of the reference differ by more than chance, per feature, in units of the index, 0 or more
     /// ([`drift_stats::between`]); of references from before this was measured, nothing.
     #[serde(default)]
@@ -93,6 +96,7 @@ pub async fn build(
         features,
         bins,
         profile,
+        window: Some(window),
         between,
         labelled,
         frauds,

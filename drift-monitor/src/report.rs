@@ -1,11 +1,17 @@
 //! What a check found becomes the bodies of `drift.checked` and `drift.detected`: pure.
 
 use chrono::{DateTime, Utc};
-use schemas::events::{DriftChecked, DriftDetected, DriftKind, DriftSeverity, FeatureDrift, Verdict};
-use schemas::{CheckId, Finite, Window};
+use schemas::events::{
+    DriftChecked, DriftDetected, DriftKind, DriftSeverity, FeatureDrift, LevelShift, Verdict,
+};
+use schemas::{CheckId, Finite, Share, Window};
 
+use crate::explain::{Counts, Explained};
 use crate::judge::{Judgement, Previous, unknown_since};
 use crate::look::Looked;
+
+/// Features that are explained in an event, which must not grow too large.
+const EXPLAINED_MAX: usize = 50;
 
 /// Where a drifted check stands in an unbroken run of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +36,7 @@ pub fn checked(
         check_id,
         as_of,
         champion: champion.map(|champion| champion.version.clone()),
-        reference_window: champion.map(|champion| champion.training_window),
+        reference_window: looked.reference_window,
         window,
         rows: looked.rows,
         labelled_rows: looked.labelled,
@@ -62,10 +68,18 @@ pub fn detected(
                 psi: metric.value,
                 threshold: metric.threshold,
                 noise: metric.noise?,
+                moved: Vec::new(),
+                began: None,
             })
         })
         .collect();
     features.sort_by(|a, b| b.psi.get().total_cmp(&a.psi.get()));
+    if let Some(counts) = &looked.counts {
+        features
+            .iter_mut()
+            .take(EXPLAINED_MAX)
+            .for_each(|feature| explain(counts, feature));
+    }
     let moved = |kind| judgement.drifted.contains(&kind);
     Some(DriftDetected {
         check_id: checked.check_id,
@@ -90,6 +104,21 @@ pub fn detected(
             .clone()
             .filter(|_| moved(DriftKind::Concept)),
     })
+}
+
+fn explain(counts: &Counts, feature: &mut FeatureDrift) {
+    let Explained { shifts, began } = counts.explain(&feature.feature);
+    feature.began = began;
+    feature.moved = shifts
+        .into_iter()
+        .filter_map(|shift| {
+            Some(LevelShift {
+                level: shift.label,
+                reference: Share::new(shift.from).ok()?,
+                current: Share::new(shift.to).ok()?,
+            })
+        })
+        .collect();
 }
 
 /// The task of the drift DAG that stands for what happens next.

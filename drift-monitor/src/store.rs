@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::judge::{Previous, Unknown, blocking};
+use crate::judge::{Before, Previous, Unknown, blocking};
 use crate::reference::Reference;
 use crate::report::Run;
-use crate::window::Counted;
+use crate::window::{Counted, StoredOutcome};
 
 /// A champion.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,10 +205,14 @@ pub async fn profiles(tx: &mut Tx, span: Span<'_>) -> anyhow::Result<Counted<Pro
     parse(rows)
 }
 
-/// Outcomes of the span's hours that are stored and were known at `as_of`.
-pub async fn outcomes(tx: &mut Tx, span: Span<'_>, as_of: DateTime<Utc>) -> anyhow::Result<Counted<Outcome>> {
-    let rows: Vec<(DateTime<Utc>, String)> = sqlx::query_as(
-        "select hour, outcome::text from hour_outcome \
+/// Outcomes of the span's hours that are stored and whose labels were known at `as_of`.
+pub async fn outcomes(
+    tx: &mut Tx,
+    span: Span<'_>,
+    as_of: DateTime<Utc>,
+) -> anyhow::Result<Counted<StoredOutcome>> {
+    let rows: Vec<(DateTime<Utc>, String, DateTime<Utc>, bool)> = sqlx::query_as(
+        "select hour, outcome::text, known_at, is_final from hour_outcome \
          where model = $1 and version = $2 and hour >= $3 and hour < $4 and known_at <= $5",
     )
     .bind(span.model.as_str())
@@ -218,7 +222,16 @@ pub async fn outcomes(tx: &mut Tx, span: Span<'_>, as_of: DateTime<Utc>) -> anyh
     .bind(as_of)
     .fetch_all(&mut **tx)
     .await?;
-    parse(rows)
+    rows.into_iter()
+        .map(|(hour, text, known_at, is_final)| {
+            let stored = StoredOutcome {
+                outcome: serde_json::from_str(&text)?,
+                known_at,
+                is_final,
+            };
+            Ok((hour, stored))
+        })
+        .collect()
 }
 
 fn parse<T: DeserializeOwned>(rows: Vec<(DateTime<Utc>, String)>) -> anyhow::Result<Counted<T>> {
@@ -247,7 +260,8 @@ pub async fn keep_profiles(
     let (hours, texts) = columns(counted)?;
     sqlx::query(
         "insert into hour_profile (model, version, hour, profile) \
-         select $1, $2, h, p::jsonb from unnest($3::timestamptz[], $4::text[]) as t (h, p) on conflict do nothing",
+         select $1, $2, h, p::jsonb from unnest($3::timestamptz[], $4::text[]) as t (h, p) \
+         on conflict (model, version, hour) do update set profile = excluded.profile",
     )
     .bind(model.as_str())
     .bind(version.as_str())
@@ -258,7 +272,7 @@ pub async fn keep_profiles(
     Ok(())
 }
 
-/// Stores hours whose labels are all known at `known_at`.
+/// Stores hours with the labels that were known at `known_at`; what was known later stays.
 pub async fn keep_outcomes(
     tx: &mut Tx,
     model: &ModelName,
@@ -267,16 +281,28 @@ pub async fn keep_outcomes(
     counted: &[(DateTime<Utc>, &Outcome)],
 ) -> anyhow::Result<()> {
     let (hours, texts) = columns(counted)?;
+    let finals: Vec<bool> = counted
+        .iter()
+        .map(|(_, outcome)| outcome.labelled() == outcome.rows())
+        .collect();
+    // What is final holds from the first instant that knew it.
     sqlx::query(
-        "insert into hour_outcome (model, version, hour, known_at, outcome) \
-         select $1, $2, h, $5, o::jsonb from unnest($3::timestamptz[], $4::text[]) as t (h, o) \
-         on conflict (model, version, hour) do update set known_at = least(hour_outcome.known_at, excluded.known_at)",
+        "insert into hour_outcome (model, version, hour, known_at, outcome, is_final) \
+         select $1, $2, h, $5, o::jsonb, f from unnest($3::timestamptz[], $4::text[], $6::boolean[]) as t (h, o, f) \
+         on conflict (model, version, hour) do update set \
+         outcome = excluded.outcome, is_final = excluded.is_final, \
+         known_at = case when hour_outcome.is_final and excluded.is_final \
+                    then least(hour_outcome.known_at, excluded.known_at) else excluded.known_at end \
+         where (hour_outcome.is_final and excluded.is_final \
+                and (excluded.known_at < hour_outcome.known_at or excluded.outcome <> hour_outcome.outcome)) \
+         or (not (hour_outcome.is_final and excluded.is_final) and excluded.known_at >= hour_outcome.known_at)",
     )
     .bind(model.as_str())
     .bind(version.as_str())
     .bind(hours)
     .bind(texts)
     .bind(known_at)
+    .bind(finals)
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -333,6 +359,28 @@ pub async fn previous(
         consecutive: consecutive.unsigned_abs(),
         unknown,
     }))
+}
+
+/// What the newest check before an instant that could look found with a champion.
+pub async fn before(
+    tx: &mut Tx,
+    model: &ModelName,
+    champion: &ModelVersion,
+    as_of: DateTime<Utc>,
+) -> anyhow::Result<Before> {
+    let row: Option<(Value,)> = sqlx::query_as(
+        "select report from check_run where model = $1 and champion = $2 and as_of < $3 and verdict <> 'unknown' \
+         order by as_of desc limit 1",
+    )
+    .bind(model.as_str())
+    .bind(champion.as_str())
+    .bind(as_of)
+    .fetch_optional(&mut **tx)
+    .await?;
+    let Some((report,)) = row else {
+        return Ok(Before::default());
+    };
+    Ok(Before::of(&serde_json::from_value(report)?))
 }
 
 /// The report of a check that was made before.

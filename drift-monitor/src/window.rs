@@ -1,12 +1,14 @@
 //! Hours become counts; a window is a sum of hours.
 //!
-//! An hour that is complete is counted once and stored, so the cost of a check grows with the new rows, not
-//! with the window. Whatever is not stored is read in one go and told apart by the rows' time.
+//! An hour that is over is counted and stored, so the cost of a check grows with the new rows and the new labels, not with the
+//! window: hours whose labels are not all known learn those that became known since the last check. An hour is counted again a few
+//! times while it is young ([`is_recounted`]), so that late rows and corrected labels get where they belong.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, DurationRound as _, TimeDelta, Utc};
 use drift_stats::Unusable;
+use drift_stats::binning::FeatureBins;
 use drift_stats::profile::{Known, Outcome, Profile};
 use schemas::Window;
 use transactions::{Batch, Column, Label, Request, SourceError, TransactionSource};
@@ -30,15 +32,45 @@ pub fn hours(start: DateTime<Utc>, end: DateTime<Utc>) -> Vec<DateTime<Utc>> {
     hours
 }
 
+/// The same hours of the week, in so many weeks before them.
+pub fn same_hours_of_week(hours: &[DateTime<Utc>], weeks: u32) -> Vec<DateTime<Utc>> {
+    let back = |hour: &DateTime<Utc>, week: u32| *hour - TimeDelta::weeks(i64::from(week));
+    (1..=weeks)
+        .flat_map(|week| hours.iter().map(move |hour| back(hour, week)))
+        .collect()
+}
+
 /// Counts that were made now, by hour.
 pub type Counted<T> = BTreeMap<DateTime<Utc>, T>;
 
-/// The smallest span that holds all hours that are not stored.
-fn gap<T>(hours: &[DateTime<Utc>], stored: &Counted<T>, end: DateTime<Utc>) -> Option<Window> {
-    let mut missing = hours.iter().filter(|hour| !stored.contains_key(*hour));
-    let first = *missing.next()?;
-    let last = missing.next_back().copied().unwrap_or(first);
-    Window::new(first, (last + TimeDelta::hours(1)).min(end)).ok()
+/// The spans of hours that are not known, oldest first: hours that follow each other are read in one go.
+fn spans(
+    hours: &[DateTime<Utc>],
+    is_known: impl Fn(DateTime<Utc>) -> bool,
+    end: DateTime<Utc>,
+) -> Vec<Window> {
+    let mut spans: Vec<(DateTime<Utc>, DateTime<Utc>)> = Vec::new();
+    for hour in hours.iter().copied().filter(|hour| !is_known(*hour)) {
+        let next = hour + TimeDelta::hours(1);
+        match spans.last_mut() {
+            Some((_, until)) if *until == hour => *until = next,
+            _ => spans.push((hour, next)),
+        }
+    }
+    spans
+        .into_iter()
+        .filter_map(|(start, until)| Window::new(start, until.min(end)).ok())
+        .collect()
+}
+
+/// Ages, in hours since its end, at which an hour is counted again, so that rows and labels that came late, or were corrected, get
+/// into the bucket where they belong.
+const RECOUNTED_AT: [i64; 2] = [6, 24];
+
+/// Whether an hour is to be counted again by a check of `now`, `settled` being the instant from which on it was said to be final.
+pub fn is_recounted(hour: DateTime<Utc>, settled: DateTime<Utc>) -> bool {
+    let age = (hour_of(settled) - hour).num_hours() - 1;
+    RECOUNTED_AT.contains(&age)
 }
 
 /// Counts the features of every hour that is not stored, up to `end`.
@@ -49,26 +81,26 @@ pub async fn count_profiles(
     stored: &Counted<Profile>,
     end: DateTime<Utc>,
 ) -> Result<Counted<Profile>, SourceError> {
-    let Some(window) = gap(hours, stored, end) else {
-        return Ok(Counted::new());
-    };
+    let is_known = |hour| stored.contains_key(&hour);
     let mut counted: Counted<Profile> = hours
         .iter()
-        .filter(|hour| !stored.contains_key(*hour))
+        .filter(|hour| !is_known(**hour))
         .map(|hour| (*hour, Profile::empty(&reference.bins)))
         .collect();
     let mut misfit = None;
-    source
-        .scan(&Request::monitored(window, end), |batch| {
-            for (hour, part) in by_hour(batch) {
-                if let Some(profile) = counted.get_mut(&hour)
-                    && let Err(error) = profile.add(&reference.bins, &values_of(&part))
-                {
-                    misfit = Some(error);
+    for window in spans(hours, is_known, end) {
+        source
+            .scan(&Request::monitored(window, end), |batch| {
+                for (hour, part) in by_hour(batch) {
+                    if let Some(profile) = counted.get_mut(&hour)
+                        && let Err(error) = profile.add(&reference.bins, &values_of(&part))
+                    {
+                        misfit = Some(error);
+                    }
                 }
-            }
-        })
-        .await?;
+            })
+            .await?;
+    }
     match misfit {
         Some(error) => Err(corrupt(
             source,
@@ -78,49 +110,102 @@ pub async fn count_profiles(
     }
 }
 
-/// Counts scores and labels of every hour that is not stored, up to `as_of`, with labels known at `as_of`.
+/// Scores and labels of an hour, as they were stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredOutcome {
+    /// The counts.
+    pub outcome: Outcome,
+    /// The instant whose knowledge of labels they hold.
+    pub known_at: DateTime<Utc>,
+    /// Whether every label is known.
+    pub is_final: bool,
+}
+
+/// Scores and labels of every hour, with labels known at `as_of`; hours that are stored only learn what became known since.
 pub async fn count_outcomes(
     source: &TransactionSource,
     threshold: f64,
     hours: &[DateTime<Utc>],
-    stored: &Counted<Outcome>,
+    mut stored: Counted<StoredOutcome>,
     as_of: DateTime<Utc>,
 ) -> Result<Counted<Outcome>, SourceError> {
-    let Some(window) = gap(hours, stored, as_of) else {
-        return Ok(Counted::new());
-    };
+    // Hours that every check carries on are of one instant; those that were left behind are counted again.
+    let open = |stored: &StoredOutcome| !stored.is_final;
+    let carried = stored
+        .values()
+        .filter(|stored| open(stored))
+        .map(|stored| stored.known_at)
+        .max();
+    stored.retain(|_, stored| stored.is_final || Some(stored.known_at) == carried);
+    let mut lost: Vec<DateTime<Utc>> = Vec::new();
+    if let Some(since) = carried.filter(|since| *since < as_of) {
+        let mut open_hours = stored
+            .iter()
+            .filter(|(_, stored)| open(stored))
+            .map(|(hour, _)| *hour);
+        let first = open_hours.next();
+        let last = open_hours.next_back().or(first);
+        let window = first
+            .zip(last)
+            .map(|(first, last)| Window::new(first, last + TimeDelta::hours(1)));
+        if let Some(Ok(window)) = window {
+            source
+                .scan(&Request::news(window, since, as_of), |batch| {
+                    for row in 0..batch.rows() {
+                        let Some(hour) = hour_at(batch.times[row]) else {
+                            continue;
+                        };
+                        let Some(stored) = stored.get_mut(&hour).filter(|stored| open(stored)) else {
+                            continue;
+                        };
+                        let learnt = stored.outcome.learn(batch.scores[row], known(batch.labels[row]));
+                        if learnt.is_err() {
+                            lost.push(hour);
+                        }
+                    }
+                })
+                .await?;
+        }
+    }
+    // A label that was corrected is no news of a row that is unknown.
+    for hour in lost {
+        stored.remove(&hour);
+    }
+    let is_known = |hour| stored.contains_key(&hour);
     let mut counted: Counted<Outcome> = hours
         .iter()
-        .filter(|hour| !stored.contains_key(*hour))
+        .filter(|hour| !is_known(**hour))
         .map(|hour| (*hour, Outcome::empty(threshold)))
         .collect();
-    source
-        .scan(&Request::outcomes(window, as_of), |batch| {
-            for row in 0..batch.rows() {
-                if let Some(outcome) = hour_at(batch.times[row]).and_then(|hour| counted.get_mut(&hour)) {
-                    let label = match batch.labels[row] {
-                        Label::Unknown => Known::Unknown,
-                        Label::Genuine => Known::Genuine,
-                        Label::Fraud => Known::Fraud,
-                    };
-                    outcome.add(batch.scores[row], label);
+    for window in spans(hours, is_known, as_of) {
+        source
+            .scan(&Request::outcomes(window, as_of), |batch| {
+                for row in 0..batch.rows() {
+                    if let Some(outcome) = hour_at(batch.times[row]).and_then(|hour| counted.get_mut(&hour)) {
+                        outcome.add(batch.scores[row], known(batch.labels[row]));
+                    }
                 }
-            }
-        })
-        .await?;
+            })
+            .await?;
+    }
+    counted.extend(stored.into_iter().map(|(hour, stored)| (hour, stored.outcome)));
     Ok(counted)
 }
 
-/// Hours that ended at or before `settled` and that `is_final` says will not change any more.
-pub fn to_keep<T>(
-    counted: &Counted<T>,
-    settled: DateTime<Utc>,
-    is_final: impl Fn(&T) -> bool,
-) -> Vec<(DateTime<Utc>, &T)> {
+const fn known(label: Label) -> Known {
+    match label {
+        Label::Unknown => Known::Unknown,
+        Label::Genuine => Known::Genuine,
+        Label::Fraud => Known::Fraud,
+    }
+}
+
+/// Hours that ended at or before `settled`: their rows have arrived.
+pub fn to_keep<T>(counted: &Counted<T>, settled: DateTime<Utc>) -> Vec<(DateTime<Utc>, &T)> {
     let ended = |hour: DateTime<Utc>| hour + TimeDelta::hours(1) <= settled;
     counted
         .iter()
-        .filter(|(hour, counts)| ended(**hour) && is_final(counts))
+        .filter(|(hour, _)| ended(**hour))
         .map(|(hour, counts)| (*hour, counts))
         .collect()
 }
@@ -128,18 +213,28 @@ pub fn to_keep<T>(
 /// The sum of outcomes of the hours `[start, end)`.
 pub fn sum_outcomes(
     threshold: f64,
-    parts: &[&Counted<Outcome>],
+    hours: &Counted<Outcome>,
     start: DateTime<Utc>,
     end: DateTime<Utc>,
 ) -> Result<Outcome, Unusable> {
     let mut sum = Outcome::empty(threshold);
     // An empty span is no error: right after a promotion nothing has ripened.
-    let inside = |hour: DateTime<Utc>| start <= hour && hour < end;
-    for (_, part) in parts
-        .iter()
-        .flat_map(|part| part.iter())
-        .filter(|(hour, _)| inside(**hour))
-    {
+    for (_, part) in hours.range(start..).take_while(|(hour, _)| **hour < end) {
+        sum.merge(part)?;
+    }
+    Ok(sum)
+}
+
+/// The sum of profiles in these bins.
+///
+/// # Errors
+/// [`Unusable::BinsDiffer`] when one was counted in others.
+pub fn sum_profiles<'a>(
+    bins: &[FeatureBins],
+    parts: impl IntoIterator<Item = &'a Profile>,
+) -> Result<Profile, Unusable> {
+    let mut sum = Profile::empty(bins);
+    for part in parts {
         sum.merge(part)?;
     }
     Ok(sum)
@@ -209,29 +304,60 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_stored_is_read() {
-        let all = hours(at(0, 0), at(5, 0));
-        let stored: Counted<u8> = [0, 1, 3].map(|hour| (at(hour, 0), 0)).into();
-        assert_eq!(gap(&all, &stored, at(5, 0)), Window::new(at(2, 0), at(5, 0)).ok());
-        let whole: Counted<u8> = all.iter().map(|hour| (*hour, 0)).collect();
-        assert_eq!(gap(&all, &whole, at(5, 0)), None);
-        assert_eq!(
-            gap(&hours(at(4, 0), at(5, 0)), &Counted::<u8>::new(), at(4, 20)),
-            Window::new(at(4, 0), at(4, 20)).ok()
-        );
+    fn the_same_hours_of_earlier_weeks_are_a_week_apart() {
+        let found = same_hours_of_week(&[at(400, 0), at(401, 0)], 2);
+        assert_eq!(found, [at(232, 0), at(233, 0), at(64, 0), at(65, 0)]);
+        assert!(same_hours_of_week(&[at(400, 0)], 0).is_empty());
     }
 
     #[test]
-    fn hours_are_kept_when_they_are_over_and_final() {
+    fn only_what_is_not_known_is_read() {
+        let all = hours(at(0, 0), at(5, 0));
+        let read = |known: &[i64], end| {
+            let windows = spans(&all, |hour| known.iter().any(|known| at(*known, 0) == hour), end);
+            windows
+                .iter()
+                .map(|window| (window.start(), window.end()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            read(&[0, 1, 3], at(5, 0)),
+            [(at(2, 0), at(3, 0)), (at(4, 0), at(5, 0))]
+        );
+        assert_eq!(read(&[1], at(5, 0)), [(at(0, 0), at(1, 0)), (at(2, 0), at(5, 0))]);
+        assert_eq!(read(&[], at(5, 0)), [(at(0, 0), at(5, 0))]);
+        assert_eq!(read(&[0, 1, 2, 3, 4], at(5, 0)), []);
+        assert_eq!(read(&[0, 1, 2, 3], at(4, 20)), [(at(4, 0), at(4, 20))]);
+        assert_eq!(read(&[0, 1, 2, 3], at(4, 0)), [], "nothing has come yet");
+    }
+
+    #[test]
+    fn hours_are_counted_again_when_late_rows_may_have_come() {
+        let again: Vec<i64> = (0..48)
+            .filter(|hour| is_recounted(at(*hour, 0), at(48, 0)))
+            .collect();
+        assert_eq!(again, [23, 41]);
+        let before: Vec<i64> = (0..48)
+            .filter(|hour| is_recounted(at(*hour, 0), at(47, 45)))
+            .collect();
+        assert_eq!(before, [22, 40]);
+    }
+
+    #[test]
+    fn hours_are_kept_when_they_are_over() {
         let counted: Counted<bool> = [(at(0, 0), true), (at(1, 0), false), (at(2, 0), true)].into();
         let kept = |settled| {
-            to_keep(&counted, settled, |whole| *whole)
+            to_keep(&counted, settled)
                 .iter()
                 .map(|(hour, _)| *hour)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(kept(at(3, 0)), [at(0, 0), at(2, 0)], "the end is inclusive");
-        assert_eq!(kept(at(2, 59)), [at(0, 0)]);
+        assert_eq!(
+            kept(at(3, 0)),
+            [at(0, 0), at(1, 0), at(2, 0)],
+            "the end is inclusive"
+        );
+        assert_eq!(kept(at(2, 59)), [at(0, 0), at(1, 0)]);
         assert_eq!(next_hour(at(2, 0)), at(2, 0));
         assert_eq!(next_hour(at(2, 1)), at(3, 0));
     }
@@ -243,14 +369,14 @@ mod tests {
             (0..rows).for_each(|_| outcome.add(0.1, Known::Genuine));
             outcome
         };
-        let stored: Counted<Outcome> = [(at(0, 0), hour(1)), (at(1, 0), hour(10))].into();
-        let fresh: Counted<Outcome> = [(at(2, 0), hour(100)), (at(3, 0), hour(1_000))].into();
-        let rows =
-            |from, to| sum_outcomes(0.5, &[&stored, &fresh], at(from, 0), at(to, 0)).map(|sum| sum.rows());
+        let all: Counted<Outcome> = (0..4)
+            .map(|at_hour| (at(at_hour, 0), hour(10_u32.pow(at_hour as u32))))
+            .collect();
+        let rows = |from, to| sum_outcomes(0.5, &all, at(from, 0), at(to, 0)).map(|sum| sum.rows());
         assert_eq!(rows(1, 3), Ok(110));
         assert_eq!(rows(3, 1), Ok(0));
         assert_eq!(
-            sum_outcomes(0.4, &[&stored], at(0, 0), at(1, 0)).map(|sum| sum.rows()),
+            sum_outcomes(0.4, &all, at(0, 0), at(1, 0)).map(|sum| sum.rows()),
             Err(Unusable::BinsDiffer)
         );
     }

@@ -14,6 +14,7 @@
 //! * [`cbpe`] – performance before labels are there; [`isotonic`] – scores made probabilities.
 //! * [`null`] – what the sample size alone explains, so that thresholds know the number of rows; [`between`] – what windows of
 //!   the reference differ by besides.
+//! * [`budget`] – how small a level must be so that repeated checks raise few false alarms; [`onset`] – since when values moved.
 //! * [`proportion`] – tests and intervals for rates; [`performance`] – recall, precision, AUC and their
 //!   intervals, and the choice of an operating threshold.
 //! * [`compat`] – the literal conventions of other tools, to reproduce their numbers.
@@ -24,6 +25,7 @@
 pub mod between;
 pub mod binned;
 pub mod binning;
+pub mod budget;
 pub mod cbpe;
 pub mod compat;
 pub mod contingency;
@@ -37,6 +39,7 @@ pub mod l_infinity;
 pub mod maturity;
 pub mod multiple;
 pub mod null;
+pub mod onset;
 pub mod pca;
 pub mod performance;
 pub mod profile;

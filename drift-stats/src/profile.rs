@@ -343,11 +343,33 @@ impl Outcome {
             return;
         }
         self.scored += 1;
-        let bin = ((score * SCORE_BINS as f64) as usize).min(SCORE_BINS - 1);
-        self.score_counts[label as usize][bin] += 1;
+        self.score_counts[label as usize][score_bin(score)] += 1;
         if label != Known::Unknown {
             self.confusion.add(score >= self.threshold, label == Known::Fraud);
         }
+    }
+
+    /// The label of a row that was counted as unknown became known.
+    ///
+    /// # Errors
+    /// [`Unusable::BinsDiffer`] when no row of this score is unknown: it was counted otherwise; nothing is then changed.
+    pub fn learn(&mut self, score: f64, label: Known) -> Result<(), Unusable> {
+        if label == Known::Unknown {
+            return Ok(());
+        }
+        if self.labelled >= self.rows {
+            return Err(Unusable::BinsDiffer);
+        }
+        if !score.is_nan() {
+            let bin = score_bin(score);
+            let unknown = &mut self.score_counts[Known::Unknown as usize][bin];
+            *unknown = unknown.checked_sub(1).ok_or(Unusable::BinsDiffer)?;
+            self.score_counts[label as usize][bin] += 1;
+            self.confusion.add(score >= self.threshold, label == Known::Fraud);
+        }
+        self.labelled += 1;
+        self.frauds += u64::from(label == Known::Fraud);
+        Ok(())
     }
 
     /// Adds the counts of other rows.
@@ -421,6 +443,11 @@ impl Outcome {
     }
 }
 
+/// The bin of a score.
+fn score_bin(score: f64) -> usize {
+    ((score * SCORE_BINS as f64) as usize).min(SCORE_BINS - 1)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -435,6 +462,32 @@ mod tests {
             FeatureBins::Numeric(NumericBins::fit(&numbers, &BinSettings::default())),
             FeatureBins::Category(CategoryBins::fit(&levels, &BinSettings::default())),
         ]
+    }
+
+    #[test]
+    fn labels_that_arrive_later_make_the_counts_that_they_would_have_made_at_once() {
+        let rows = [
+            (0.9, Known::Fraud),
+            (0.1, Known::Fraud),
+            (0.7, Known::Genuine),
+            (f64::NAN, Known::Fraud),
+            (1.0, Known::Genuine),
+            (0.2, Known::Unknown),
+        ];
+        let (mut at_once, mut later) = (Outcome::empty(0.5), Outcome::empty(0.5));
+        for (score, label) in rows {
+            at_once.add(score, label);
+            later.add(score, Known::Unknown);
+        }
+        for (score, label) in rows.into_iter().rev() {
+            later.learn(score, label).unwrap();
+        }
+        assert_eq!(later, at_once);
+        // A row that is not there, or whose label is known, is noticed and changes nothing.
+        assert_eq!(later.learn(0.9, Known::Genuine), Err(Unusable::BinsDiffer));
+        assert_eq!(later, at_once);
+        later.learn(0.2, Known::Genuine).unwrap();
+        assert_eq!(later.learn(f64::NAN, Known::Genuine), Err(Unusable::BinsDiffer));
     }
 
     #[test]

@@ -100,6 +100,9 @@ pub struct Movement {
     pub threshold: f64,
     /// What the sample size alone explains, same scale.
     pub noise: f64,
+    /// What moved within it and since when, cleaned; empty when that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
 }
 
 /// What the reader can expect or do.

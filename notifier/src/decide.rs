@@ -10,9 +10,9 @@
 //! | `model.promoted` | always | LOW; a roll-back HIGH |
 
 use schemas::events::{
-    ConceptDrift, DeclineReason, DriftChecked, DriftDetected, DriftKind, DriftSeverity, ModelPromoted,
-    ModelValidated, Priority, PromotionKind, PromotionRefusal, PromotionRefused, RetrainDeclined,
-    RetrainRequested, RuleResult, TargetDrift, TrainingFailed, ValidationVerdict, Verdict,
+    ConceptDrift, DeclineReason, DriftChecked, DriftDetected, DriftKind, DriftSeverity, FeatureDrift,
+    LevelShift, ModelPromoted, ModelValidated, Priority, PromotionKind, PromotionRefusal, PromotionRefused,
+    RetrainDeclined, RetrainRequested, RuleResult, TargetDrift, TrainingFailed, ValidationVerdict, Verdict,
 };
 use schemas::{Attributes, Event, ModelName, Window};
 
@@ -176,6 +176,7 @@ fn drift_detected(body: &DriftDetected, model: &ModelName) -> Draft {
             psi: drift.psi.get(),
             threshold: drift.threshold.get(),
             noise: drift.noise.get(),
+            detail: what_moved(drift),
         })
         .collect();
     Draft {
@@ -189,6 +190,22 @@ fn drift_detected(body: &DriftDetected, model: &ModelName) -> Draft {
         link: None,
         occasion: format!("drift/{model}/{}/{}", instant(body.since), body.severity),
     }
+}
+
+/// `chip 70.1 % → 20.0 %, phone 0 % → 50.1 %; since 2 Mar 2026 04:00 UTC`.
+fn what_moved(drift: &FeatureDrift) -> String {
+    let shift = |shift: &LevelShift| {
+        let (before, now) = (percent(shift.reference.get()), percent(shift.current.get()));
+        format!("{} {before} → {now}", name(&shift.level))
+    };
+    let shifts: Vec<String> = drift.moved.iter().map(shift).collect();
+    let since = drift.began.map(|began| format!("since {}", minute(began)));
+    let parts: Vec<String> = [Some(shifts.join(", ")), since]
+        .into_iter()
+        .flatten()
+        .filter(|part| !part.is_empty())
+        .collect();
+    line(&parts.join("; "), SENTENCE_CHARS_MAX)
 }
 
 const HELD_BACK_BY_RULES: &str = "The retrain-decider decides next; it waits if the last training is too young or too few rows arrived since.";

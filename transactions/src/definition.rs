@@ -1,6 +1,6 @@
 //! `[models.*]` of the settings: where a model's transactions are and which column means what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use chassis::{Reader, Section};
 use schemas::ModelName;
 
 /// A model's transactions, as the settings describe them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelDefinition {
     /// The model.
     pub model: ModelName,
@@ -31,7 +31,7 @@ pub struct ModelDefinition {
 }
 
 /// A column that the model is trained on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FeatureDefinition {
     /// Its name.
     pub column: String,
@@ -39,6 +39,8 @@ pub struct FeatureDefinition {
     pub monitored: bool,
     /// Whether numbers in it are names of categories rather than amounts.
     pub categorical: bool,
+    /// How much it counts beside others when drift is judged, 0 or more: 1 unless the settings say otherwise.
+    pub weight: f64,
 }
 
 /// Where rows are.
@@ -67,7 +69,7 @@ impl std::fmt::Display for SourceDefinition {
     }
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "source",
     "table",
     "path",
@@ -80,6 +82,7 @@ const KEYS: [&str; 12] = [
     "features",
     "not_monitored",
     "categories",
+    "weights",
 ];
 /// Longest wait for labels that can be set.
 const LABEL_DELAY_MAX: Duration = Duration::from_hours(366 * 24);
@@ -244,14 +247,40 @@ fn read_features(section: &Section<'_>) -> Vec<FeatureDefinition> {
         list
     };
     let (not_monitored, categories) = (subset("not_monitored"), subset("categories"));
+    let weights = read_weights(section, &seen);
     columns
         .iter()
         .map(|column| FeatureDefinition {
             monitored: !not_monitored.contains(column),
             categorical: categories.contains(column),
+            weight: weights.get(column).copied().unwrap_or(1.0),
             column: column.clone(),
         })
         .collect()
+}
+
+/// `["amount=3", "weekday=0"]`.
+fn read_weights(section: &Section<'_>, features: &BTreeSet<&str>) -> BTreeMap<String, f64> {
+    let expected =
+        "weights such as `amount=3`, each of a column of `features` and a number between 0 and 1000";
+    let mut weights = BTreeMap::new();
+    for text in section.list("weights") {
+        let weight = text.rsplit_once('=').and_then(|(column, weight)| {
+            let weight: f64 = weight.trim().parse().ok()?;
+            let fits = (0.0..=1_000.0).contains(&weight) && features.contains(column.trim());
+            fits.then(|| (column.trim().to_owned(), weight))
+        });
+        match weight {
+            Some((column, weight)) if !weights.contains_key(&column) => {
+                weights.insert(column, weight);
+            }
+            Some((column, _)) => {
+                section.problem("weights", format!("each column once; `{column}` is there twice"))
+            }
+            None => section.problem("weights", format!("{expected}; got {text:?}")),
+        }
+    }
+    weights
 }
 
 #[cfg(test)]
@@ -289,6 +318,7 @@ mod tests {
             features = ["TX_AMOUNT", "merchant", "tx_during_weekend"]
             not_monitored = ["tx_during_weekend"]
             categories = ["merchant"]
+            weights = ["TX_AMOUNT=2.5", "merchant = 0"]
             "#,
         )
         .unwrap();
@@ -300,6 +330,8 @@ mod tests {
         assert_eq!(model.label_delay, Duration::from_hours(24));
         assert_eq!(model.monitored().collect::<Vec<_>>(), ["TX_AMOUNT", "merchant"]);
         assert!(model.features[1].categorical && !model.features[0].categorical);
+        let weights: Vec<f64> = model.features.iter().map(|feature| feature.weight).collect();
+        assert_eq!(weights, [2.5, 0.0, 1.0]);
     }
 
     #[test]
@@ -315,6 +347,7 @@ mod tests {
             scoer = "s"
             features = ["x", "x", "y"]
             not_monitored = ["z"]
+            weights = ["x=1", "x=2", "w=1", "y=-1", "y"]
             [models.b]
             source = "mysql"
             features = []
@@ -330,6 +363,10 @@ mod tests {
             "`x` is there twice",
             "`y` is the `label` column",
             "`z` is not among them",
+            "each column once; `x` is there twice",
+            "between 0 and 1000; got \"w=1\"",
+            "got \"y=-1\"",
+            "got \"y\"",
             "`models.b.source` is `mysql`",
             "one of `postgres`, `parquet`",
             "`models.b.time` is not set",

@@ -240,34 +240,37 @@ fn decode(record: &RecordBatch, plan: &Plan) -> Result<Option<(Batch, Vec<usize>
     let arrow = |error: arrow::error::ArrowError| plan.corrupt(error);
     let all_times = micros(column(&layout.time.name)?).map_err(arrow)?;
     let in_span = |time: &Option<i64>| time.is_some_and(|time| plan.span.0 <= time && time < plan.span.1);
-    let rows: Vec<usize> = all_times
+    let mut rows: Vec<usize> = all_times
         .iter()
         .enumerate()
         .filter(|(_, time)| in_span(time))
         .map(|(at, _)| at)
         .collect();
-    if rows.is_empty() {
-        return Ok(None);
-    }
-    let times: Vec<i64> = rows.iter().filter_map(|at| all_times[*at]).collect();
     let labels = if plan.labels {
         let raw = numbers(column(&layout.label.name)?).map_err(arrow)?;
         let known = match &layout.label_time {
             Some(found) => Some(micros(column(&found.name)?).map_err(arrow)?),
             None => None,
         };
-        let label = |at: &usize| {
-            let time = all_times[*at].unwrap_or(i64::MAX);
-            let known_at = known
+        let time_of = |at: usize| all_times[at].unwrap_or(i64::MAX);
+        let known_at = |at: usize| {
+            known
                 .as_ref()
-                .map_or(KnownAt::AfterDelay, |known| KnownAt::Column(known[*at]));
-            label_of(raw[*at], time, known_at, plan.knowledge)
+                .map_or(KnownAt::AfterDelay, |known| KnownAt::Column(known[at]))
+        };
+        rows.retain(|at| plan.knowledge.wants(raw[*at], time_of(*at), known_at(*at)));
+        let label = |at: &usize| {
+            label_of(raw[*at], time_of(*at), known_at(*at), plan.knowledge)
                 .map_err(|value| plan.bad_value(&layout.label.name, bad_label(value)))
         };
         rows.iter().map(label).collect::<Result<_, _>>()?
     } else {
         vec![Label::Unknown; rows.len()]
     };
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let times: Vec<i64> = rows.iter().filter_map(|at| all_times[*at]).collect();
     let scores = match layout.score.as_ref().filter(|_| plan.scores) {
         Some(found) => {
             let raw = numbers(column(&found.name)?).map_err(arrow)?;

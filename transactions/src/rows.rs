@@ -9,6 +9,27 @@ pub struct Knowledge {
     pub as_of: i64,
     /// Without a `label_time` column, a label is known this long after its transaction.
     pub delay: i64,
+    /// Only rows whose label became known after this instant are wanted; `None` wants all rows.
+    pub since: Option<i64>,
+}
+
+impl Knowledge {
+    /// When a label became known; `None` when nobody knows.
+    fn known(self, time: i64, known_at: KnownAt) -> Option<i64> {
+        match known_at {
+            KnownAt::AfterDelay => Some(time.saturating_add(self.delay)),
+            KnownAt::Column(at) => at,
+        }
+    }
+
+    /// Whether a row is wanted.
+    pub fn wants(self, raw: Option<f64>, time: i64, known_at: KnownAt) -> bool {
+        let news = |since| {
+            let known = self.known(time, known_at);
+            raw.is_some() && known.is_some_and(|at| since < at && at <= self.as_of)
+        };
+        self.since.is_none_or(news)
+    }
 }
 
 /// When a label became known, as the source says it.
@@ -28,11 +49,12 @@ pub fn label_of(raw: Option<f64>, time: i64, known_at: KnownAt, knowledge: Knowl
         1.0 => Label::Fraud,
         other => return Err(other),
     };
-    let known = match known_at {
-        KnownAt::AfterDelay => time.saturating_add(knowledge.delay) <= knowledge.as_of,
-        KnownAt::Column(at) => at.is_some_and(|at| at <= knowledge.as_of),
-    };
-    Ok(if known { label } else { Label::Unknown })
+    let known = knowledge.known(time, known_at);
+    Ok(if known.is_some_and(|at| at <= knowledge.as_of) {
+        label
+    } else {
+        Label::Unknown
+    })
 }
 
 /// A probability, NaN for a missing one; an error holds a value outside 0 to 1.
@@ -87,6 +109,7 @@ mod tests {
         let knowledge = Knowledge {
             as_of: 100,
             delay: 10,
+            since: None,
         };
         let cases = [
             // raw        time  known at                       what
@@ -108,6 +131,38 @@ mod tests {
         }
         assert_eq!(label_of(Some(2.0), 0, KnownAt::AfterDelay, knowledge), Err(2.0));
         assert!(label_of(Some(f64::NAN), 0, KnownAt::AfterDelay, knowledge).is_err());
+    }
+
+    #[test]
+    fn news_are_labels_that_became_known_after_an_instant_and_by_another() {
+        let knowledge = Knowledge {
+            as_of: 100,
+            delay: 10,
+            since: Some(50),
+        };
+        let cases = [
+            (Some(1.0), 40, KnownAt::AfterDelay, false), // known at 50: not after it
+            (Some(1.0), 41, KnownAt::AfterDelay, true),
+            (Some(0.0), 90, KnownAt::AfterDelay, true),
+            (Some(0.0), 91, KnownAt::AfterDelay, false),
+            (None, 60, KnownAt::AfterDelay, false),
+            (Some(1.0), 0, KnownAt::Column(Some(50)), false),
+            (Some(1.0), 0, KnownAt::Column(Some(100)), true),
+            (Some(1.0), 0, KnownAt::Column(Some(101)), false),
+            (Some(1.0), 0, KnownAt::Column(None), false),
+        ];
+        for (raw, time, known_at, wanted) in cases {
+            assert_eq!(
+                knowledge.wants(raw, time, known_at),
+                wanted,
+                "{raw:?} {time} {known_at:?}"
+            );
+            let all = Knowledge {
+                since: None,
+                ..knowledge
+            };
+            assert!(all.wants(raw, time, known_at));
+        }
     }
 
     #[test]

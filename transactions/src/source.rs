@@ -138,6 +138,8 @@ pub struct Request {
     pub labels: bool,
     /// Whether scores are wanted; else, or when the model has no score column, all are missing.
     pub scores: bool,
+    /// Only rows whose label became known after this instant (and by `as_of`); `None` wants all rows.
+    pub labelled_after: Option<DateTime<Utc>>,
     /// In which order.
     pub order: Order,
 }
@@ -151,6 +153,7 @@ impl Request {
             features: FeatureChoice::All,
             labels: true,
             scores: true,
+            labelled_after: None,
             order: Order::Time,
         }
     }
@@ -163,6 +166,7 @@ impl Request {
             features: FeatureChoice::Monitored,
             labels: false,
             scores: false,
+            labelled_after: None,
             order: Order::Any,
         }
     }
@@ -175,14 +179,29 @@ impl Request {
             features: FeatureChoice::None,
             labels: true,
             scores: true,
+            labelled_after: None,
             order: Order::Any,
         }
     }
 
-    /// First and last microsecond: `[start, end)`; `None` when nothing lies before `as_of`.
-    fn span(&self) -> Option<(i64, i64)> {
-        let start = self.window.start().timestamp_micros();
-        let end = self.window.end().min(self.as_of).timestamp_micros();
+    /// Labels and scores of rows whose label became known after an instant, in any order.
+    pub fn news(window: Window, labelled_after: DateTime<Utc>, as_of: DateTime<Utc>) -> Self {
+        Self {
+            labelled_after: Some(labelled_after),
+            ..Self::outcomes(window, as_of)
+        }
+    }
+
+    /// First and last microsecond: `[start, end)`; `None` when nothing lies before `as_of`. Where a label is known so long after
+    /// its row, news are rows of a span.
+    fn span(&self, fixed_delay: Option<i64>) -> Option<(i64, i64)> {
+        let mut start = self.window.start().timestamp_micros();
+        let mut end = self.window.end().min(self.as_of).timestamp_micros();
+        if let (Some(delay), Some(since)) = (fixed_delay, self.labelled_after) {
+            let after = |at: DateTime<Utc>| at.timestamp_micros().saturating_sub(delay).saturating_add(1);
+            start = start.max(after(since));
+            end = end.min(after(self.as_of));
+        }
         (start < end).then_some((start, end))
     }
 }
@@ -370,7 +389,9 @@ impl TransactionSource {
 
     fn plan(&self, request: &Request) -> Result<Option<Plan>, SourceError> {
         let features = self.chosen(&request.features)?;
-        Ok(request.span().map(|span| Plan {
+        let delay = i64::try_from(self.definition.label_delay.as_micros()).unwrap_or(i64::MAX);
+        let fixed_delay = self.layout.label_time.is_none().then_some(delay);
+        Ok(request.span(fixed_delay).map(|span| Plan {
             features,
             labels: request.labels,
             scores: request.scores && self.layout.score.is_some(),
@@ -378,7 +399,8 @@ impl TransactionSource {
             span,
             knowledge: Knowledge {
                 as_of: request.as_of.timestamp_micros(),
-                delay: i64::try_from(self.definition.label_delay.as_micros()).unwrap_or(i64::MAX),
+                delay,
+                since: request.labelled_after.map(|at| at.timestamp_micros()),
             },
             source_name: self.definition.source.to_string(),
             layout: self.layout.clone(),

@@ -100,6 +100,12 @@ async fn a_shifted_feature_is_data_drift_and_the_run_is_counted() {
     assert_eq!(detected.features.len(), 1, "the channel did not move");
     assert_eq!(detected.features[0].feature, "amount");
     assert!(detected.features[0].psi.get() > 0.3 && detected.features[0].noise.get() < 0.1);
+    assert_eq!(detected.features[0].began, Some(at(100)), "to the hour");
+    let moved = &detected.features[0].moved;
+    assert!(
+        moved.len() == 3 && moved.iter().all(|shift| shift.reference != shift.current),
+        "{moved:?}"
+    );
     assert_eq!((detected.since, detected.consecutive), (at(124), 1));
     assert!(detected.target.is_none() && detected.concept.is_none());
 
@@ -142,11 +148,20 @@ async fn a_feature_that_goes_missing_or_a_new_level_is_data_drift() {
             "channel = case when channel = 'chip' then 'phone' else channel end",
         )
         .await;
-    scene.change(200, 300, "channel = null").await;
+    scene
+        .change(
+            200,
+            300,
+            "channel = case when transaction_id % 10 < 8 then null else channel end",
+        )
+        .await;
     for hour in [124, 224] {
         let checked = scene.check(hour).await;
         assert_eq!(checked.detected().features[0].feature, "channel", "hour {hour}");
         assert_eq!(checked.detected().severity, DriftSeverity::High);
+        let moved = &checked.detected().features[0].moved[0];
+        let expected = if hour == 124 { "chip" } else { "missing" };
+        assert_eq!(moved.level, expected, "hour {hour}: {checked:?}");
     }
     replica.stop().await;
 }
@@ -330,5 +345,42 @@ async fn hours_that_were_stored_add_up_to_the_same_metrics() {
         .check_at(at(RIPE + 39) + chrono::TimeDelta::minutes(30), "half")
         .await;
     assert_eq!(half.checked().rows, 1_440 + 30);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn as_many_checks_in_a_row_as_are_asked_for_make_a_drift_across_restarts_and_unknown_ones() {
+    let scene = Scene::new().await.with_drift("consecutive = 3");
+    let replica = scene.start().await;
+    scene.promote(promoted("v1", 1, 0)).await;
+    scene.set_clock(400).await;
+    scene.change(100, 300, "amount = amount * 20").await;
+    let first = scene.check(124).await;
+    assert_eq!(first.checked().verdict, Verdict::Stable);
+    let psi = |checked: &crate::scene::Checked| {
+        let metric = checked
+            .checked()
+            .metrics
+            .iter()
+            .find(|metric| metric.name == "psi" && metric.exceeded);
+        metric.map(|metric| metric.in_a_row)
+    };
+    assert_eq!(psi(&first), Some(1), "it is seen, and waited for");
+    replica.stop().await;
+    let replica = scene.start().await;
+    assert_eq!(psi(&scene.check(125).await), Some(2));
+    // A check that could not look neither confirms nor clears.
+    scene.run("alter table bank.payment rename to payment_away").await;
+    assert_eq!(scene.check(126).await.checked().verdict, Verdict::Unknown);
+    scene.run("alter table bank.payment_away rename to payment").await;
+    let third = scene.check(127).await;
+    assert_eq!(third.detected().severity, DriftSeverity::High);
+    assert_eq!(
+        (third.detected().since, third.detected().consecutive),
+        (at(127), 1)
+    );
+    // Another champion begins anew.
+    scene.promote(promoted("v2", 2, 128)).await;
+    assert_eq!(scene.check(140).await.checked().verdict, Verdict::Stable);
     replica.stop().await;
 }

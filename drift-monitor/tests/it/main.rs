@@ -2,5 +2,6 @@
 
 mod champions;
 mod drifts;
+mod references;
 mod scene;
 mod unknown;

@@ -35,6 +35,7 @@ const COLUMNS: &str = "time = \"tx_time\"\nlabel = \"is_fraud\"\nlabel_time = \"
 pub struct Scene {
     pub bench: Bench,
     model: String,
+    drift: String,
 }
 
 impl Deref for Scene {
@@ -54,6 +55,7 @@ impl Scene {
                 "source = \"postgres\"\ntable = \"bank.payment\"\n{COLUMNS}\
                  features = [\"amount\", \"channel\", \"weekday\"]\nnot_monitored = [\"weekday\"]\n"
             ),
+            drift: String::new(),
         };
         scene.run("create schema bank").await;
         scene
@@ -86,6 +88,12 @@ impl Scene {
         self
     }
 
+    /// Further `[drift]` settings, for replicas started from now on.
+    pub fn with_drift(mut self, settings: &str) -> Self {
+        settings.clone_into(&mut self.drift);
+        self
+    }
+
     /// Changes payments of hours `[from, to)`.
     pub async fn change(&self, from: i64, to: i64, set: &str) {
         self.run(&format!(
@@ -99,8 +107,8 @@ impl Scene {
     /// Starts a replica inside this process.
     pub async fn start(&self) -> Replica {
         let settings = format!(
-            "[clock]\nsource = \"replay\"\n[drift]\nlateness = \"0s\"\n[models.fraud-cards]\n{}",
-            self.model
+            "[clock]\nsource = \"replay\"\n[drift]\nlateness = \"0s\"\n{}\n[models.fraud-cards]\n{}",
+            self.drift, self.model
         );
         self.bench.start::<DriftMonitor>(&settings).await
     }

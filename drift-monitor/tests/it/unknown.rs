@@ -261,3 +261,101 @@ async fn a_kill_in_the_middle_loses_no_slot_and_doubles_none() {
     assert_eq!(doubled, 0);
     replica.stop().await;
 }
+
+#[tokio::test]
+async fn what_broke_is_said_and_no_reason_to_retrain() {
+    let scene = Scene::new().await;
+    let replica = scene.start().await;
+    scene.promote(promoted("v1", 1, 0)).await;
+    scene.set_clock(400).await;
+    scene.change(50, 100, "channel = null").await;
+    scene.change(150, 200, "amount = amount * 100").await;
+    scene
+        .run(&format!(
+            "delete from bank.payment where tx_time >= '{}' and tx_time < '{}' and transaction_id % 50 <> 0",
+            at(250),
+            at(350)
+        ))
+        .await;
+    let reason = |checked: &crate::scene::Checked| {
+        let missing = checked
+            .checked()
+            .not_measured
+            .iter()
+            .find(|missing| missing.blocks_verdict);
+        missing.map(|missing| (missing.reason.clone(), missing.detail.clone()))
+    };
+    for (hour, reason_word, part) in [
+        (
+            100,
+            "all_missing",
+            "feature `channel`: 0.0 % of its values were missing, 100.0 % are",
+        ),
+        (
+            200,
+            "unit_changed",
+            "feature `amount`: all values are 100 times what they were",
+        ),
+    ] {
+        let checked = scene.check(hour).await;
+        assert_eq!(checked.checked().verdict, Verdict::Unknown, "{checked:?}");
+        assert!(checked.detected.is_none());
+        let (word, detail) = reason(&checked).expect("a reason");
+        assert!(word == reason_word && detail.contains(part), "{word}: {detail}");
+        let broken = checked
+            .checked()
+            .metrics
+            .iter()
+            .filter(|metric| metric.name == "psi")
+            .count();
+        assert_eq!(broken, 1, "the other feature is measured");
+    }
+    // Drift beside it is drift.
+    scene.change(170, 200, "channel = 'phone'").await;
+    scene.run("truncate drift_monitor.hour_profile").await;
+    let both = scene
+        .check_at(at(200) - chrono::TimeDelta::minutes(1), "both")
+        .await;
+    assert_eq!(both.detected().features.len(), 1);
+    assert_eq!(both.detected().features[0].feature, "channel");
+    assert!(reason(&both).is_some_and(|(word, _)| word == "unit_changed"));
+    // 29 rows of 1,440 are too few to look at; so is a fiftieth of more.
+    assert_eq!(
+        reason(&scene.check(280).await).expect("a reason").0,
+        "too_few_rows"
+    );
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_has_nearly_run_dry_is_an_outage() {
+    let scene = Scene::new().await.with_drift("rows_min = 50\nvolume_min = 0.25");
+    let replica = scene.start().await;
+    scene.promote(promoted("v1", 1, 0)).await;
+    scene.set_clock(400).await;
+    for (from, to, part) in [(50, 100, 5), (150, 200, 3)] {
+        scene
+            .run(&format!(
+                "delete from bank.payment where tx_time >= '{}' and tx_time < '{}' and transaction_id % {part} <> 0",
+                at(from),
+                at(to)
+            ))
+            .await;
+    }
+    let dry = scene.check(100).await;
+    assert_eq!(dry.checked().verdict, Verdict::Unknown);
+    let missing = &dry.checked().not_measured;
+    assert!(
+        missing.iter().any(|missing| missing.reason == "volume_collapsed"
+            && missing
+                .detail
+                .contains("12.0 rows an hour in the window, 60.0 in the reference")),
+        "{missing:?}"
+    );
+    assert_eq!(
+        scene.check(200).await.checked().verdict,
+        Verdict::Stable,
+        "a third is enough"
+    );
+    replica.stop().await;
+}

@@ -57,6 +57,8 @@ fn performance_without_labels_is_estimated_as_nannyml_does() {
         let chosen = if calibrates { &calibrated } else { &looked };
         let size = usize::try_from(case["chunk_size"].as_u64().expect("a size")).unwrap();
         let (of_reference, labels) = (numbers(&fitted["score"]), numbers(&fitted["y_true"]));
+        let fraud_of_reference: Vec<bool> = labels.iter().map(|label| *label == 1.0).collect();
+        let errors = nannyml::SamplingErrors::of(&of_reference, &fraud_of_reference, threshold).unwrap();
         for (metric, want) in want["by_chunk"].as_object().expect("metrics") {
             let tolerance = if ["roc_auc", "average_precision"].contains(&metric.as_str()) {
                 1e-4
@@ -76,6 +78,17 @@ fn performance_without_labels_is_estimated_as_nannyml_does() {
                     (got - want).abs() <= tolerance,
                     "{id} {metric}: {got}, expected {want}"
                 );
+            }
+            let sizes = looked.chunks(size).map(|chunk| chunk.len() as u64);
+            for (rows, want) in sizes.zip(numbers(&want["sampling_error"])) {
+                // That of the average precision is drawn by chance there.
+                if metric != "average_precision" {
+                    let got = errors.metric(metric, rows).expect("an error");
+                    assert!(
+                        (got - want).abs() <= tolerance,
+                        "{id} {metric}: sampling error {got}, expected {want}"
+                    );
+                }
             }
             // Limits are those of what was realised, and stay within the metric's own.
             let realised: Vec<f64> = of_reference

@@ -93,6 +93,8 @@ pub fn drift(models: &[String], number: u64, champion: Option<&str>) -> anyhow::
             psi: Finite::new(0.7)?,
             threshold: Finite::new(0.3)?,
             noise: Finite::new(0.01)?,
+            moved: Vec::new(),
+            began: None,
         }],
         target: None,
         concept: None,

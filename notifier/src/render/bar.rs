@@ -45,6 +45,7 @@ mod tests {
             psi,
             threshold,
             noise: 0.0,
+            detail: String::new(),
         }
     }
 

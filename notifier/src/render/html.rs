@@ -105,6 +105,9 @@ fn moved(alert: &Alert) -> Markup {
                     td align="right" style="padding:4px 8px 4px 0;color:#52616f" { (format!("{:.2}", movement.threshold)) }
                     td align="right" style="padding:4px 0;color:#52616f" { (format!("{:.3}", movement.noise)) }
                 }
+                @if !movement.detail.is_empty() {
+                    tr { td colspan="5" style="padding:0 0 6px;font-size:12px;color:#52616f;word-break:break-word" { (movement.detail) } }
+                }
             }
             @if alert.moved_unlisted > 0 {
                 tr { td colspan="5" style="padding:4px 0;color:#52616f" { "and " (alert.moved_unlisted) " more" } }

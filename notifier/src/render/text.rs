@@ -89,6 +89,9 @@ pub(super) fn moved(page: &mut String, alert: &Alert) -> std::fmt::Result {
             movement.threshold,
             movement.noise,
         )?;
+        if !movement.detail.is_empty() {
+            writeln!(page, "  {}", movement.detail)?;
+        }
     }
     if alert.moved_unlisted > 0 {
         writeln!(page, "and {} more", alert.moved_unlisted)?;

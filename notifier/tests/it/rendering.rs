@@ -6,7 +6,9 @@ use notifier::alert::Alert;
 use notifier::decide::{Decision, decide};
 use notifier::render::mail::{Envelope, MailError, mail};
 use notifier::render::{html, slack, text};
-use schemas::events::{DriftSeverity, Priority, PromotionKind, PromotionRefusal, ValidationVerdict, Verdict};
+use schemas::events::{
+    DriftSeverity, FeatureDrift, Priority, PromotionKind, PromotionRefusal, ValidationVerdict, Verdict,
+};
 use schemas::{AlertId, Event, ModelName};
 use uuid::Uuid;
 
@@ -164,6 +166,7 @@ fn hostile(name: &str) -> Alert {
     };
     let mut drift = samples::drift_detected(DriftSeverity::Immediate);
     name.clone_into(&mut drift.features[0].feature);
+    name.clone_into(&mut drift.features[0].moved[0].level);
     let event: Event = drift.into();
     match decide(&event, &samples::attributes(&event, model)) {
         Decision::Tell(alert) => *alert,
@@ -250,7 +253,10 @@ fn a_header_with_a_line_break_is_refused_not_written() {
 fn the_largest_alert_fits_into_slack() {
     let mut drift = samples::drift_detected(DriftSeverity::Immediate);
     drift.features = (0..300)
-        .map(|n| samples::feature(&format!("{n}{}", "&".repeat(500)), 9.0, 0.3, 0.01))
+        .map(|n| FeatureDrift {
+            moved: vec![samples::shift(&"&".repeat(60), 0.1, 0.9); 3],
+            ..samples::feature(&format!("{n}{}", "&".repeat(500)), 9.0, 0.3, 0.01)
+        })
         .collect();
     let event: Event = drift.into();
     let attributes = samples::attributes(&event, &"&".repeat(128));

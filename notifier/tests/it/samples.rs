@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use schemas::events::{
     Artifact, ConceptDrift, Confusion, DeclineReason, DriftChecked, DriftDetected, DriftKind, DriftSeverity,
-    FeatureDrift, Interval, MetricEstimate, ModelPromoted, ModelValidated, NotMeasured, Priority,
+    FeatureDrift, Interval, LevelShift, MetricEstimate, ModelPromoted, ModelValidated, NotMeasured, Priority,
     PromotionKind, PromotionRefusal, PromotionRefused, RetrainDeclined, RetrainRequested, RuleOutcome,
     RuleResult, TargetDrift, TrainingFailed, TrainingFailure, TriggerKind, ValidationGate, ValidationVerdict,
     Verdict,
@@ -68,7 +68,15 @@ pub fn drift_detected(severity: DriftSeverity) -> DriftDetected {
         consecutive: 4,
         data_drift: Some(finite(0.6123)),
         features: vec![
-            feature("terminal_id_risk_7day_window", 0.6123, 0.3, 0.011),
+            FeatureDrift {
+                moved: vec![
+                    shift("0", 0.801, 0.6234),
+                    shift("above 0.25", 0.0301, 0.15),
+                    shift("missing", 0.0, 0.0042),
+                ],
+                began: Some(at("2018-07-17T21:00:00Z")),
+                ..feature("terminal_id_risk_7day_window", 0.6123, 0.3, 0.011)
+            },
             feature("customer_id_avg_amount_1day_window", 0.41, 0.3, 0.012),
             feature("tx_amount", 0.3049, 0.3, 0.01),
         ],
@@ -99,6 +107,16 @@ pub fn feature(name: &str, psi: f64, threshold: f64, noise: f64) -> FeatureDrift
         psi: finite(psi),
         threshold: finite(threshold),
         noise: finite(noise),
+        moved: Vec::new(),
+        began: None,
+    }
+}
+
+pub fn shift(level: &str, reference: f64, current: f64) -> LevelShift {
+    LevelShift {
+        level: level.to_owned(),
+        reference: share(reference),
+        current: share(current),
     }
 }
 

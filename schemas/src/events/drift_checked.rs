@@ -95,16 +95,28 @@ pub struct NotMeasured {
 pub struct Metric {
     /// What it measures.
     pub kind: DriftKind,
-    /// Stable name, e.g. `psi`, `fraud_rate_change`, `recall_drop`.
+    /// Stable name, e.g. `psi`, `psi_mean`, `fraud_rate_change`, `recall_drop`.
     pub name: String,
     /// The feature it is about; none for target and concept.
     pub feature: Option<String>,
     /// The value, on the metric's own scale (PSI: dimensionless, from 0; fraud_rate_change: relative, e.g. 0.5 is +50 %; recall_drop: difference of two shares).
     pub value: Finite,
-    /// The threshold in force, same scale as `value`.
+    /// The threshold in force, same scale as `value`; lower for a metric that exceeded in the check before.
     pub threshold: Finite,
-    /// What the sample size alone explains at the configured confidence, same scale; exceeding needs more than this too.
+    /// What the sample size alone explains within the budget of false alarms, same scale; exceeding needs more than this too.
     pub noise: Option<Finite>,
     /// Whether the value exceeds threshold and noise.
     pub exceeded: bool,
+    /// Whether people are told of it though it may not exceed: it lies outside what chance and the reference's own unrest explain, and
+    /// above the level from which they want to hear of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told: bool,
+    /// Checks in a row in which it exceeded or was told of, this one included; 0 when it did not. The settings say how many make a drift.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub in_a_row: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }

@@ -87,6 +87,26 @@ pub struct FeatureDrift {
     /// What the sample size alone explains, same scale.
     #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
     pub noise: Finite,
+    /// Bins or levels whose share moved most, the largest part of the index first; at most three.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<LevelShift>,
+    /// The hour from which its values are those of the window rather than those of the reference; none when that was so in every hour
+    /// that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<DateTime<Utc>>,
+}
+
+/// A bin or level whose share moved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct LevelShift {
+    /// Its name: a range of numbers, or a level of a categorical feature (those that are common in the reference have names of their own),
+    /// shortened to 60 characters.
+    pub level: String,
+    /// Its share of the reference.
+    pub reference: Share,
+    /// Its share of the window.
+    pub current: Share,
 }
 
 /// How the fraud rate moved.

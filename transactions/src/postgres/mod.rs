@@ -158,7 +158,7 @@ impl Table {
         Ok(())
     }
 
-    /// COPY takes no parameters. The only values are two instants, printed here from integers; every name is
+    /// COPY takes no parameters. The only values are instants, printed here from integers; every name is
     /// quoted and was found in the catalogue.
     fn copy_statement(&self, plan: &Plan, columns: &Columns) -> String {
         let time = quoted(&plan.layout.time.name);
@@ -170,6 +170,16 @@ impl Table {
             literal(plan.span.0, kind),
             literal(plan.span.1, kind),
         );
+        // What is wanted of the others is decided row by row; this spares the server to send them.
+        if let (Some(since), Some(known)) = (plan.knowledge.since, &plan.layout.label_time) {
+            let name = quoted(&known.name);
+            let (since, until) = (
+                literal(since, &known.kind),
+                literal(plan.knowledge.as_of, &known.kind),
+            );
+            // Writing to a String cannot fail.
+            let _ = write!(select, " and {name} > {since} and {name} <= {until}");
+        }
         if plan.ordered {
             let order = match &plan.layout.id {
                 Some(id) if id.kind == ColumnType::Integer => quoted(&id.name),
@@ -435,7 +445,6 @@ impl Collected {
         let time = row
             .instant(0)?
             .ok_or_else(|| "a row without time was sent".to_owned())?;
-        self.times.push(time);
         let label = match columns.label {
             None => Label::Unknown,
             Some(at) => {
@@ -443,14 +452,17 @@ impl Collected {
                     None => KnownAt::AfterDelay,
                     Some(at) => KnownAt::Column(row.instant(at)?),
                 };
-                label_of(row.number(at)?, time, known_at, plan.knowledge).map_err(|value| {
-                    RowProblem::Value {
-                        column: plan.layout.label.name.clone(),
-                        detail: bad_label(value),
-                    }
+                let raw = row.number(at)?;
+                if !plan.knowledge.wants(raw, time, known_at) {
+                    return Ok(());
+                }
+                label_of(raw, time, known_at, plan.knowledge).map_err(|value| RowProblem::Value {
+                    column: plan.layout.label.name.clone(),
+                    detail: bad_label(value),
                 })?
             }
         };
+        self.times.push(time);
         self.labels.push(label);
         let score = columns.score.map(|at| row.number(at)).transpose()?.flatten();
         self.scores.push(score_of(score).map_err(|value| {

@@ -107,6 +107,51 @@ async fn more_rows_than_one_batch_come_in_parts_that_add_up() {
 }
 
 #[tokio::test]
+async fn news_are_the_rows_whose_label_was_not_known_before() {
+    let env = TestEnv::new().await;
+    let (_folder, sources) = sources(&env, true, 3_000).await;
+    let pool = pool(&env).await;
+    for source in &sources {
+        // Without a column that says when, a label is known a fixed time after its row.
+        let fixed = transactions::ModelDefinition {
+            label_time: None,
+            label_delay: std::time::Duration::from_secs(7_200),
+            ..source.definition().clone()
+        };
+        let fixed = TransactionSource::open(&fixed, &pool, SETTINGS)
+            .await
+            .expect("a source");
+        for (source, mode) in [(source, "label_time"), (&fixed, "label_delay")] {
+            let span = window(0, 90_000);
+            let labelled = async |as_of| {
+                let batch = source.read(&Request::outcomes(span, as_of)).await.expect("rows");
+                batch
+                    .labels
+                    .iter()
+                    .filter(|label| **label != Label::Unknown)
+                    .count()
+            };
+            let mut found = 0;
+            for (since, until) in [(0, 10_000), (10_000, 10_001), (10_001, 60_000), (60_000, 500_000)] {
+                let news = source
+                    .read(&Request::news(span, at(since), at(until)))
+                    .await
+                    .expect("rows");
+                assert!(news.labels.iter().all(|label| *label != Label::Unknown), "{mode}");
+                found += news.rows();
+                assert_eq!(
+                    news.rows(),
+                    labelled(at(until)).await - labelled(at(since)).await,
+                    "{mode} {since} to {until} of {}",
+                    source.definition().source
+                );
+            }
+            assert!(found > 100, "{mode}: {found}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn rows_come_by_time_then_id() {
     let env = TestEnv::new().await;
     let (_folder, sources) = sources(&env, true, 300).await;

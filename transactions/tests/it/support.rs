@@ -43,6 +43,7 @@ pub async fn run(pool: &PgPool, sql: &str) {
 
 pub fn feature(column: &str) -> FeatureDefinition {
     FeatureDefinition {
+        weight: 1.0,
         column: column.to_owned(),
         monitored: column != "weekend",
         categorical: column == "terminal",

@@ -131,7 +131,7 @@ impl Limits {
             concept_threshold: limits.recall_threshold,
             precision_threshold: limits.precision_threshold,
             rows_min: limits.rows_min,
-            false_alarm_rate: limits.false_alarm_rate,
+            false_alarm_rate: limits.evidence.data,
             features,
         }
     }

@@ -1,5 +1,6 @@
 //! Every number about one feature, and what moved. Nothing here says what is drift.
 
+use drift_monitor::explain;
 use drift_monitor::judge::Judgement;
 use drift_stats::binned::{self, Bounded};
 use drift_stats::binning::FeatureBins;
@@ -16,8 +17,6 @@ use super::text::brief;
 
 /// Confidence of the intervals that are shown.
 const CONFIDENCE: f64 = 0.95;
-/// Bins that are told as what moved.
-const MOVED_MAX: usize = 3;
 
 /// Every feature, the farthest first: what exceeds, then by index.
 ///
@@ -214,31 +213,16 @@ fn shares(bins: &FeatureBins, reference: &Histogram, current: &Histogram) -> Vec
         .collect()
 }
 
-/// The bins with the largest part of the index.
 fn moved(bins: &FeatureBins, reference: &Histogram, current: &Histogram) -> Vec<Moved> {
-    let Ok(terms) = psi::terms(&reference.coarse_of_reference(), current.coarse()) else {
-        return Vec::new();
-    };
-    let (n, m) = (reference.values(), current.values());
-    let total: f64 = terms.iter().flatten().sum();
-    let counts = reference.coarse().iter().zip(current.coarse());
-    let mut ranked: Vec<Moved> = bins
-        .coarse_labels_with(&brief)
-        .into_iter()
-        .zip(terms.iter().zip(counts))
-        .filter_map(|(label, (term, (before, now)))| {
-            let term = term.filter(|term| *term > 0.0)?;
-            Some(Moved {
-                label,
-                from: share(*before, n),
-                to: share(*now, m),
-                part: term / total,
-            })
+    let shifts = explain::shifts(bins, reference, current).into_iter();
+    shifts
+        .map(|shift| Moved {
+            label: shift.label,
+            from: shift.from,
+            to: shift.to,
+            part: shift.part,
         })
-        .collect();
-    ranked.sort_by(|a, b| b.part.total_cmp(&a.part).then(a.label.cmp(&b.label)));
-    ranked.truncate(MOVED_MAX);
-    ranked
+        .collect()
 }
 
 /// The fraud rate in both files.

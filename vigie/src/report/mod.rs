@@ -1,13 +1,12 @@
 //! `vigie report`: two files of transactions compared without any server, with the rules of the hourly check.
 //!
-//! * [`columns`], [`row_names`] – which columns are compared as what, and which are left out; [`breakage`] – what broke.
+//! * [`columns`], [`row_names`] – which columns are compared as what, and which are left out.
 //! * [`read`] – files become bins, profiles and outcomes, in memory that does not grow with the files.
 //! * [`together`] – whether rows of the files can be told apart by all features at once, when asked for.
 //! * [`measure`] – every number about one feature; [`drift_monitor::judge`] alone says what is drift.
 //! * [`document`] – what is said, as data: the JSON document.
 //! * [`text`], [`html`] – the same for a terminal and as one page.
 
-pub mod breakage;
 pub mod columns;
 pub mod document;
 pub mod html;
@@ -19,8 +18,9 @@ pub mod together;
 
 use std::path::PathBuf;
 
+use drift_monitor::breakage;
 use drift_monitor::config::Config;
-use drift_monitor::judge::{Measured, MetricName, judge};
+use drift_monitor::judge::{Before, Limits, Measured, MetricName, judge};
 use drift_monitor::measure::{Findings, data, target};
 use drift_stats::null::per_test;
 use drift_stats::proportion::{Rate, difference};
@@ -63,8 +63,11 @@ pub fn compare(
 }
 
 fn conclude(reference: &Table, current: &Table, counted: &Counted, config: &Config) -> Report {
-    let limits = &config.limits;
-    let broken = breakage::find(counted, limits.rows_min);
+    let limits = &Limits {
+        evidence: config.once,
+        ..config.limits
+    };
+    let broken = broken(counted, limits.rows_min);
     let mut findings = Findings::default();
     if !counted.plan.features.is_empty() {
         data(limits, &counted.reference, &counted.current, &mut findings);
@@ -82,17 +85,22 @@ fn conclude(reference: &Table, current: &Table, counted: &Counted, config: &Conf
         );
     }
     if counted.plan.target.is_some() && counted.plan.score.is_some() {
-        drops(counted, config, &mut findings);
+        drops(counted, limits, &mut findings);
     }
     let together = apart(counted, &mut findings);
-    let judgement = judge(limits, &findings.measured, &findings.not_measured);
+    let judgement = judge(
+        limits,
+        &findings.measured,
+        &findings.not_measured,
+        &Before::default(),
+    );
     let verdict = match judgement.verdict {
         Verdict::Drifted => Word::Drifted,
         _ if !broken.is_empty() => Word::Broken,
         Verdict::Unknown => Word::Unknown,
         Verdict::Stable => Word::Stable,
     };
-    let level = per_test(limits.false_alarm_rate, counted.reference.features.len());
+    let level = per_test(limits.evidence.data, counted.reference.features.len());
     let features = measure::features(counted, &judgement, &broken, level);
     Report {
         schema: SCHEMA,
@@ -137,22 +145,39 @@ fn in_order(left_out: &[LeftOut], reference: &Table) -> Vec<LeftOut> {
     sorted
 }
 
+/// Columns that are gone or of another type, and values that changed in form.
+fn broken(counted: &Counted, rows_min: u64) -> Vec<Breakage> {
+    let mut all = counted.plan.breakage.clone();
+    let values = breakage::find(
+        &counted.reference.features,
+        &counted.reference.profile,
+        &counted.current,
+        rows_min,
+    );
+    all.extend(values.into_iter().map(|broken| Breakage {
+        column: broken.feature,
+        kind: broken.kind,
+        detail: broken.detail,
+    }));
+    all
+}
+
 fn is_broken(broken: &[Breakage], feature: Option<&str>) -> bool {
     feature.is_some_and(|feature| broken.iter().any(|breakage| breakage.column == feature))
 }
 
 /// Drops of recall and precision from one file to the other, as far as both have the frauds for it.
-fn drops(counted: &Counted, config: &Config, findings: &mut Findings) {
+fn drops(counted: &Counted, limits: &Limits, findings: &mut Findings) {
     let (before, now) = (
         counted.reference_outcome.confusion(),
         counted.current_outcome.confusion(),
     );
-    let enough = |rate: Rate| rate.of >= config.limits.frauds_min;
+    let enough = |rate: Rate| rate.of >= limits.frauds_min;
     for (name, before, now) in [
         (MetricName::RecallDrop, before.recall(), now.recall()),
         (MetricName::PrecisionDrop, before.precision(), now.precision()),
     ] {
-        let drop = difference(before, now, config.limits.confidence);
+        let drop = difference(before, now, limits.evidence.confidence());
         let (Some(drop), true, true) = (drop, enough(before), enough(now)) else {
             findings.not_measured.push(schemas::events::NotMeasured {
                 kind: DriftKind::Concept,
@@ -162,7 +187,7 @@ fn drops(counted: &Counted, config: &Config, findings: &mut Findings) {
                     name.as_str(),
                     before.of,
                     now.of,
-                    config.limits.frauds_min
+                    limits.frauds_min
                 ),
                 blocks_verdict: false,
             });
@@ -174,6 +199,7 @@ fn drops(counted: &Counted, config: &Config, findings: &mut Findings) {
             findings.measured.push(Measured {
                 name,
                 feature: None,
+                weight: 1.0,
                 value,
                 noise,
                 unrest: noise,

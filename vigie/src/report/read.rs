@@ -107,6 +107,7 @@ pub fn count(
             features,
             bins,
             profile,
+            window: None,
             between,
             labelled: rate.of,
             frauds: rate.hits,

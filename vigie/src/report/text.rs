@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+pub use drift_monitor::explain::{brief, shown};
+
 use super::document::{FeatureReport, RateReport, Report, Together, Word};
 use crate::output::one_line;
 
@@ -47,31 +49,6 @@ pub fn headline(report: &Report) -> String {
             format!("data changed in form: {}{more}", columns.join(", "))
         }
         Word::Unknown => "it could not be looked at".to_owned(),
-    }
-}
-
-/// A number with four digits that count.
-pub fn shown(value: f64) -> String {
-    let size = value.abs();
-    if value == 0.0 {
-        "0".to_owned()
-    } else if (0.001..1_000.0).contains(&size) {
-        let digits = (3 - size.log10().floor() as i32).clamp(0, 6) as usize;
-        format!("{value:.digits$}")
-    } else if (1_000.0..1e7).contains(&size) {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.3e}")
-    }
-}
-
-/// As [`shown`], without zeros at the end.
-pub fn brief(value: f64) -> String {
-    let text = shown(value);
-    if text.contains('.') && !text.contains('e') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
     }
 }
 

@@ -16,7 +16,7 @@ pub mod text;
 use std::path::PathBuf;
 
 use drift_monitor::config::Config;
-use drift_monitor::judge::{Measured, MetricName, judge};
+use drift_monitor::judge::{Before, Limits, Measured, MetricName, judge};
 use drift_monitor::measure::{Findings, data};
 use drift_monitor::reference::Reference;
 use drift_stats::profile::Profile;
@@ -119,7 +119,7 @@ pub fn run(
         features: sample.names().map(str::to_owned).collect(),
         tell_from: config.limits.data_tell,
         threshold: config.limits.data_threshold,
-        false_alarm_rate: config.limits.false_alarm_rate,
+        false_alarm_rate: config.once.data,
         seed: options.seed,
         false_alarms,
         power,
@@ -162,6 +162,7 @@ fn reference(sample: &Sample, fitted: &[usize], config: &Config) -> anyhow::Resu
         features: sample.names().map(str::to_owned).collect(),
         bins,
         profile,
+        window: None,
         // The rows were drawn by chance.
         between: Vec::new(),
         labelled: 0,
@@ -188,12 +189,20 @@ impl Trial<'_> {
         let bins = &self.reference.bins;
         let mut profile = Profile::empty(bins);
         profile.add(bins, &rows.values())?;
-        let mut limits = self.config.limits;
-        // How small a window may be is another rule; here it is what is looked at.
-        limits.rows_min = 1;
+        let limits = Limits {
+            evidence: self.config.once,
+            // How small a window may be is another rule; here it is what is looked at.
+            rows_min: 1,
+            ..self.config.limits
+        };
         let mut findings = Findings::default();
         data(&limits, self.reference, &profile, &mut findings);
-        let judgement = judge(&limits, &findings.measured, &findings.not_measured);
+        let judgement = judge(
+            &limits,
+            &findings.measured,
+            &findings.not_measured,
+            &Before::default(),
+        );
         let name = change.map(|change| self.reference.features[change.feature].as_str());
         let about = |measured: &&Measured| {
             measured.name == MetricName::Psi && (name.is_none() || measured.feature.as_deref() == name)

@@ -1,9 +1,6 @@
 //! Data that changed in form: no drift of the world, and nothing that training mends.
 
-use drift_stats::profile::{FeatureProfile, Moments};
-
-use super::document::Breakage;
-use super::read::Counted;
+use drift_stats::profile::{FeatureProfile, Moments, Profile};
 
 /// Share of missing values up to which a column counts as filled.
 const FILLED_MAX: f64 = 0.5;
@@ -17,31 +14,37 @@ const MEAN_TOLERANCE: (f64, f64) = (0.03, 0.15);
 /// How far the ratio of deviations may be, which vary more.
 const SPREAD_TOLERANCE: f64 = 0.15;
 
-/// What broke, by column. Files of fewer rows than a check needs say nothing of values.
-pub fn find(counted: &Counted, rows_min: u64) -> Vec<Breakage> {
-    let mut found = counted.plan.breakage.clone();
-    if counted.reference.profile.rows() < rows_min || counted.current.rows() < rows_min {
-        return found;
+/// A feature that broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Its name.
+    pub feature: String,
+    /// `all_missing` or `unit_changed`.
+    pub kind: &'static str,
+    /// What was found.
+    pub detail: String,
+}
+
+/// What broke, of features in the order of both profiles. Fewer rows than a check needs, on either side, say nothing of values.
+pub fn find(features: &[String], reference: &Profile, current: &Profile, rows_min: u64) -> Vec<Broken> {
+    let rows = [reference.rows(), current.rows()];
+    if rows.iter().any(|rows| *rows < rows_min) {
+        return Vec::new();
     }
-    let features = counted.reference.profile.features().iter();
-    for ((name, before), now) in counted
-        .reference
-        .features
+    let pairs = reference.features().iter().zip(current.features());
+    features
         .iter()
-        .zip(features)
-        .zip(counted.current.features())
-    {
-        let rows = [counted.reference.profile.rows(), counted.current.rows()];
-        let broken = emptied(before, now, rows).or_else(|| rescaled(before.moments()?, now.moments()?));
-        if let Some((kind, detail)) = broken {
-            found.push(Breakage {
-                column: name.clone(),
+        .zip(pairs)
+        .filter_map(|(name, (before, now))| {
+            let (kind, detail) =
+                emptied(before, now, rows).or_else(|| rescaled(before.moments()?, now.moments()?))?;
+            Some(Broken {
+                feature: name.clone(),
                 kind,
                 detail,
-            });
-        }
-    }
-    found
+            })
+        })
+        .collect()
 }
 
 fn emptied(before: &FeatureProfile, now: &FeatureProfile, rows: [u64; 2]) -> Option<(&'static str, String)> {
