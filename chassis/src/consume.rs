@@ -158,7 +158,7 @@ async fn work<H: Handler>(
             let Some(active) = &consumer else { return Ok(false) };
             let fetched = fetch(&context, active, connects.clone(), &readable, &mut lane).await?;
             let Some(message) = fetched else { return Ok(false) };
-            anyhow::Ok(process(&context, &message, &*handler, &mut lane).await)
+            anyhow::Ok(process(&context, &message, kinds, &*handler, &mut lane).await)
         }
         .await;
         committed_at = matches!(result, Ok(true)).then(Instant::now);
@@ -245,7 +245,13 @@ async fn next_message(
 }
 
 /// Deals with a message; whether that was committed.
-async fn process<H: Handler>(context: &Context, message: &Message, handler: &H, lane: &mut Lane) -> bool {
+async fn process<H: Handler>(
+    context: &Context,
+    message: &Message,
+    kinds: &[EventKind],
+    handler: &H,
+    lane: &mut Lane,
+) -> bool {
     let started = Instant::now();
     let deliveries = message.info().map_or(1, |info| info.delivered);
     let headers: Vec<(&str, &str)> = message
@@ -260,7 +266,7 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H, 
     let verdict = async {
         let alive = keep_alive(context, message);
         tokio::select! {
-            verdict = decide_fate(context, message, decoded, deliveries, handler, lane) => verdict,
+            verdict = decide_fate(context, message, decoded, deliveries, kinds, handler, lane) => verdict,
             never = alive => match never {},
         }
     }
@@ -271,6 +277,7 @@ async fn process<H: Handler>(context: &Context, message: &Message, handler: &H, 
         Verdict::Done => "done",
         Verdict::Duplicate => "duplicate",
         Verdict::Parked => "parked",
+        Verdict::Foreign => "foreign",
         Verdict::Again(_) => "again",
         Verdict::CommitUnknown(_) => "unknown",
     };
@@ -299,6 +306,7 @@ async fn answer(context: &Context, message: &Message, verdict: Verdict, deliveri
         Verdict::Done => (Became::Done, None),
         Verdict::Duplicate => (Became::Duplicate, None),
         Verdict::Parked => (Became::Parked, None),
+        Verdict::Foreign => (Became::Foreign, None),
         Verdict::Again(error) => (Became::Again, Some(error)),
         Verdict::CommitUnknown(error) => (Became::CommitUnknown, Some(error)),
     };

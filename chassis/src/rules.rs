@@ -84,6 +84,8 @@ pub enum Became {
     Duplicate,
     /// No retry can help.
     Parked,
+    /// It is none that this service reads.
+    Foreign,
     /// The world may recover.
     Again,
     /// The connection died during the commit: nobody knows.
@@ -104,7 +106,7 @@ pub enum Answer {
 /// The answer to a delivery, which was the `deliveries`-th of its message.
 pub fn answer(became: Became, deliveries: i64) -> Answer {
     match became {
-        Became::Done | Became::Duplicate | Became::Parked => Answer::Ack,
+        Became::Done | Became::Duplicate | Became::Parked | Became::Foreign => Answer::Ack,
         Became::Again => Answer::Again(redelivery_delay(deliveries)),
         Became::CommitUnknown => Answer::Silence,
     }

@@ -31,7 +31,7 @@ pub struct Shift {
 
 /// The bins with the largest part of the index, the largest first, at most [`SHIFTS_MAX`].
 pub fn shifts(bins: &FeatureBins, reference: &Histogram, current: &Histogram) -> Vec<Shift> {
-    let Ok(terms) = psi::terms(&reference.coarse_of_reference(), current.coarse()) else {
+    let Ok(terms) = psi::terms(&reference.coarse_beside(current), current.coarse()) else {
         return Vec::new();
     };
     let share = |count: u64, of: u64| if of == 0 { 0.0 } else { count as f64 / of as f64 };
@@ -111,7 +111,7 @@ impl Counts {
             .iter()
             .filter_map(|(hour, profile)| Some((*hour, profile.histogram(at, bins).ok()?.coarse().to_vec())))
             .unzip();
-        let first = onset(&before.coarse_of_reference(), now.coarse(), &steps).filter(|first| *first > 0)?;
+        let first = onset(&before.coarse_beside(now), now.coarse(), &steps).filter(|first| *first > 0)?;
         hours.get(first).copied()
     }
 }

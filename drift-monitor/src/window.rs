@@ -11,7 +11,7 @@ use drift_stats::Unusable;
 use drift_stats::binning::FeatureBins;
 use drift_stats::profile::{Known, Outcome, Profile};
 use schemas::Window;
-use transactions::{Batch, Column, Label, Request, SourceError, TransactionSource};
+use transactions::{Batch, Label, Request, SourceError, TransactionSource};
 
 use crate::reference::{Reference, corrupt, values_of};
 
@@ -267,15 +267,7 @@ fn by_hour(batch: &Batch) -> Vec<(DateTime<Utc>, Batch)> {
             let features = batch
                 .features
                 .iter()
-                .map(|column| match column {
-                    Column::Numeric(numbers) => {
-                        Column::Numeric(rows.iter().map(|row| numbers[*row]).collect())
-                    }
-                    Column::Category { codes, levels } => Column::Category {
-                        codes: rows.iter().map(|row| codes[*row]).collect(),
-                        levels: levels.clone(),
-                    },
-                })
+                .map(|column| column.of_rows(&rows))
                 .collect();
             let part = Batch {
                 times: rows.iter().map(|row| batch.times[*row]).collect(),

@@ -9,7 +9,8 @@ pub struct Histogram {
     bins: BinsDigest,
     fine: Vec<u64>,
     coarse: Vec<u64>,
-    unseen_expected: u64,
+    /// Of categorical features: rows with unseen levels to be expected in another sample of this size, from and to.
+    unseen_expected: Option<(f64, f64)>,
 }
 
 impl Histogram {
@@ -26,8 +27,8 @@ impl Histogram {
             coarse: bins.merge_fine(&fine),
             fine,
             unseen_expected: match bins {
-                FeatureBins::Category(bins) => bins.unseen_expected(),
-                FeatureBins::Numeric(_) => 0,
+                FeatureBins::Category(bins) => Some(bins.unseen_expected()),
+                FeatureBins::Numeric(_) => None,
             },
         })
     }
@@ -38,7 +39,7 @@ impl Histogram {
             bins: BinsDigest::of_count(counts.len()),
             coarse: counts.clone(),
             fine: counts,
-            unseen_expected: 0,
+            unseen_expected: None,
         }
     }
 
@@ -52,12 +53,20 @@ impl Histogram {
         &self.coarse
     }
 
-    /// Counts in coarse bins of the reference itself, with the unseen levels that another sample of its size would have: it has none of
-    /// them by definition, and a window is not to be blamed for the first.
-    pub fn coarse_of_reference(&self) -> Vec<u64> {
+    /// Counts in coarse bins of the reference itself beside a window, with as many rows of unseen levels as the window has, as far as
+    /// another sample of the reference would have some: it has none of them by definition, and a window is not to be blamed for
+    /// what the reference missed by chance.
+    pub fn coarse_beside(&self, window: &Self) -> Vec<u64> {
         let mut counts = self.coarse.clone();
-        if let Some(unseen) = counts.get_mut(UNSEEN_BIN).filter(|_| self.unseen_expected > 0) {
-            *unseen = (*unseen).max(self.unseen_expected);
+        let (rows, window_rows) = (self.values() as f64, window.values() as f64);
+        if let (Some((low, high)), Some(unseen), Some(seen)) = (
+            self.unseen_expected,
+            counts.get_mut(UNSEEN_BIN),
+            window.coarse.get(UNSEEN_BIN),
+        ) && window_rows > 0.0
+        {
+            let alike = *seen as f64 / window_rows * rows;
+            *unseen = (*unseen).max(alike.clamp(low, high).round() as u64);
         }
         counts
     }

@@ -25,7 +25,7 @@ impl Detector for Psi {
 
     fn score(&self, reference: &Histogram, current: &Histogram) -> Result<Score, Unusable> {
         reference.comparable(current)?;
-        of_counts(&reference.coarse_of_reference(), current.coarse())
+        of_counts(&reference.coarse_beside(current), current.coarse())
     }
 }
 

@@ -64,6 +64,18 @@ impl Column {
         }
     }
 
+    /// Some of its rows.
+    #[must_use]
+    pub fn of_rows(&self, rows: &[usize]) -> Self {
+        match self {
+            Self::Numeric(numbers) => Self::Numeric(rows.iter().map(|row| numbers[*row]).collect()),
+            Self::Category { codes, levels } => Self::Category {
+                codes: rows.iter().map(|row| codes[*row]).collect(),
+                levels: levels.clone(),
+            },
+        }
+    }
+
     /// The category of a row, `None` when it is missing or the column is numeric.
     pub fn level(&self, row: usize) -> Option<&str> {
         match self {

@@ -209,6 +209,9 @@ pub struct ReportArgs {
     /// Learn to tell rows of the two files apart, by all features together: finds what no single feature shows. Some seconds.
     #[arg(long)]
     pub together: bool,
+    /// Say in which segments of this column (a country, a channel) features moved; may be repeated. At most 200 levels.
+    #[arg(long = "segment", value_name = "COLUMN")]
+    pub segments: Vec<String>,
     /// Write the report as a page, too: one file, which loads nothing.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -225,6 +228,7 @@ impl ReportArgs {
             operating_threshold: 0.5,
             columns: ColumnArgs::default(),
             together: false,
+            segments: Vec::new(),
             html: None,
         }
     }

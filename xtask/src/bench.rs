@@ -63,6 +63,15 @@ pub(crate) fn run_false_alarms(peers: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs the table of what an hourly check costs.
+///
+/// # Errors
+/// When something cannot be built or run.
+pub(crate) fn run_hourly() -> anyhow::Result<()> {
+    eprintln!("xtask: hourly checks of a table in PostgreSQL; some minutes");
+    run(cargo().args(["bench", "--package", "drift-monitor", "--bench", "hourly_check"]))
+}
+
 /// The Python of an environment of its own, made when it is missing or its requirements changed.
 fn environment(name: &str, requirements: &str) -> anyhow::Result<PathBuf> {
     let place = root().join(".tools").join(name);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 
-use crate::process::{cargo, command, lasting, root, run, works};
+use crate::process::{cargo, command, lasting, root, run, target, works};
 use crate::{changelog, docs, layering, licences, schema_files};
 
 /// One check.
@@ -95,17 +95,47 @@ fn clippy() -> anyhow::Result<()> {
     ]))
 }
 
-/// `deny.toml`: licences and sources anywhere, and with the tool where it is there. What no dependency may bring, `layering`
-/// refuses in any case.
+/// The release of cargo-deny that is brought where none is installed.
+const CARGO_DENY: &str = "0.20.2";
+
+/// `deny.toml`: by cargo-deny, which is brought into `.tools` where it is missing (a minute); where that cannot be done either, licences
+/// and sources are still checked here, and what no dependency may bring by `layering`.
 fn dependencies() -> anyhow::Result<()> {
     licences::check(&root())?;
-    if !works(cargo().args(["deny", "--version"])) {
-        eprintln!(
-            "lint: cargo-deny is not installed; `cargo install cargo-deny --locked` brings it, and the last word on deny.toml"
-        );
-        return Ok(());
-    }
-    run(cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))
+    let place = root().join(".tools").join("cargo-deny");
+    let ours = place.join("bin").join("cargo-deny");
+    let mut deny = if works(cargo().args(["deny", "--version"])) {
+        let mut installed = cargo();
+        installed.arg("deny");
+        installed
+    } else {
+        if !works(command(&ours).arg("--version")) {
+            eprintln!("lint: bringing cargo-deny {CARGO_DENY} into {}", place.display());
+            let mut install = cargo();
+            install
+                .args([
+                    "install",
+                    "cargo-deny",
+                    "--version",
+                    CARGO_DENY,
+                    "--locked",
+                    "--debug",
+                    "--quiet",
+                ])
+                .arg("--root")
+                .arg(&place)
+                .arg("--target-dir")
+                .arg(target().join("cargo-deny"));
+            if let Err(error) = run(&mut install) {
+                eprintln!(
+                    "lint: cargo-deny could not be brought ({error:#}); licences and sources were checked without it"
+                );
+                return Ok(());
+            }
+        }
+        command(&ours)
+    };
+    run(deny.args(["--offline", "check", "bans", "licenses", "sources"]))
 }
 
 fn compose() -> anyhow::Result<()> {

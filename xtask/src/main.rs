@@ -120,6 +120,9 @@ enum Command {
         /// Instead: how often the default rules speak though nothing moved, and how often they see what did.
         #[arg(long, conflicts_with = "rows")]
         false_alarms: bool,
+        /// Instead: what an hourly check of a table in PostgreSQL costs, for windows of an hour, a day and a month.
+        #[arg(long, conflicts_with_all = ["rows", "peers", "false_alarms"])]
+        hourly: bool,
     },
     /// Check who imports whom, and where SQL, clocks and other services' tables are used.
     Layering,
@@ -139,6 +142,7 @@ fn main() -> ExitCode {
             false_alarms: true,
             ..
         } => bench::run_false_alarms(peers),
+        Command::Bench { hourly: true, .. } => bench::run_hourly(),
         Command::Bench { rows, peers, .. } => {
             bench::run_bench(if rows.is_empty() { &bench::ROWS } else { &rows }, peers)
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::Message;
 use futures_util::FutureExt as _;
-use schemas::{EventId, Received};
+use schemas::{EventId, EventKind, Received};
 
 use super::Handler;
 use super::failure::{Failure, HandleError, classify, is_outage, is_unstorable, panicked};
@@ -27,6 +27,8 @@ pub(super) enum Verdict {
     Done,
     Duplicate,
     Parked,
+    /// The broker delivered what this service does not read.
+    Foreign,
     Again(anyhow::Error),
     /// The connection died during the commit: nobody knows. Let the redelivery find out.
     CommitUnknown(anyhow::Error),
@@ -38,6 +40,7 @@ pub(super) async fn decide_fate<H: Handler>(
     message: &Message,
     decoded: Result<Received, schemas::Refusal>,
     deliveries: i64,
+    kinds: &[EventKind],
     handler: &H,
     lane: &mut Lane,
 ) -> Verdict {
@@ -83,6 +86,14 @@ pub(super) async fn decide_fate<H: Handler>(
             deliveries,
         };
         return park(context, message, &parked, None::<(&H, &Received)>).await;
+    }
+    if !kinds.contains(&kind) {
+        // A broker that lost the end of its stream gives its numbers to other messages, and delivers again by number whatever the
+        // filter says. What had the number before is offered again by its publisher.
+        tracing::error!(
+            "the broker delivered {kind}, which {consumer} does not read: it lost acknowledged data and uses its numbers again"
+        );
+        return Verdict::Foreign;
     }
     // Most of what comes after an outage has been here before: that costs one statement.
     let asked = is_duplicate(lane, consumer, received.attributes.id);

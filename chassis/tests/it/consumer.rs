@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
-use async_nats::jetstream::consumer::pull;
-use chassis::bus::STREAM_DEAD;
+use async_nats::jetstream::consumer::{FromConsumer as _, pull};
+use chassis::bus::{STREAM, STREAM_DEAD};
 use chassis::{HandleError, Handler, Tx, provision};
 use futures_util::StreamExt as _;
 use local_stack::proxy::{Line, Proxy};
-use schemas::Received;
+use schemas::events::RetrainAsked;
+use schemas::{Event, EventKind, Received};
 
 use crate::child::{self, ToyHandler};
 use crate::support::{
@@ -76,6 +77,61 @@ async fn an_event_without_effects_has_its_receipt_and_its_place_in_the_record_on
     );
     assert_eq!(count(&toy.pool, "select count(*) from effect").await, 0);
     assert!(dead_letters(&toy.pool).await.is_empty());
+    consumer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_delivers_besides_is_left_alone() {
+    let bench = Bench::new().await;
+    let toy = bench.replica().await;
+    let consumer = Running::consumer(&toy, obliging());
+    let (attributes, body) = sample();
+    send(&toy.bus, headers_of(&attributes), body).await;
+    handled(&toy.pool, attributes.id).await;
+    // A broker that uses the numbers of lost messages again delivers by number, whatever the filter says.
+    let stream = toy.bus.jetstream().get_stream(STREAM).await.unwrap();
+    let made = stream.get_consumer::<pull::Config>("toy").await.unwrap();
+    let mut asked = pull::Config::try_from_consumer_config(made.cached_info().config.clone()).unwrap();
+    asked.filter_subject = String::new();
+    asked.filter_subjects = [EventKind::DriftCheckRequested, EventKind::RetrainAsked]
+        .map(|kind| kind.subject().to_owned())
+        .into();
+    stream.update_consumer(asked).await.unwrap();
+    let foreign = RetrainAsked {
+        requested_by: "test".to_owned(),
+        as_of: "2026-01-01T00:00:00Z".parse().unwrap(),
+        reason: "another's".to_owned(),
+        force: false,
+    };
+    let (mut attributes, _) = sample();
+    attributes.kind = EventKind::RetrainAsked;
+    let body = Event::from(foreign).to_json().unwrap();
+    let ack = toy
+        .bus
+        .jetstream()
+        .publish_with_headers(
+            EventKind::RetrainAsked.subject(),
+            headers_of(&attributes),
+            body.into(),
+        )
+        .await
+        .unwrap();
+    let number = ack.await.unwrap().sequence;
+    eventually("the broker knows that it is dealt with", async || {
+        let info = stream
+            .get_consumer::<pull::Config>("toy")
+            .await
+            .ok()?
+            .cached_info()
+            .clone();
+        (info.ack_floor.stream_sequence == number).then_some(())
+    })
+    .await;
+    assert!(effects_of(&toy.pool, attributes.id).await.is_empty());
+    assert!(
+        dead_letters(&toy.pool).await.is_empty(),
+        "nothing is wrong with it"
+    );
     consumer.stop().await;
 }
 

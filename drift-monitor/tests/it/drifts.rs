@@ -384,3 +384,66 @@ async fn as_many_checks_in_a_row_as_are_asked_for_make_a_drift_across_restarts_a
     assert_eq!(scene.check(140).await.checked().verdict, Verdict::Stable);
     replica.stop().await;
 }
+
+#[tokio::test]
+async fn late_rows_and_corrected_labels_get_into_the_hour_where_they_belong() {
+    let scene = Scene::new().await;
+    let replica = scene.start().await;
+    scene.promote(promoted("v1", 1, 0)).await;
+    // Hourly checks of two days: each hour is stored while its labels are still to come.
+    scene.set_clock(200).await;
+    scene.checks(1).await;
+    scene.set_clock(248).await;
+    scene.checks(49).await;
+    let open = scene
+        .count("select count(*) from drift_monitor.hour_outcome where not is_final")
+        .await;
+    assert!(open >= 23, "{open} hours wait for labels");
+    // Rows that come three hours late, a label that was wrong and one that comes days late.
+    scene
+        .run(&format!(
+            "insert into bank.payment select 900000 + transaction_id, tx_time, amount, channel, weekday, is_fraud, labelled_at, score \
+             from bank.payment where tx_time >= '{}' and tx_time < '{}'",
+            at(244),
+            at(245)
+        ))
+        .await;
+    scene
+        .change(
+            240,
+            241,
+            "is_fraud = not is_fraud, labelled_at = labelled_at + interval '3 hours'",
+        )
+        .await;
+    scene
+        .change(225, 226, "labelled_at = labelled_at + interval '20 hours'")
+        .await;
+    scene.set_clock(300).await;
+    scene.checks(101).await;
+    let last = scene.check(300).await;
+    scene.run("truncate drift_monitor.hour_profile, drift_monitor.hour_outcome; delete from drift_monitor.check_run").await;
+    let afresh = scene.check_at(at(300), "afresh").await;
+    assert_eq!(afresh.checked().metrics, last.checked().metrics);
+    assert_eq!(afresh.checked().labelled_rows, last.checked().labelled_rows);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_of_the_past_leaves_what_is_known_by_now() {
+    let scene = Scene::new().await;
+    let replica = scene.start().await;
+    scene.promote(promoted("v1", 1, 0)).await;
+    scene.set_clock(100).await;
+    scene.checks(1).await;
+    scene.set_clock(130).await;
+    scene.checks(31).await;
+    let past = scene.check(110).await;
+    let stored = "select md5(string_agg(hour::text || known_at || outcome::text || is_final, '' order by hour)) from drift_monitor.hour_outcome \
+                  where hour >= '2026-03-06T00:00:00Z'";
+    let before = scene.text(stored).await;
+    let half = at(110) + chrono::TimeDelta::minutes(30);
+    let between = scene.check_at(half, "between").await;
+    assert!(between.checked().labelled_rows >= past.checked().labelled_rows);
+    assert_eq!(scene.text(stored).await, before);
+    replica.stop().await;
+}

@@ -37,6 +37,7 @@ pub fn run(output: Output, args: &ReportArgs, sources: &Sources) -> anyhow::Resu
             features: args.columns.features.clone(),
             ignore: args.columns.ignore.clone(),
             types: args.columns.types.clone(),
+            segments: args.segments.clone(),
         },
         operating_threshold: args.operating_threshold,
         together: args.together,

@@ -18,6 +18,8 @@ pub struct Choice {
     pub ignore: Vec<String>,
     /// Columns whose kind is not what it seems.
     pub types: Vec<(String, As)>,
+    /// Columns whose levels are segments of rows.
+    pub segments: Vec<String>,
 }
 
 /// A column that both tables have.
@@ -44,6 +46,8 @@ pub struct Plan {
     pub target: Option<[usize; 2]>,
     /// Positions and name of the score.
     pub score: Option<(String, [usize; 2])>,
+    /// Names and positions of the columns whose levels are segments.
+    pub segments: Vec<(String, [usize; 2])>,
     /// What is not compared, and why.
     pub left_out: Vec<LeftOut>,
     /// What was to be compared and cannot be.
@@ -62,6 +66,7 @@ impl Plan {
             .chain(&choice.ignore)
             .chain(&choice.target)
             .chain(&choice.score)
+            .chain(&choice.segments)
             .chain(choice.types.iter().map(|(name, _)| name))
         {
             if reference.position(name).is_none() {
@@ -74,6 +79,10 @@ impl Plan {
         };
         if let Some(name) = &choice.score {
             plan.score = both(reference, current, Some(name), "--score")?.map(|at| (name.clone(), at));
+        }
+        for name in &choice.segments {
+            let at = segment(reference, current, name)?;
+            plan.segments.push((name.clone(), at));
         }
         for (name, read_as) in &choice.types {
             let found = reference.columns().iter().find(|column| column.name == *name);
@@ -175,6 +184,23 @@ impl Plan {
             named,
         });
     }
+}
+
+/// Where a column of segments is in both tables.
+fn segment(reference: &Table, current: &Table, name: &str) -> Result<[usize; 2], Usage> {
+    let find = |table: &Table| {
+        let at = table.position(name).ok_or_else(|| missing(name, table))?;
+        let kind = &table.columns()[at].kind;
+        if readable(kind, As::Categories) {
+            return Ok(at);
+        }
+        Err(Usage(format!(
+            "`--segment {name}` holds {} in {}; expected texts or numbers",
+            kind.word(),
+            table.path().display()
+        )))
+    };
+    Ok([find(reference)?, find(current)?])
 }
 
 /// Whether values of this kind can be read so. Numbers have names too, for who says that they are codes.

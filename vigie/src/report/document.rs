@@ -196,6 +196,24 @@ pub struct FeatureReport {
     pub bins: Vec<Bin>,
     /// The bins that moved most, by their part of the index.
     pub moved: Vec<Moved>,
+    /// The segments in which it moved most, when segments were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<SegmentMove>,
+}
+
+/// A segment in which a feature moved.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct SegmentMove {
+    /// The column that rows are told apart by.
+    pub column: String,
+    /// Its level.
+    pub level: String,
+    /// Rows of the segment: reference, current.
+    pub rows: [u64; 2],
+    /// Population stability index within it.
+    pub psi: f64,
+    /// What its number of rows explains of it, all segments and features together.
+    pub noise: f64,
 }
 
 /// How well a classifier tells rows of the two files apart.

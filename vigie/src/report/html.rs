@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::document::{Bin, FeatureReport, Number, RateOf, RateReport, Report, Word};
-use super::text::{brief, headline, percent, shown, together_line, what};
+use super::text::{brief, headline, percent, segment, shown, together_line, what};
 use crate::output::one_line;
 
 /// Bins that a picture shows; the rest is told in its title.
@@ -282,6 +282,21 @@ fn detail(page: &mut String, feature: &FeatureReport) {
             })
             .collect();
         let _ = write!(page, "{}</p>", moved.join("; "));
+    }
+    if !feature.segments.is_empty() {
+        let segments: Vec<String> = feature
+            .segments
+            .iter()
+            .map(|found| {
+                let [was, is] = found.rows;
+                format!("<b>{}</b> ({was} and {is} rows)", escaped(&segment(found)))
+            })
+            .collect();
+        let _ = write!(
+            page,
+            "<p class=\"soft\">Moved most in {}</p>",
+            segments.join("; ")
+        );
     }
     page.push_str("</details>");
 }

@@ -11,7 +11,9 @@ use drift_stats::proportion::{Rate, wilson};
 use drift_stats::{DETECTORS, Detector as _, Histogram, psi};
 use schemas::events::Metric;
 
-use super::document::{Bin, Breakage, FeatureReport, Moved, Number, RateOf, RateReport, Summary};
+use super::document::{
+    Bin, Breakage, FeatureReport, Moved, Number, RateOf, RateReport, SegmentMove, Summary,
+};
 use super::read::Counted;
 use super::text::brief;
 
@@ -25,6 +27,7 @@ pub fn features(
     counted: &Counted,
     judgement: &Judgement,
     broken: &[Breakage],
+    segments: Vec<Vec<SegmentMove>>,
     level: f64,
 ) -> Vec<FeatureReport> {
     let score = counted.plan.score.as_ref().map(|(name, _)| name.as_str());
@@ -32,9 +35,11 @@ pub fn features(
         .reference
         .features
         .iter()
+        .zip(segments)
         .enumerate()
-        .map(|(at, name)| {
+        .map(|(at, (name, segments))| {
             let mut report = feature(counted, at, name, level);
+            report.segments = segments;
             let metric = judgement
                 .metrics
                 .iter()
@@ -92,6 +97,7 @@ fn feature(counted: &Counted, at: usize, name: &str, level: f64) -> FeatureRepor
             .map(|(a, b)| [a, b]),
         bins: Vec::new(),
         moved: Vec::new(),
+        segments: Vec::new(),
     };
     let Ok((reference, current)) = histograms else {
         return report;

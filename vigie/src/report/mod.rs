@@ -3,6 +3,7 @@
 //! * [`columns`], [`row_names`] – which columns are compared as what, and which are left out.
 //! * [`read`] – files become bins, profiles and outcomes, in memory that does not grow with the files.
 //! * [`together`] – whether rows of the files can be told apart by all features at once, when asked for.
+//! * [`segments`] – which part of the rows moved, when asked for.
 //! * [`measure`] – every number about one feature; [`drift_monitor::judge`] alone says what is drift.
 //! * [`document`] – what is said, as data: the JSON document.
 //! * [`text`], [`html`] – the same for a terminal and as one page.
@@ -13,6 +14,7 @@ pub mod html;
 pub mod measure;
 pub mod read;
 pub mod row_names;
+pub mod segments;
 pub mod text;
 pub mod together;
 
@@ -101,7 +103,8 @@ fn conclude(reference: &Table, current: &Table, counted: &Counted, config: &Conf
         Verdict::Stable => Word::Stable,
     };
     let level = per_test(limits.evidence.data, counted.reference.features.len());
-    let features = measure::features(counted, &judgement, &broken, level);
+    let segments = segments::moved(&counted.segments, &counted.reference, limits);
+    let features = measure::features(counted, &judgement, &broken, segments, level);
     Report {
         schema: SCHEMA,
         verdict,

@@ -17,6 +17,7 @@ use transactions::table::{As, Table, Wanted};
 use super::ReportOptions;
 use super::columns::Plan;
 use super::row_names::RowNames;
+use super::segments::{self, LEVELS_MAX, Misfit, Profiles, Segments};
 use super::together::EvenRows;
 use crate::output::Usage;
 
@@ -44,6 +45,8 @@ pub struct Counted {
     pub current_outcome: Outcome,
     /// Some rows of each, when they are to be told apart.
     pub rows: Option<[EvenRows; 2]>,
+    /// Both by segments, when asked for.
+    pub segments: Vec<Segments>,
 }
 
 /// What one file gave.
@@ -51,6 +54,7 @@ struct Part {
     whole: Whole,
     outcome: Outcome,
     rows: Option<EvenRows>,
+    segments: Vec<Profiles>,
 }
 
 /// Which of the two tables.
@@ -96,6 +100,7 @@ pub fn count(
             whole,
             outcome: reference_outcome,
             rows: before,
+            segments: segments_before,
         },
         now,
     ) = (before?, now?);
@@ -116,11 +121,21 @@ pub fn count(
         reference_outcome,
         current_outcome: now.outcome,
         rows: before.zip(now.rows).map(|(before, now)| [before, now]),
+        segments: plan
+            .segments
+            .iter()
+            .zip(segments_before.into_iter().zip(now.segments))
+            .map(|((column, _), (before, now))| Segments {
+                column: column.clone(),
+                profiles: [before, now],
+            })
+            .collect(),
         plan,
     })
 }
 
-fn values_of(columns: &[Column]) -> Vec<Values<'_>> {
+/// Columns as the statistics want them.
+pub(super) fn values_of(columns: &[Column]) -> Vec<Values<'_>> {
     columns
         .iter()
         .map(|column| match column {
@@ -140,7 +155,11 @@ fn wanted(plan: &Plan, which: Which) -> Vec<Wanted> {
         at: at[which as usize],
         read_as: As::Numbers,
     });
-    features.chain(others).collect()
+    let segments = plan.segments.iter().map(|(_, at)| Wanted {
+        at: at[which as usize],
+        read_as: As::Categories,
+    });
+    features.chain(others).chain(segments).collect()
 }
 
 /// Bins of the reference. What turns out to name rows is left out of the plan.
@@ -197,6 +216,8 @@ fn count_one(
     };
     let mut blocks = Blocks::new();
     let mut outcome = Outcome::empty(options.operating_threshold);
+    let mut segments = vec![Profiles::new(); plan.segments.len()];
+    let first_segment = wanted.len() - plan.segments.len();
     let mut sample = options.together.then(|| EvenRows::of(table.rows()));
     let mut failed: Option<anyhow::Error> = None;
     table.read(&wanted, &mut |columns| {
@@ -210,6 +231,13 @@ fn count_one(
         let mut added = blocks
             .add(bins, &values_of(&columns[..features]))
             .map_err(anyhow::Error::new);
+        let by = columns[first_segment..].iter().zip(&plan.segments);
+        for (profiles, (column, (name, _))) in segments.iter_mut().zip(by) {
+            added = added.and_then(|()| {
+                segments::add(profiles, bins, &columns[..features], column)
+                    .map_err(|misfit| misfit_of(misfit, name, table))
+            });
+        }
         if labels.is_some() || scores.is_some() {
             for row in 0..rows {
                 let score = scores.map_or(f64::NAN, |scores| scores[row]);
@@ -250,7 +278,19 @@ fn count_one(
             whole: blocks.finish(bins)?,
             outcome,
             rows: sample,
+            segments,
         }),
+    }
+}
+
+fn misfit_of(misfit: Misfit, name: &str, table: &Table) -> anyhow::Error {
+    match misfit {
+        Misfit::TooManyLevels => Usage(format!(
+            "`--segment {name}` has more than {LEVELS_MAX} levels in {}; segments are few, such as countries or channels",
+            table.path().display()
+        ))
+        .into(),
+        Misfit::Unusable(error) => error.into(),
     }
 }
 

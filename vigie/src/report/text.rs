@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 pub use drift_monitor::explain::{brief, shown};
 
-use super::document::{FeatureReport, RateReport, Report, Together, Word};
+use super::document::{FeatureReport, RateReport, Report, SegmentMove, Together, Word};
 use crate::output::one_line;
 
 /// Features that are listed though nothing is wrong with them.
@@ -198,6 +198,12 @@ fn features(text: &mut String, report: &Report) {
     }
 }
 
+/// `country = FR (PSI 0.41)`.
+pub fn segment(found: &SegmentMove) -> String {
+    let level: String = one_line(&found.level).chars().take(40).collect();
+    format!("{} = {level} (PSI {})", one_line(&found.column), shown(found.psi))
+}
+
 /// What is to be said of a feature in a few words.
 pub fn what(feature: &FeatureReport) -> String {
     let mut words = Vec::new();
@@ -225,6 +231,9 @@ pub fn what(feature: &FeatureReport) -> String {
                 percent(moved.to)
             ));
         }
+    }
+    if let Some(farthest) = feature.segments.first() {
+        words.push(format!("most in {}", segment(farthest)));
     }
     let [was, is] = feature.missing;
     if (is - was).abs() >= 0.01 {

@@ -27,6 +27,8 @@ pub struct Table {
     shift: f64,
     /// Every second stretch of so many rows is shifted by as much more; 0 for none.
     unrest: (u32, f64),
+    /// The shift of payments online alone.
+    online: f64,
     unit: f64,
     fraud: f64,
     without: &'static str,
@@ -38,6 +40,7 @@ const PLAIN: Table = Table {
     from: 0,
     shift: 0.0,
     unrest: (1, 0.0),
+    online: 0.0,
     unit: 1.0,
     fraud: 0.05,
     without: "",
@@ -61,14 +64,16 @@ impl Table {
         for row in self.from..self.from + self.rows {
             let fraud = draw(row, 4) < self.fraud;
             let (stretch, unrest) = self.unrest;
-            let shift = self.shift + if row / stretch % 2 == 1 { unrest } else { 0.0 };
+            let channel = ["chip", "online", "mail"][(draw(row, 2) * 2.999) as usize];
+            let online = if channel == "online" { self.online } else { 0.0 };
+            let shift = self.shift + online + if row / stretch % 2 == 1 { unrest } else { 0.0 };
             let cells = names.iter().map(|name| match *name {
                 name if name == self.empty => String::new(),
                 "id" => row.to_string(),
                 "time" => format!("2026-01-{:02}T{:02}:00:00Z", 1 + row % 28, row % 24),
                 "amount" => format!("{:.4}", ((draw(row, 0) - 0.5) * 3.0 + shift).exp() * self.unit),
                 "distance" => format!("{:.4}", draw(row, 1) * 30.0),
-                "channel" => ["chip", "online", "mail"][(draw(row, 2) * 2.999) as usize].to_owned(),
+                "channel" => channel.to_owned(),
                 "night" => (draw(row, 3) < 0.3).to_string(),
                 "score" => {
                     let hit = if fraud {
@@ -284,6 +289,32 @@ fn files_that_differ_in_how_features_move_together_are_told_apart_when_asked() {
 }
 
 #[test]
+fn the_segment_in_which_a_feature_moved_is_named_when_asked() {
+    let now = Table {
+        from: 900_000,
+        online: 1.0,
+        ..plain(20_000)
+    };
+    let (code, report, text) = compared(&plain(20_000), &now, &["--segment", "channel"]);
+    assert_eq!(code, 2);
+    let amount = feature(&report, "amount");
+    let segments = amount["segments"].as_array().unwrap();
+    assert_eq!(segments.len(), 1, "{segments:?}");
+    assert_eq!(
+        (&segments[0]["column"], &segments[0]["level"]),
+        (&"channel".into(), &"online".into())
+    );
+    assert!(segments[0]["psi"].as_f64().unwrap() > amount["psi"].as_f64().unwrap() * 2.0);
+    assert!(text.contains("most in channel = online (PSI "), "{text}");
+    assert!(
+        feature(&report, "distance").get("segments").is_none(),
+        "what did not move is quiet"
+    );
+    let (_, report, text) = compared(&plain(20_000), &now, &[]);
+    assert!(feature(&report, "amount").get("segments").is_none() && !text.contains("most in"));
+}
+
+#[test]
 fn more_frauds_and_missed_frauds_are_found_where_labels_are() {
     let more = Table {
         from: 1_000_000,
@@ -441,7 +472,7 @@ fn mistakes_name_the_file_the_column_and_what_is_expected() {
     std::fs::write(path.join("no.parquet"), "no parquet").unwrap();
     std::fs::write(path.join("odd.csv"), "amount,is_fraud\n1,0\n2,7\n").unwrap();
     std::fs::write(path.join("score.csv"), "amount,score\n1,0.5\n2,85\n").unwrap();
-    let cases: [(&[&str], i32, &str); 11] = [
+    let cases: [(&[&str], i32, &str); 14] = [
         (
             &["score.csv", "score.csv", "--score", "score"],
             64,
@@ -451,6 +482,21 @@ fn mistakes_name_the_file_the_column_and_what_is_expected() {
             &["a.csv", "a.csv", "--type", "time=category"],
             64,
             "it holds instant in a.csv",
+        ),
+        (
+            &["a.csv", "a.csv", "--segment", "id"],
+            64,
+            "`--segment id` has more than 200 levels",
+        ),
+        (
+            &["a.csv", "a.csv", "--segment", "country"],
+            64,
+            "a.csv has no column `country`",
+        ),
+        (
+            &["a.csv", "a.csv", "--segment", "time"],
+            64,
+            "`--segment time` holds instant in a.csv; expected texts or numbers",
         ),
         (&["a.csv", "nowhere.csv"], 1, "nowhere.csv"),
         (&["a.csv", "empty.csv"], 1, "the first line must name the columns"),

@@ -21,8 +21,8 @@ const SQL_ANYWHERE: &[&str] = &[
     "service-bench",
     "e2e",
 ];
-/// Files that decide: everything they need arrives as a value.
-const DECIDING: &[&str] = &["decide.rs", "judge.rs"];
+/// Files, or folders of files, that decide: everything they need arrives as a value.
+const DECIDING: &[&str] = &["decide", "judge"];
 /// What a deciding file may not contain, and why.
 const NOT_IN_DECISIONS: &[(&str, &str)] = &[
     ("Utc::now", "a clock"),
@@ -68,6 +68,10 @@ pub(super) fn violations(member: &Member) -> Vec<Violation> {
 fn violations_in(member: &str, source: &Source, sql_in_store_only: bool) -> Vec<Violation> {
     let name = source.path.rsplit('/').next().unwrap_or_default();
     let is_store = name == "store.rs" || source.path.contains("/store/");
+    let decides = source
+        .path
+        .split('/')
+        .any(|part| DECIDING.contains(&part.strip_suffix(".rs").unwrap_or(part)));
     let is_service = SERVICES.contains(&member);
     let mut found = Vec::new();
     let mut report = |line: usize, rule: String| {
@@ -90,9 +94,7 @@ fn violations_in(member: &str, source: &Source, sql_in_store_only: bool) -> Vec<
                 );
             }
         }
-        if DECIDING.contains(&name)
-            && let Some((word, what)) = NOT_IN_DECISIONS.iter().find(|(word, _)| line.contains(word))
-        {
+        if decides && let Some((word, what)) = NOT_IN_DECISIONS.iter().find(|(word, _)| line.contains(word)) {
             report(
                 index,
                 format!("`{word}` in {name}: a decision is pure, and {what} must arrive as a value"),
@@ -210,7 +212,12 @@ mod tests {
             ("use sqlx::PgPool;", "a database"),
             ("let x = rand::random();", "randomness"),
         ] {
-            for file in ["src/decide.rs", "src/judge.rs"] {
+            for file in [
+                "src/decide.rs",
+                "src/judge.rs",
+                "src/judge/mod.rs",
+                "src/judge/limits.rs",
+            ] {
                 let rules = found("retrain-decider", file, text);
                 assert!(rules.iter().any(|rule| rule.contains(part)), "{text}: {rules:?}");
             }
