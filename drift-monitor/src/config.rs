@@ -183,8 +183,13 @@ fn read_reference(section: &Section<'_>) -> ReferenceKind {
     let weeks = u32::try_from(span.num_weeks()).unwrap_or(0);
     let fixed = || {
         let instant = |name: &str| {
-            let expected = "an instant such as `2026-01-31T00:00:00Z`, for `reference = \"fixed\"`";
-            section.parsed(name, expected, str::parse::<DateTime<Utc>>)
+            let text = section.optional_text(name).unwrap_or_default();
+            let instant = text.parse::<DateTime<Utc>>().ok();
+            if instant.is_none() {
+                let expected = "an instant such as `2026-01-31T00:00:00Z`, for `reference = \"fixed\"`";
+                section.problem(name, expected);
+            }
+            instant
         };
         let (start, end) = (instant("reference_start"), instant("reference_end"));
         let window = Window::new(start?, end?);

@@ -160,7 +160,7 @@ async fn a_feature_that_goes_missing_or_a_new_level_is_data_drift() {
         assert_eq!(checked.detected().features[0].feature, "channel", "hour {hour}");
         assert_eq!(checked.detected().severity, DriftSeverity::High);
         let moved = &checked.detected().features[0].moved[0];
-        let expected = if hour == 124 { "chip" } else { "missing" };
+        let expected = if hour == 124 { "unseen" } else { "missing" };
         assert_eq!(moved.level, expected, "hour {hour}: {checked:?}");
     }
     replica.stop().await;

@@ -1,7 +1,7 @@
 //! What windows are compared with is a choice.
 
 use schemas::Window;
-use schemas::events::Verdict;
+use schemas::events::{ModelPromoted, Verdict};
 
 use crate::scene::{Scene, at, promoted, span};
 
@@ -15,6 +15,7 @@ async fn a_rhythm_is_no_drift_beside_the_same_hours_of_earlier_weeks() {
         .await
         .with_drift("reference = \"same_hour_of_week\"\nreference_span = \"14d\"");
     scene.run(RHYTHM).await;
+    scene.change(300, 330, "amount = amount * 4").await;
     let replica = scene.start().await;
     scene.promote(promoted("v1", 1, 0)).await;
     scene.set_clock(400).await;
@@ -37,7 +38,6 @@ async fn a_rhythm_is_no_drift_beside_the_same_hours_of_earlier_weeks() {
         .await;
     assert!(kept >= 336 + 24, "{kept}");
     // What moves besides is drift.
-    scene.change(300, 330, "amount = amount * 4").await;
     let moved = scene.check(324).await;
     assert_eq!(moved.detected().features[0].feature, "amount");
     assert_eq!(moved.detected().features[0].began, Some(at(300)));
@@ -56,21 +56,33 @@ async fn the_same_rhythm_is_drift_beside_the_training_window() {
 }
 
 #[tokio::test]
-async fn a_rolling_reference_forgets_and_one_that_has_nothing_yet_says_so() {
+async fn a_rolling_reference_forgets_and_one_that_has_nothing_says_so() {
     let scene = Scene::new()
         .await
         .with_drift("reference = \"rolling\"\nreference_span = \"7d\"");
+    scene.change(50, 400, "amount = amount * 20").await;
     let replica = scene.start().await;
     scene.promote(promoted("v1", 1, 0)).await;
     scene.set_clock(400).await;
-    scene.change(50, 400, "amount = amount * 20").await;
     let new = scene.check(80).await;
     assert_eq!(new.detected().features[0].feature, "amount");
     assert_eq!(new.checked().reference_window, Some(span(80 - 24 - 168, 80 - 24)));
     let used_to = scene.check(300).await;
     assert_eq!(used_to.checked().verdict, Verdict::Stable, "{used_to:?}");
-    // Payments begin at hour -600.
-    scene.promote(promoted("v0", 2, -700)).await;
+    // Payments begin at hour -600, and this champion's training and window before them lie at the edge.
+    let edge = ModelPromoted {
+        training_window: span(-600, -590),
+        ..promoted("v2", 2, -590)
+    };
+    scene.promote(edge).await;
+    let nothing = scene.check(-582).await;
+    assert_eq!(nothing.checked().verdict, Verdict::Unknown);
+    assert!(
+        nothing
+            .reasons()
+            .contains(&("reference_too_small".to_owned(), true)),
+        "{nothing:?}"
+    );
     replica.stop().await;
 }
 
