@@ -165,9 +165,12 @@ fn budget(schedule: &Schedule, windows: &Windows, alarms: f64, clear: f64) -> Ev
     let checks = slots.max(1) as f64;
     // A run of alarms that ends at the line itself flickers, and each time is one.
     let flickers = clear > CLEAR_MAX;
-    let in_window = |window: TimeDelta| match flickers {
-        true => 1.0,
-        false => checks * window.num_seconds() as f64 / MONTH.num_seconds() as f64,
+    let in_window = |window: TimeDelta| {
+        if flickers {
+            1.0
+        } else {
+            checks * window.num_seconds() as f64 / MONTH.num_seconds() as f64
+        }
     };
     // An index over many bins goes up and down more often than one sum: each check counts for itself.
     Evidence::within(

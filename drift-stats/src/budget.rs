@@ -57,9 +57,9 @@ fn level_of_rate(rate: f64) -> f64 {
     for _ in 0..80 {
         let middle = f64::midpoint(low, high);
         if rate_at(middle) > rate {
-            low = middle
+            low = middle;
         } else {
-            high = middle
+            high = middle;
         }
     }
     normal_tail(high)

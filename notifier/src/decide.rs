@@ -192,11 +192,11 @@ fn drift_detected(body: &DriftDetected, model: &ModelName) -> Draft {
     }
 }
 
-/// `chip 70.1 % → 20.0 %, phone 0 % → 50.1 %; since 2 Mar 2026 04:00 UTC`.
+/// `chip: 70.1 % → 20.0 %, phone: 0 % → 50.1 %; since 2 Mar 2026 04:00 UTC`.
 fn what_moved(drift: &FeatureDrift) -> String {
     let shift = |shift: &LevelShift| {
         let (before, now) = (percent(shift.reference.get()), percent(shift.current.get()));
-        format!("{} {before} → {now}", name(&shift.level))
+        format!("{}: {before} → {now}", name(&shift.level))
     };
     let shifts: Vec<String> = drift.moved.iter().map(shift).collect();
     let since = drift.began.map(|began| format!("since {}", minute(began)));

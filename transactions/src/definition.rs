@@ -275,7 +275,7 @@ fn read_weights(section: &Section<'_>, features: &BTreeSet<&str>) -> BTreeMap<St
                 weights.insert(column, weight);
             }
             Some((column, _)) => {
-                section.problem("weights", format!("each column once; `{column}` is there twice"))
+                section.problem("weights", format!("each column once; `{column}` is there twice"));
             }
             None => section.problem("weights", format!("{expected}; got {text:?}")),
         }

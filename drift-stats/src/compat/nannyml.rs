@@ -105,7 +105,7 @@ impl SamplingErrors {
             let share = ones / (ones + zeros);
             (share * (1.0 - share)).sqrt()
         };
-        let weight = (tp + fn_ + fp) / (tp + (fn_ + fp) / 2.0);
+        let weight = (tp + fn_ + fp) / (tp + f64::midpoint(fn_, fp));
         Ok(Self {
             roc_auc: roc_auc_spread(scores, frauds),
             f1: (spread(tp, fn_ + fp) * weight, (tp + fn_ + fp) / rows),

@@ -24,7 +24,7 @@ const MISSING: &str = "missing";
 pub type Profiles = BTreeMap<String, Profile>;
 
 /// Why rows cannot be told apart by a column.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Misfit {
     /// It has more than [`LEVELS_MAX`] levels.
     TooManyLevels,
