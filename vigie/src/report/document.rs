@@ -227,6 +227,21 @@ pub struct Together {
     pub interval: [f64; 2],
     /// The features that tell most.
     pub features: Vec<Part>,
+    /// How badly numbers fit the correlations of the reference; none with fewer than two numeric columns that vary.
+    pub reconstruction: Option<Reconstruction>,
+}
+
+/// Reconstruction error of principal components (65 % of the variance), fitted to one half of the reference's rows.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Reconstruction {
+    /// Components that were kept.
+    pub components: usize,
+    /// Mean error of the other half of the reference, in standard deviations.
+    pub reference: f64,
+    /// Mean error of the current file.
+    pub current: f64,
+    /// Two-sided p-value of Mann and Whitney's test of the errors.
+    pub p_value: f64,
 }
 
 /// A feature's part in an answer.

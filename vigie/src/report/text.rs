@@ -137,8 +137,19 @@ pub fn together_line(together: &Together) -> String {
     } else {
         "rows of the two files cannot be told apart"
     };
+    let fits = together
+        .reconstruction
+        .as_ref()
+        .map_or_else(String::new, |found| {
+            format!(
+                "; error of reconstruction {} -> {} (p {})",
+                shown(found.reference),
+                shown(found.current),
+                shown(found.p_value)
+            )
+        });
     format!(
-        "all features together: {verdict}, AUC {:.3} (95 %: {low:.3} to {high:.3}){by}",
+        "all features together: {verdict}, AUC {:.3} (95 %: {low:.3} to {high:.3}){by}{fits}",
         together.auc
     )
 }

@@ -286,6 +286,9 @@ fn files_that_differ_in_how_features_move_together_are_told_apart_when_asked() {
     );
     assert_eq!(code, 0);
     assert!(page.contains("cannot be told apart"));
+    let fits = &report["together"]["reconstruction"];
+    assert!(fits["p_value"].as_f64().unwrap() > 0.001, "{fits}");
+    assert!(fits["reference"].as_f64().unwrap() > 0.0 && page.contains("error of reconstruction"));
 }
 
 #[test]
@@ -573,6 +576,26 @@ fn names_of_anything_are_harmless_in_text_and_page() {
     let lower = page.to_lowercase();
     for part in ["<script", "<img", "<svg/", " href=", " src=\"", "\u{202e}"] {
         assert!(!lower.contains(part), "{part} is in the page");
+    }
+}
+
+/// What readers of the document rely on. A field is added, and never changed or taken away, without a new name of the schema.
+#[test]
+fn the_schemas_of_the_documents_are_as_reviewed() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["report", "selftest"] {
+        let output = vigie(folder.path()).args(["schema", name]).output().unwrap();
+        let (code, out, err) = told(&output);
+        assert_eq!(code, 0, "{err}");
+        let golden =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.v1.schema.json"));
+        let reviewed = std::fs::read_to_string(&golden).unwrap_or_default();
+        assert_eq!(
+            out.trim_end(),
+            reviewed.trim_end(),
+            "`vigie schema {name}` is no longer {}; when only fields were added, write it there",
+            golden.display()
+        );
     }
 }
 
