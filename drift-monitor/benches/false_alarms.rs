@@ -148,15 +148,7 @@ impl Source {
         let bins = builder.finish();
         let mut profile = Profile::empty(&bins);
         profile.add(&bins, &values).expect("the same columns");
-        Reference {
-            features: (0..features).map(|at| at.to_string()).collect(),
-            bins,
-            profile,
-            window: None,
-            between: Vec::new(),
-            labelled: 0,
-            frauds: 0,
-        }
+        Reference::of_counts((0..features).map(|at| at.to_string()).collect(), bins, profile)
     }
 
     /// Whether a report speaks of any feature, and whether it speaks of the first.

@@ -185,15 +185,11 @@ mod tests {
             .range(at(24)..)
             .for_each(|(_, part)| window.merge(part).unwrap());
         Counts {
-            reference: Arc::new(Reference {
-                features: vec!["amount".to_owned()],
-                profile: count(&values),
-                bins,
-                window: None,
-                between: Vec::new(),
-                labelled: 0,
-                frauds: 0,
-            }),
+            reference: Arc::new(Reference::of_counts(
+                vec!["amount".to_owned()],
+                bins.clone(),
+                count(&values),
+            )),
             window,
             hours,
         }
@@ -245,15 +241,7 @@ mod tests {
             )
             .unwrap();
         let counts = Counts {
-            reference: Arc::new(Reference {
-                features: vec!["merchant".to_owned()],
-                bins,
-                profile,
-                window: None,
-                between: Vec::new(),
-                labelled: 0,
-                frauds: 0,
-            }),
+            reference: Arc::new(Reference::of_counts(vec!["merchant".to_owned()], bins, profile)),
             window,
             hours: Counted::new(),
         };

@@ -397,13 +397,9 @@ mod tests {
         ))];
         let profile = profile(&bins, &values);
         Reference {
-            features: vec!["amount".into()],
-            bins,
-            profile,
-            window: None,
-            between: Vec::new(),
             labelled,
             frauds,
+            ..Reference::of_counts(vec!["amount".into()], bins, profile)
         }
     }
 

@@ -36,6 +36,19 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// Of rows in no order and without labels.
+    pub const fn of_counts(features: Vec<String>, bins: Vec<FeatureBins>, profile: Profile) -> Self {
+        Self {
+            features,
+            bins,
+            profile,
+            window: None,
+            between: Vec::new(),
+            labelled: 0,
+            frauds: 0,
+        }
+    }
+
     /// The fraud rate of the reference.
     pub fn fraud_rate(&self) -> Rate {
         Rate {

@@ -109,13 +109,10 @@ pub fn count(
     let features = plan.features.iter().map(|feature| feature.name.clone()).collect();
     Ok(Counted {
         reference: Reference {
-            features,
-            bins,
-            profile,
-            window: None,
             between,
             labelled: rate.of,
             frauds: rate.hits,
+            ..Reference::of_counts(features, bins, profile)
         },
         current: now.whole.profile,
         reference_outcome,

@@ -158,16 +158,9 @@ fn reference(sample: &Sample, fitted: &[usize], config: &Config) -> anyhow::Resu
     let bins = builder.finish();
     let mut profile = Profile::empty(&bins);
     profile.add(&bins, &rows.values())?;
-    Ok(Reference {
-        features: sample.names().map(str::to_owned).collect(),
-        bins,
-        profile,
-        window: None,
-        // The rows were drawn by chance.
-        between: Vec::new(),
-        labelled: 0,
-        frauds: 0,
-    })
+    let features = sample.names().map(str::to_owned).collect();
+    // The rows were drawn by chance.
+    Ok(Reference::of_counts(features, bins, profile))
 }
 
 struct Trial<'a> {
