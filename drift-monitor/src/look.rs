@@ -1,6 +1,6 @@
 //! Looks at a model as of an instant: champion, reference, windows, metrics. What cannot be looked at is a finding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -305,10 +305,16 @@ impl Watch {
         let mut stored = store::outcomes(tx, span(start, under_way), as_of).await?;
         // Once more when all rows have come, and when labels are expected.
         stored.retain(|hour, _| !is_recounted(*hour, settled) && !is_recounted(*hour, ripe));
+        let finals: BTreeSet<DateTime<Utc>> = stored
+            .iter()
+            .filter(|(_, stored)| stored.is_final)
+            .map(|(hour, _)| *hour)
+            .collect();
         let touched = hours(start, as_of);
         let counting = window::count_outcomes(&source, threshold, &touched, stored, as_of);
         let outcomes = while_reading(tx, self.reading_max(), counting).await??;
-        let kept = to_keep(&outcomes, settled);
+        let mut kept = to_keep(&outcomes, settled);
+        kept.retain(|(hour, _)| !finals.contains(hour));
         store::keep_outcomes(tx, &definition.model, &champion.version, as_of, &kept).await?;
         let sum = |from, to| {
             sum_outcomes(threshold, &outcomes, from, to)

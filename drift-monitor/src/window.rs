@@ -43,6 +43,9 @@ pub fn same_hours_of_week(hours: &[DateTime<Utc>], weeks: u32) -> Vec<DateTime<U
 /// Counts that were made now, by hour.
 pub type Counted<T> = BTreeMap<DateTime<Utc>, T>;
 
+/// More readings than this are slower than one that reads hours again that are known.
+const SPANS_MAX: usize = 16;
+
 /// The spans of hours that are not known, oldest first: hours that follow each other are read in one go.
 fn spans(
     hours: &[DateTime<Utc>],
@@ -56,6 +59,9 @@ fn spans(
             Some((_, until)) if *until == hour => *until = next,
             _ => spans.push((hour, next)),
         }
+    }
+    if let ([(start, _), .., (_, until)], true) = (&spans[..], spans.len() > SPANS_MAX) {
+        spans = vec![(*start, *until)];
     }
     spans
         .into_iter()
@@ -321,6 +327,15 @@ mod tests {
         assert_eq!(read(&[0, 1, 2, 3, 4], at(5, 0)), []);
         assert_eq!(read(&[0, 1, 2, 3], at(4, 20)), [(at(4, 0), at(4, 20))]);
         assert_eq!(read(&[0, 1, 2, 3], at(4, 0)), [], "nothing has come yet");
+        let holes = hours(at(0, 0), at(60, 0));
+        let many = spans(&holes, |hour| hour.timestamp() / 3_600 % 2 == 0, at(60, 0));
+        assert_eq!(
+            many,
+            Window::new(at(1, 0), at(60, 0))
+                .ok()
+                .into_iter()
+                .collect::<Vec<_>>()
+        );
     }
 
     #[test]

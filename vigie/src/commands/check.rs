@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::bail;
 use chassis::Sources;
 use chrono::Utc;
-use schemas::events::{DriftCheckRequested, DriftChecked, Verdict};
+use schemas::events::{DriftCheckRequested, DriftChecked, Metric, Verdict};
 use schemas::{Event, EventKind, ModelName};
 
 use crate::cli::{CheckArgs, Output, ReportArgs};
@@ -48,6 +48,19 @@ fn files(output: Output, files: Vec<PathBuf>, sources: &Sources) -> anyhow::Resu
         <[PathBuf; 2]>::try_from(files).map_err(|_| Usage("`--files` takes two files, once".to_owned()))?;
     let args = ReportArgs::of(reference, current);
     tokio::task::block_in_place(|| super::report::run(output, &args, sources))
+}
+
+/// `<- exceeded, for 3 checks in a row`.
+fn standing(metric: &Metric) -> String {
+    let word = match (metric.exceeded, metric.told) {
+        (true, _) => "<- exceeded",
+        (false, true) => "<- moved, less than the threshold",
+        (false, false) => return String::new(),
+    };
+    match metric.in_a_row {
+        0 | 1 => word.to_owned(),
+        checks => format!("{word}, for {checks} checks in a row"),
+    }
 }
 
 fn describe(model: &ModelName, checked: &DriftChecked) -> String {
@@ -111,7 +124,7 @@ fn describe(model: &ModelName, checked: &DriftChecked) -> String {
                 metric.value.get(),
                 metric.threshold.get(),
                 noise,
-                if metric.exceeded { "<- exceeded" } else { "" }
+                standing(metric)
             );
         }
     }
