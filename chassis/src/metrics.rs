@@ -24,7 +24,7 @@ pub(crate) const BEAT: Duration = Duration::from_secs(10);
 pub struct EventLabels {
     /// NATS subject.
     pub subject: String,
-    /// `done`, `duplicate`, `parked`, `again` or `unknown`.
+    /// `done`, `duplicate`, `parked`, `foreign`, `again` or `unknown`.
     pub outcome: String,
 }
 

@@ -7,7 +7,7 @@ use drift_stats::proportion::Rate;
 use drift_stats::reference::ReferenceBuilder;
 use schemas::Window;
 use serde::{Deserialize, Serialize};
-use transactions::{Batch, Column, Request, SourceError, TransactionSource};
+use transactions::{Column, Request, SourceError, TransactionSource};
 
 use chrono::{DateTime, Utc};
 
@@ -70,7 +70,7 @@ pub async fn build(
     let mut misfit = None;
     source
         .scan(&request, |batch| {
-            if let Err(error) = builder.add(&values_of(batch)) {
+            if let Err(error) = builder.add(&values_of(&batch.features)) {
                 misfit = Some(error);
             }
         })
@@ -88,7 +88,7 @@ pub async fn build(
                 let (known, fraud) = batch.label_counts();
                 labelled += known;
                 frauds += fraud;
-                if let Err(error) = blocks.add(&bins, &values_of(batch)) {
+                if let Err(error) = blocks.add(&bins, &values_of(&batch.features)) {
                     misfit = Some(error);
                 }
             },
@@ -116,10 +116,9 @@ pub async fn build(
     })
 }
 
-/// A batch's features as the statistics want them.
-pub fn values_of(batch: &Batch) -> Vec<Values<'_>> {
-    batch
-        .features
+/// Columns as the statistics want them.
+pub fn values_of(columns: &[Column]) -> Vec<Values<'_>> {
+    columns
         .iter()
         .map(|column| match column {
             Column::Numeric(numbers) => Values::Numbers(numbers),

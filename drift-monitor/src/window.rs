@@ -99,7 +99,7 @@ pub async fn count_profiles(
             .scan(&Request::monitored(window, end), |batch| {
                 for (hour, part) in by_hour(batch) {
                     if let Some(profile) = counted.get_mut(&hour)
-                        && let Err(error) = profile.add(&reference.bins, &values_of(&part))
+                        && let Err(error) = profile.add(&reference.bins, &values_of(&part.features))
                     {
                         misfit = Some(error);
                     }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use drift_monitor::config::Config;
-use drift_monitor::reference::Reference;
+use drift_monitor::reference::{Reference, values_of};
 use drift_stats::between::{Blocks, Whole};
 use drift_stats::binning::FeatureBins;
-use drift_stats::profile::{Known, Outcome, Profile, Values};
+use drift_stats::profile::{Known, Outcome, Profile};
 use drift_stats::reference::ReferenceBuilder;
 use transactions::Column;
 use transactions::table::{As, Table, Wanted};
@@ -129,17 +129,6 @@ pub fn count(
             .collect(),
         plan,
     })
-}
-
-/// Columns as the statistics want them.
-pub(super) fn values_of(columns: &[Column]) -> Vec<Values<'_>> {
-    columns
-        .iter()
-        .map(|column| match column {
-            Column::Numeric(numbers) => Values::Numbers(numbers),
-            Column::Category { codes, levels } => Values::Levels { codes, levels },
-        })
-        .collect()
 }
 
 fn wanted(plan: &Plan, which: Which) -> Vec<Wanted> {

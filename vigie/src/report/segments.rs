@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use drift_monitor::judge::Limits;
-use drift_monitor::reference::Reference;
+use drift_monitor::reference::{Reference, values_of};
 use drift_stats::binning::FeatureBins;
 use drift_stats::null::{Sizes, per_test, psi_critical};
 use drift_stats::profile::Profile;
@@ -11,7 +11,6 @@ use drift_stats::{Detector as _, Unusable, psi};
 use transactions::Column;
 
 use super::document::SegmentMove;
-use super::read::values_of;
 
 /// Most levels that a column may have to be one of segments.
 pub const LEVELS_MAX: usize = 200;
