@@ -212,7 +212,7 @@ pub struct SegmentMove {
     pub rows: [u64; 2],
     /// Population stability index within it.
     pub psi: f64,
-    /// What its number of rows explains of it, all segments and features together.
+    /// What its number of rows, all segments and features together, and the unrest of the reference explain of it.
     pub noise: f64,
 }
 

@@ -173,7 +173,11 @@ fn rates(page: &mut String, report: &Report) {
 
 fn together(page: &mut String, report: &Report) {
     if let Some(together) = &report.together {
-        let _ = write!(page, "<p>{}</p>", escaped(&capital(&together_line(together))));
+        let _ = write!(
+            page,
+            "<p>{}</p>",
+            escaped(&capital(&together_line(together))).replace(" -&gt; ", " → ")
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use drift_monitor::judge::Limits;
 use drift_monitor::reference::{Reference, values_of};
 use drift_stats::binning::FeatureBins;
-use drift_stats::null::{Sizes, per_test, psi_critical};
+use drift_stats::null::{Sizes, inflation, per_test, psi_critical};
 use drift_stats::profile::Profile;
 use drift_stats::{Detector as _, Unusable, psi};
 use transactions::Column;
@@ -71,7 +71,7 @@ pub struct Segments {
     pub profiles: [Profiles; 2],
 }
 
-/// The segments in which each feature moved farther than chance explains and than anybody minds, the farthest first.
+/// The segments in which each feature moved farther than chance and the reference's own unrest explain, and than anybody minds, the farthest first.
 ///
 /// All segments and features share the level of evidence. Segments with fewer rows than a check needs, in either file, say nothing.
 pub fn moved(segments: &[Segments], reference: &Reference, limits: &Limits) -> Vec<Vec<SegmentMove>> {
@@ -81,7 +81,7 @@ pub fn moved(segments: &[Segments], reference: &Reference, limits: &Limits) -> V
         .map(|at| {
             let mut found: Vec<SegmentMove> = segments
                 .iter()
-                .flat_map(|segments| of_feature(segments, at, &reference.bins[at], limits, alpha))
+                .flat_map(|segments| of_feature(segments, at, reference, limits, alpha))
                 .collect();
             found.sort_by(|a, b| b.psi.total_cmp(&a.psi).then(a.level.cmp(&b.level)));
             found.truncate(TOLD_MAX);
@@ -93,10 +93,12 @@ pub fn moved(segments: &[Segments], reference: &Reference, limits: &Limits) -> V
 fn of_feature(
     segments: &Segments,
     at: usize,
-    bins: &FeatureBins,
+    reference: &Reference,
     limits: &Limits,
     alpha: f64,
 ) -> Vec<SegmentMove> {
+    let bins = &reference.bins[at];
+    let unrest = reference.between.get(at).copied().unwrap_or(0.0);
     let [before, now] = &segments.profiles;
     before
         .iter()
@@ -112,7 +114,7 @@ fn of_feature(
                 reference: before.values(),
                 current: now.values(),
             };
-            let noise = psi_critical(score.bins, sizes, alpha);
+            let noise = psi_critical(score.bins, sizes, alpha) * inflation(score.bins, sizes, unrest);
             (score.value > noise && score.value > limits.data_tell).then(|| SegmentMove {
                 column: segments.column.clone(),
                 level: level.clone(),
