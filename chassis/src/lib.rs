@@ -14,7 +14,7 @@
 //! * [`slots`], [`clock`] – periodic work without a leader; time as an input.
 //! * [`tasks`] – rows of `airflow_task_metrics`, under the names people know.
 //! * [`transport`] – nothing leaves this machine in plain text unless the settings say so.
-//! * [`outgoing`] – calls to other servers go where the settings say, and nowhere else.
+//! * [`outgoing`] – calls to other servers go where the settings say, and nowhere else; [`rest`] – what their answers mean.
 //! * [`telemetry`], [`metrics`], [`health`] – traces, counters, `/healthz`, `/readyz`, `/metrics`.
 //! * [`trial`] – deaths on request at the boundaries of effects, in debug builds only.
 
@@ -36,6 +36,7 @@ pub mod patience;
 pub mod provision;
 pub mod redrive;
 pub mod relay;
+pub mod rest;
 pub mod rules;
 pub mod seal;
 pub mod service;

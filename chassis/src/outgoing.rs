@@ -26,8 +26,7 @@ pub fn check_http(section: &Section<'_>, name: &str, url: Option<&Url>) {
 
 /// Reports setting `name` when its URL leads to a forbidden address.
 pub fn check_address(section: &Section<'_>, name: &str, url: Option<&Url>) {
-    let literal = url.and_then(literal_of);
-    if literal.is_some_and(is_forbidden) {
+    if url.is_some_and(is_forbidden_url) {
         section.problem(
             name,
             "the address of a server: link-local addresses, where clouds hand out credentials, and addresses that are no \
@@ -49,6 +48,11 @@ fn literal_of(url: &Url) -> Option<IpAddr> {
         Host::Ipv6(six) => Some(IpAddr::V6(six)),
         Host::Domain(name) => name.parse().ok(),
     }
+}
+
+/// Whether a URL names a forbidden address itself; where a name leads is found out when it is called.
+pub(crate) fn is_forbidden_url(url: &Url) -> bool {
+    literal_of(url).is_some_and(is_forbidden)
 }
 
 /// Whether no setting and no name may lead there.

@@ -42,8 +42,8 @@ pub struct Definition {
     pub about: &'static str,
     /// Its own `default.toml`, and those of the crates it reads settings of.
     pub defaults: &'static [&'static str],
-    /// The document's names of its settings.
-    pub aliases: &'static [Alias],
+    /// Second names of its settings, and of those of the crates it reads settings of.
+    pub aliases: &'static [&'static [Alias]],
     /// Its own migrations.
     pub migrator: &'static Migrator,
 }
@@ -196,7 +196,7 @@ impl Common {
 
 fn load<S: Service>(sources: &Sources) -> Result<Settings, Problems> {
     let definition = &S::DEFINITION;
-    let aliases: Vec<Alias> = COMMON_ALIASES.iter().chain(definition.aliases).copied().collect();
+    let aliases: Vec<Alias> = [&[COMMON_ALIASES], definition.aliases].concat().concat();
     let defaults: Vec<&str> = std::iter::once(COMMON_DEFAULTS)
         .chain(definition.defaults.iter().copied())
         .collect();

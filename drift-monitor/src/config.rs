@@ -240,7 +240,7 @@ mod tests {
 
     fn read(sources: &Sources) -> Result<Config, String> {
         let definition = DriftMonitor::DEFINITION;
-        let settings = Settings::load(definition.defaults, definition.aliases, sources)
+        let settings = Settings::load(definition.defaults, &definition.aliases.concat(), sources)
             .map_err(|problems| problems.to_string())?;
         let reader = Reader::new(&settings);
         let config = Config::read(&reader);

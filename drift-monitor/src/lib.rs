@@ -5,6 +5,7 @@
 //! * [`breakage`], [`explain`] – what broke rather than drifted; what moved within a feature, and since when.
 //! * `reference` – the champion's training window becomes bins and counts.
 //! * `window` – hours become counts; the sum of stored hours and the newest rows is the window.
+//! * `in_place` – the same of a source that counts its rows itself.
 //! * `measure` – counts become metrics; a metric that cannot be measured says why.
 //! * `look` – champion, reference, windows and metrics of one check.
 //! * `report` – what was found becomes the bodies of events.
@@ -15,6 +16,7 @@ pub mod breakage;
 pub mod config;
 pub mod explain;
 mod handle;
+mod in_place;
 pub mod judge;
 mod look;
 pub mod measure;
@@ -35,6 +37,18 @@ static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 /// The events it reads.
 pub const SUBSCRIPTION: &[EventKind] = &[EventKind::DriftCheckRequested, EventKind::ModelPromoted];
 
+/// Second names of its settings.
+const ALIASES: &[Alias] = &[
+    Alias {
+        name: "DATA_DRIFT_THRESHOLD",
+        key: "drift.data_threshold",
+    },
+    Alias {
+        name: "CONCEPT_DRIFT_THRESHOLD",
+        key: "drift.concept_threshold",
+    },
+];
+
 /// The service.
 #[derive(Debug)]
 pub struct DriftMonitor;
@@ -45,16 +59,7 @@ impl Service for DriftMonitor {
         schema: "drift_monitor",
         about: "watches a model's transactions for data, target and concept drift",
         defaults: &[include_str!("../config/default.toml"), transactions::DEFAULTS],
-        aliases: &[
-            Alias {
-                name: "DATA_DRIFT_THRESHOLD",
-                key: "drift.data_threshold",
-            },
-            Alias {
-                name: "CONCEPT_DRIFT_THRESHOLD",
-                key: "drift.concept_threshold",
-            },
-        ],
+        aliases: &[ALIASES, transactions::ALIASES],
         migrator: &MIGRATOR,
     };
     type Config = Config;

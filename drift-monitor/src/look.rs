@@ -12,7 +12,7 @@ use drift_stats::profile::{Outcome, Profile};
 use schemas::events::DriftKind;
 use schemas::{ModelName, ModelVersion, Window};
 use sqlx::PgPool;
-use transactions::{ModelDefinition, SourceError, TransactionSource};
+use transactions::{ModelDefinition, Readers, SourceError, TransactionSource};
 
 use crate::config::{Config, ReferenceKind};
 use crate::explain;
@@ -85,7 +85,7 @@ impl From<sqlx::Error> for Obstacle {
 #[derive(Debug)]
 pub struct Watch {
     config: Config,
-    readers: PgPool,
+    readers: Readers,
     /// References that were used lately; they are large and change only with the champion.
     references: Mutex<BTreeMap<ModelName, (ModelVersion, Arc<Reference>)>>,
 }
@@ -411,8 +411,9 @@ impl Watch {
         let stored = store::reference(tx, &definition.model, &champion.version).await?;
         let Some(reference) = stored.filter(fits) else {
             let building = reference::build(source, window, champion.promoted_as_of, &self.config);
-            // It reads twice.
-            let built = while_reading(tx, self.reading_max() * 2, building).await??;
+            // It reads twice; where rows are counted in place, it asks five times.
+            let readings = if source.in_place().is_some() { 5 } else { 2 };
+            let built = while_reading(tx, self.reading_max() * readings, building).await??;
             let rows = built.profile.rows();
             if rows < self.config.limits.rows_min {
                 return Err(Obstacle::Reference(format!(

@@ -12,6 +12,7 @@ use transactions::{Column, Request, SourceError, TransactionSource};
 use chrono::{DateTime, Utc};
 
 use crate::config::Config;
+use crate::in_place;
 
 /// Bins of the monitored features, their counts in the reference, and the reference's fraud rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +66,9 @@ pub async fn build(
     as_of: DateTime<Utc>,
     config: &Config,
 ) -> Result<Reference, SourceError> {
+    if let Some(asked) = source.in_place() {
+        return in_place::reference(source, asked, window, as_of, config).await;
+    }
     let request = Request::monitored(window, as_of);
     let mut builder = ReferenceBuilder::new(config.bins.clone(), config.sample_rows_max);
     let mut misfit = None;

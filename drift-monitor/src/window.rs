@@ -11,8 +11,9 @@ use drift_stats::Unusable;
 use drift_stats::binning::FeatureBins;
 use drift_stats::profile::{Known, Outcome, Profile};
 use schemas::Window;
-use transactions::{Batch, Label, Request, SourceError, TransactionSource};
+use transactions::{Batch, Request, SourceError, TransactionSource};
 
+use crate::in_place;
 use crate::reference::{Reference, corrupt, values_of};
 
 /// The hour in which an instant lies.
@@ -95,8 +96,15 @@ pub async fn count_profiles(
         .collect();
     let mut misfit = None;
     for window in spans(hours, is_known, end) {
+        let request = Request::monitored(window, end);
+        if let Some(asked) = source.in_place() {
+            // Hours without a row stay as they are: counted, and empty.
+            let found = in_place::profiles(source, asked, &reference.bins, &request).await?;
+            counted.extend(found.into_iter().filter(|(hour, _)| !is_known(*hour)));
+            continue;
+        }
         source
-            .scan(&Request::monitored(window, end), |batch| {
+            .scan(&request, |batch| {
                 for (hour, part) in by_hour(batch) {
                     if let Some(profile) = counted.get_mut(&hour)
                         && let Err(error) = profile.add(&reference.bins, &values_of(&part.features))
@@ -155,22 +163,15 @@ pub async fn count_outcomes(
             .zip(last)
             .map(|(first, last)| Window::new(first, last + TimeDelta::hours(1)));
         if let Some(Ok(window)) = window {
-            source
-                .scan(&Request::news(window, since, as_of), |batch| {
-                    for row in 0..batch.rows() {
-                        let Some(hour) = hour_at(batch.times[row]) else {
-                            continue;
-                        };
-                        let Some(stored) = stored.get_mut(&hour).filter(|stored| open(stored)) else {
-                            continue;
-                        };
-                        let learnt = stored.outcome.learn(batch.scores[row], known(batch.labels[row]));
-                        if learnt.is_err() {
-                            lost.push(hour);
-                        }
-                    }
-                })
-                .await?;
+            let news = Request::news(window, since, as_of);
+            let learn = |hour: DateTime<Utc>, score, label, rows| {
+                if let Some(stored) = stored.get_mut(&hour).filter(|stored| open(stored))
+                    && stored.outcome.learn(score, label, rows).is_err()
+                {
+                    lost.push(hour);
+                }
+            };
+            each_outcome(source, threshold, &news, learn).await?;
         }
     }
     // A label that was corrected is no news of a row that is unknown.
@@ -184,26 +185,36 @@ pub async fn count_outcomes(
         .map(|hour| (*hour, Outcome::empty(threshold)))
         .collect();
     for window in spans(hours, is_known, as_of) {
-        source
-            .scan(&Request::outcomes(window, as_of), |batch| {
-                for row in 0..batch.rows() {
-                    if let Some(outcome) = hour_at(batch.times[row]).and_then(|hour| counted.get_mut(&hour)) {
-                        outcome.add(batch.scores[row], known(batch.labels[row]));
-                    }
-                }
-            })
-            .await?;
+        let all = Request::outcomes(window, as_of);
+        let add = |hour: DateTime<Utc>, score, label, rows| {
+            if let Some(outcome) = counted.get_mut(&hour) {
+                outcome.add_rows(score, label, rows);
+            }
+        };
+        each_outcome(source, threshold, &all, add).await?;
     }
     counted.extend(stored.into_iter().map(|(hour, stored)| (hour, stored.outcome)));
     Ok(counted)
 }
 
-const fn known(label: Label) -> Known {
-    match label {
-        Label::Unknown => Known::Unknown,
-        Label::Genuine => Known::Genuine,
-        Label::Fraud => Known::Fraud,
+/// Hands out scores and labels of a request with their hours and how many rows are alike: one, or as many as the source has counted.
+async fn each_outcome(
+    source: &TransactionSource,
+    threshold: f64,
+    request: &Request,
+    mut each: impl FnMut(DateTime<Utc>, f64, Known, u64) + Send,
+) -> Result<(), SourceError> {
+    if let Some(asked) = source.in_place() {
+        return in_place::outcomes(source, asked, threshold, request, each).await;
     }
+    let rows = |batch: &Batch| {
+        for row in 0..batch.rows() {
+            if let Some(hour) = hour_at(batch.times[row]) {
+                each(hour, batch.scores[row], in_place::known(batch.labels[row]), 1);
+            }
+        }
+    };
+    source.scan(request, rows).await.map(|_| ())
 }
 
 /// Hours that ended at or before `settled`: their rows have arrived.

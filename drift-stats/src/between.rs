@@ -63,23 +63,34 @@ impl Blocks {
         }
         let mut from = 0;
         while from < rows {
-            let begun = self.blocks.last().map_or(0, Profile::rows);
-            if self.blocks.is_empty() || begun >= self.rows_each {
-                if self.blocks.len() == BLOCKS_MAX {
-                    self.halve()?;
-                }
-                self.blocks.push(Profile::empty(features));
-            }
-            let Some(block) = self.blocks.last_mut() else {
-                break;
-            };
-            let room = usize::try_from(self.rows_each - block.rows()).unwrap_or(usize::MAX);
+            let begun = self.block(features)?.rows();
+            let room = usize::try_from(self.rows_each - begun).unwrap_or(usize::MAX);
             let until = rows.min(from.saturating_add(room));
             let part: Vec<Values<'_>> = values.iter().map(|column| column.part(from..until)).collect();
-            block.add(features, &part)?;
+            self.block(features)?.add(features, &part)?;
             from = until;
         }
         Ok(())
+    }
+
+    /// Adds rows that were counted together, such as an hour's, and are not to be divided.
+    ///
+    /// # Errors
+    /// [`Unusable::BinsDiffer`] when they were counted in other bins.
+    pub fn add_part(&mut self, features: &[FeatureBins], part: &Profile) -> Result<(), Unusable> {
+        self.block(features)?.merge(part)
+    }
+
+    /// The block under way.
+    fn block(&mut self, features: &[FeatureBins]) -> Result<&mut Profile, Unusable> {
+        let is_full = |block: &Profile| block.rows() >= self.rows_each;
+        if self.blocks.last().is_none_or(is_full) {
+            if self.blocks.len() == BLOCKS_MAX {
+                self.halve()?;
+            }
+            self.blocks.push(Profile::empty(features));
+        }
+        self.blocks.last_mut().ok_or(Unusable::BinsDiffer)
     }
 
     fn halve(&mut self) -> Result<(), Unusable> {

@@ -34,12 +34,17 @@ pub struct Confusion {
 impl Confusion {
     /// Counts one labelled row.
     pub fn add(&mut self, predicted_fraud: bool, is_fraud: bool) {
+        self.add_rows(predicted_fraud, is_fraud, 1);
+    }
+
+    /// Counts labelled rows that are alike.
+    pub fn add_rows(&mut self, predicted_fraud: bool, is_fraud: bool, rows: u64) {
         *match (predicted_fraud, is_fraud) {
             (true, true) => &mut self.true_positives,
             (true, false) => &mut self.false_positives,
             (false, true) => &mut self.false_negatives,
             (false, false) => &mut self.true_negatives,
-        } += 1;
+        } += rows;
     }
 
     /// Adds the counts of other rows.

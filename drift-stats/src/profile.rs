@@ -243,6 +243,35 @@ impl Profile {
         Ok(())
     }
 
+    /// Adds rows of one feature that were counted elsewhere: `rows` of them in the fine bin `bin`, with these sums (which categorical
+    /// features do not have). Rows of the profile are those of its first feature; every other one must be given as many.
+    ///
+    /// # Errors
+    /// [`Unusable::BinsDiffer`] when there is no such feature or bin; the profile is then unchanged.
+    pub fn add_counted(
+        &mut self,
+        feature: usize,
+        bin: usize,
+        rows: u64,
+        moments: &Moments,
+    ) -> Result<(), Unusable> {
+        let profile = self.features.get_mut(feature).ok_or(Unusable::BinsDiffer)?;
+        *profile.counts.get_mut(bin).ok_or(Unusable::BinsDiffer)? += rows;
+        if let Some(known) = &mut profile.moments {
+            known.merge(&moments.bounded());
+        }
+        if feature == 0 {
+            self.rows += rows;
+        }
+        Ok(())
+    }
+
+    /// Whether every feature has as many values as the profile has rows; else it was counted while its source changed.
+    pub fn is_even(&self) -> bool {
+        let values = |feature: &FeatureProfile| feature.counts.iter().sum::<u64>();
+        self.features.iter().all(|feature| values(feature) == self.rows)
+    }
+
     /// Adds the counts of other rows.
     ///
     /// # Errors
@@ -336,39 +365,53 @@ impl Outcome {
 
     /// Counts one row; a score of NaN is missing.
     pub fn add(&mut self, score: f64, label: Known) {
-        self.rows += 1;
-        self.labelled += u64::from(label != Known::Unknown);
-        self.frauds += u64::from(label == Known::Fraud);
+        self.add_rows(score, label, 1);
+    }
+
+    /// Counts rows that all have this label, and scores that this one stands for (NaN: none has a score): they lie in one of
+    /// [`SCORE_BINS`] and on one side of the threshold.
+    pub fn add_rows(&mut self, score: f64, label: Known, rows: u64) {
+        self.rows += rows;
+        if label != Known::Unknown {
+            self.labelled += rows;
+        }
+        if label == Known::Fraud {
+            self.frauds += rows;
+        }
         if score.is_nan() {
             return;
         }
-        self.scored += 1;
-        self.score_counts[label as usize][score_bin(score)] += 1;
+        self.scored += rows;
+        self.score_counts[label as usize][score_bin(score)] += rows;
         if label != Known::Unknown {
-            self.confusion.add(score >= self.threshold, label == Known::Fraud);
+            let (predicted, is_fraud) = (score >= self.threshold, label == Known::Fraud);
+            self.confusion.add_rows(predicted, is_fraud, rows);
         }
     }
 
-    /// The label of a row that was counted as unknown became known.
+    /// The labels of rows that were counted as unknown became known; scores as in [`add_rows`](Self::add_rows).
     ///
     /// # Errors
-    /// [`Unusable::BinsDiffer`] when no row of this score is unknown: it was counted otherwise; nothing is then changed.
-    pub fn learn(&mut self, score: f64, label: Known) -> Result<(), Unusable> {
+    /// [`Unusable::BinsDiffer`] when fewer rows of this score are unknown: they were counted otherwise; nothing is then changed.
+    pub fn learn(&mut self, score: f64, label: Known, rows: u64) -> Result<(), Unusable> {
         if label == Known::Unknown {
             return Ok(());
         }
-        if self.labelled >= self.rows {
+        if self.labelled + rows > self.rows {
             return Err(Unusable::BinsDiffer);
         }
         if !score.is_nan() {
             let bin = score_bin(score);
             let unknown = &mut self.score_counts[Known::Unknown as usize][bin];
-            *unknown = unknown.checked_sub(1).ok_or(Unusable::BinsDiffer)?;
-            self.score_counts[label as usize][bin] += 1;
-            self.confusion.add(score >= self.threshold, label == Known::Fraud);
+            *unknown = unknown.checked_sub(rows).ok_or(Unusable::BinsDiffer)?;
+            self.score_counts[label as usize][bin] += rows;
+            let (predicted, is_fraud) = (score >= self.threshold, label == Known::Fraud);
+            self.confusion.add_rows(predicted, is_fraud, rows);
         }
-        self.labelled += 1;
-        self.frauds += u64::from(label == Known::Fraud);
+        self.labelled += rows;
+        if label == Known::Fraud {
+            self.frauds += rows;
+        }
         Ok(())
     }
 
@@ -480,14 +523,17 @@ mod tests {
             later.add(score, Known::Unknown);
         }
         for (score, label) in rows.into_iter().rev() {
-            later.learn(score, label).unwrap();
+            later.learn(score, label, 1).unwrap();
         }
         assert_eq!(later, at_once);
         // A row that is not there, or whose label is known, is noticed and changes nothing.
-        assert_eq!(later.learn(0.9, Known::Genuine), Err(Unusable::BinsDiffer));
+        assert_eq!(later.learn(0.9, Known::Genuine, 1), Err(Unusable::BinsDiffer));
         assert_eq!(later, at_once);
-        later.learn(0.2, Known::Genuine).unwrap();
-        assert_eq!(later.learn(f64::NAN, Known::Genuine), Err(Unusable::BinsDiffer));
+        later.learn(0.2, Known::Genuine, 1).unwrap();
+        assert_eq!(
+            later.learn(f64::NAN, Known::Genuine, 1),
+            Err(Unusable::BinsDiffer)
+        );
     }
 
     #[test]

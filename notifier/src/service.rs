@@ -28,7 +28,7 @@ impl Service for Notifier {
         schema: "notifier",
         about: "events become mail and Slack messages, each event and recipient once",
         defaults: &[include_str!("../config/default.toml")],
-        aliases: ALIASES,
+        aliases: &[ALIASES],
         migrator: &MIGRATOR,
     };
     type Config = NotifySettings;

@@ -16,8 +16,7 @@ use schemas::events::{
     RetrainRequested, ValidationVerdict,
 };
 use schemas::{DecisionId, Event, EventId, ModelName, ModelVersion, Received, Window};
-use sqlx::PgPool;
-use transactions::{ModelDefinition, SourceError, SourceSettings, TransactionSource};
+use transactions::{ModelDefinition, Readers, SourceError, SourceSettings, TransactionSource};
 
 use crate::config::Config;
 use crate::decide::{Decision, Drift, Policy, Running, Trigger, Verdict, decide};
@@ -78,7 +77,7 @@ struct Decider {
     clock: Clock,
     /// Connections of their own: a decision holds a transaction while it counts rows, and must not wait for others
     /// that do the same.
-    readers: PgPool,
+    readers: Readers,
     policy: Policy,
     models: BTreeMap<ModelName, ModelDefinition>,
     sources: SourceSettings,

@@ -44,7 +44,7 @@ impl Service for RetrainDecider {
         schema: "retrain_decider",
         about: "decides whether a model is retrained, and says why",
         defaults: &[include_str!("../config/default.toml"), transactions::DEFAULTS],
-        aliases: &[],
+        aliases: &[transactions::ALIASES],
         migrator: &MIGRATOR,
     };
     type Config = Config;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chassis::rest::Credentials;
 use chassis::{Alias, Reader, Section, outgoing, transport};
 use chrono::TimeDelta;
 use transactions::{ModelDefinition, SourceAccess, SourceSettings};
@@ -10,7 +11,6 @@ use url::Url;
 
 use crate::backend::databricks::{Compute, What};
 use crate::decide::Retry;
-use crate::http::Credentials;
 use crate::job::{BackendKind, SplitLengths};
 use crate::training::{ForestParameters, LogisticParameters, Parameters, ThresholdRule};
 

@@ -15,7 +15,6 @@ pub mod backend;
 pub mod config;
 pub mod decide;
 pub mod handle;
-pub mod http;
 pub mod job;
 pub mod metrics;
 pub mod promote;

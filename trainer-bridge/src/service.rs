@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use chassis::rest::Credentials;
 use chassis::service::{Context, Definition, Service, Tasks};
 use chassis::{Reader, consume};
 use chrono::TimeDelta;
@@ -20,7 +21,6 @@ use crate::backend::{Backend, Pace};
 use crate::config::{ALIASES, BridgeSettings, DatabricksAccess, Tracking};
 use crate::decide::Policy;
 use crate::handle::{BridgeHandler, KINDS};
-use crate::http::Credentials;
 use crate::metrics::BridgeMetrics;
 use crate::promote;
 use crate::reconcile;
@@ -51,7 +51,7 @@ impl Service for TrainerBridge {
         schema: "trainer_bridge",
         about: "runs trainings, on Databricks or here; registers and promotes models",
         defaults: &[transactions::DEFAULTS, include_str!("../config/default.toml")],
-        aliases: ALIASES,
+        aliases: &[ALIASES, transactions::ALIASES],
         migrator: &MIGRATOR,
     };
     type Config = BridgeSettings;

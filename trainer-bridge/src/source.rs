@@ -6,9 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use schemas::events::TrainingFailure;
 use schemas::{ModelName, Window};
-use sqlx::PgPool;
 use transactions::{
-    Batch, Column, Label, ModelDefinition, Request, SourceError, SourceSettings, TransactionSource,
+    Batch, Column, Label, ModelDefinition, Readers, Request, SourceError, SourceSettings, TransactionSource,
 };
 
 use crate::backend::local::{Asking, LoadError, Loaded, Loader, Loading};
@@ -19,7 +18,7 @@ use crate::training::{NamedColumn, Slice, Values};
 #[derive(Debug)]
 pub struct Sources {
     definitions: HashMap<ModelName, ModelDefinition>,
-    pool: PgPool,
+    readers: Readers,
     settings: SourceSettings,
     /// Most rows kept of a slice; more are thinned while they are read.
     rows_max: usize,
@@ -29,7 +28,7 @@ impl Sources {
     /// Sources that keep at most about `rows_max` rows of a slice.
     pub fn new(
         definitions: Vec<ModelDefinition>,
-        pool: PgPool,
+        readers: Readers,
         settings: SourceSettings,
         rows_max: usize,
     ) -> Self {
@@ -39,7 +38,7 @@ impl Sources {
             .collect();
         Self {
             definitions,
-            pool,
+            readers,
             settings,
             rows_max,
         }
@@ -51,7 +50,7 @@ impl Sources {
             detail: format!("model `{model}` is not in the settings any more"),
         })?;
         // Opened anew each time: a training begins rarely, and the table may have changed since.
-        TransactionSource::open(definition, &self.pool, self.settings)
+        TransactionSource::open(definition, &self.readers, self.settings)
             .await
             .map_err(refusal)
     }

@@ -1,11 +1,12 @@
 //! `[models.*]` of the settings: where a model's transactions are and which column means what.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::{Reader, Section};
 use schemas::ModelName;
+
+use crate::file::DataFile;
 
 /// A model's transactions, as the settings describe them.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,10 +54,12 @@ pub enum SourceDefinition {
         /// Its name.
         table: String,
     },
-    /// A Parquet file.
-    Parquet {
-        /// Its path.
-        path: PathBuf,
+    /// A Parquet or CSV file.
+    File(DataFile),
+    /// A table or view behind a Databricks SQL warehouse.
+    Databricks {
+        /// Catalogue, schema and name, or the last two.
+        table: Vec<String>,
     },
 }
 
@@ -64,7 +67,8 @@ impl std::fmt::Display for SourceDefinition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Postgres { schema, table } => write!(f, "{schema}.{table}"),
-            Self::Parquet { path } => path.display().fmt(f),
+            Self::File(DataFile::Parquet(path) | DataFile::Csv(path)) => path.display().fmt(f),
+            Self::Databricks { table } => f.write_str(&table.join(".")),
         }
     }
 }
@@ -165,20 +169,59 @@ impl ModelDefinition {
 }
 
 fn read_source(section: &Section<'_>) -> Option<SourceDefinition> {
-    let in_postgres = section.choice("source", &[("postgres", true), ("parquet", false)]);
-    if in_postgres {
-        if section.is_set("path") {
-            section.problem("path", "nothing: a `postgres` source has a `table`");
-        }
-        let expected = "a table or view such as `bank.payment`";
-        let (schema, table) = section.parsed("table", expected, split_table)?;
-        Some(SourceDefinition::Postgres { schema, table })
+    let kind = section.choice(
+        "source",
+        &[
+            ("postgres", "postgres"),
+            ("parquet", "parquet"),
+            ("csv", "csv"),
+            ("databricks", "databricks"),
+        ],
+    );
+    let (own, other) = if kind == "parquet" {
+        ("path", "table")
     } else {
-        if section.is_set("table") {
-            section.problem("table", "nothing: a `parquet` source has a `path`");
+        ("table", "path")
+    };
+    if section.is_set(other) {
+        section.problem(other, format!("nothing: a `{kind}` source has a `{own}`"));
+    }
+    match kind {
+        "postgres" => {
+            let expected = "a table or view such as `bank.payment`";
+            let (schema, table) = section.parsed("table", expected, split_table)?;
+            Some(SourceDefinition::Postgres { schema, table })
         }
-        let path = section.text("path", "the path of a Parquet file");
-        (!path.is_empty()).then(|| SourceDefinition::Parquet { path: path.into() })
+        "databricks" => {
+            let expected = "a table or view such as `main.bank.payment`";
+            let table = section.parsed("table", expected, catalogue_parts)?;
+            Some(SourceDefinition::Databricks { table })
+        }
+        _ => {
+            let path = section.text("path", "the path of a file");
+            let file = if kind == "csv" {
+                DataFile::Csv
+            } else {
+                DataFile::Parquet
+            };
+            (!path.is_empty()).then(|| SourceDefinition::File(file(path.into())))
+        }
+    }
+}
+
+/// `catalogue.schema.table` or `schema.table` (of the warehouse's own catalogue); they are quoted, so nearly every name will do.
+fn catalogue_parts(text: &str) -> Result<Vec<String>, String> {
+    let parts: Vec<String> = text.split('.').map(str::to_owned).collect();
+    let fits = |part: &String| {
+        (1..=255).contains(&part.len())
+            && !part
+                .chars()
+                .any(|c| c.is_control() || c == ' ' || c == '/' || c == '`')
+    };
+    if (2..=3).contains(&parts.len()) && parts.iter().all(fits) {
+        Ok(parts)
+    } else {
+        Err("two or three names with dots between them, without spaces, slashes and backticks".to_owned())
     }
 }
 
@@ -368,11 +411,24 @@ mod tests {
             "got \"y=-1\"",
             "got \"y\"",
             "`models.b.source` is `mysql`",
-            "one of `postgres`, `parquet`",
+            "one of `postgres`, `parquet`, `csv`, `databricks`",
             "`models.b.time` is not set",
             "`models.b.label` is not set",
         ] {
             assert!(problems.contains(part), "{part:?} is missing in\n{problems}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_a_warehouse_has_a_schema_and_may_have_a_catalogue() {
+        let parts = |text: &str| catalogue_parts(text).map(|parts| parts.len());
+        assert_eq!(
+            (parts("main.bank.payment"), parts("bank.payment")),
+            (Ok(3), Ok(2))
+        );
+        assert_eq!(parts("Main.fraud-desk.Zahlung_2"), Ok(3));
+        for bad in ["payment", "a.b.c.d", "a..b", "a.b c", "a.b`", "", "a.b/c"] {
+            assert!(catalogue_parts(bad).is_err(), "{bad:?}");
         }
     }
 

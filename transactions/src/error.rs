@@ -11,6 +11,14 @@ pub enum SourceError {
         /// The cause, one line.
         cause: String,
     },
+    /// The source understood the question and does not answer it: no right to ask, or something that it cannot do. Only a person can help.
+    #[error("source `{source_name}` refuses: {cause}")]
+    Refused {
+        /// Table or file.
+        source_name: String,
+        /// The cause, one line.
+        cause: String,
+    },
     /// The query took longer than `transactions.statement_timeout`.
     #[error("source `{source_name}` did not answer within `transactions.statement_timeout`")]
     TooSlow {
@@ -50,7 +58,9 @@ impl SourceError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TooSlow { .. } => true,
-            Self::Catalogue { .. } | Self::BadValue { .. } | Self::Corrupt { .. } => false,
+            Self::Refused { .. } | Self::Catalogue { .. } | Self::BadValue { .. } | Self::Corrupt { .. } => {
+                false
+            }
         }
     }
 
@@ -58,12 +68,41 @@ impl SourceError {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "source_unreachable",
+            Self::Refused { .. } => "source_refused",
             Self::TooSlow { .. } => "source_too_slow",
             Self::Catalogue { problems, .. } => {
                 problems.first().map_or("source_misfit", CatalogueProblem::word)
             }
             Self::BadValue { .. } => "bad_value",
             Self::Corrupt { .. } => "source_corrupt",
+        }
+    }
+}
+
+/// A scan of a table did not end well.
+#[derive(Debug)]
+pub enum ScanError {
+    /// What the settings name is not there any more: look at the catalogue again.
+    Changed(String),
+    /// Anything else.
+    Source(SourceError),
+}
+
+impl From<SourceError> for ScanError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl ScanError {
+    /// The error, where nobody looks at the catalogue again.
+    pub fn into_source(self, source_name: &str) -> SourceError {
+        match self {
+            Self::Source(error) => error,
+            Self::Changed(cause) => SourceError::Unreachable {
+                source_name: source_name.to_owned(),
+                cause,
+            },
         }
     }
 }

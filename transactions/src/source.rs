@@ -1,107 +1,18 @@
 //! A source that was checked against its catalogue, and questions to it.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use anyhow::Context as _;
-use chassis::{Reader, Secret};
 use chrono::{DateTime, Utc};
 use schemas::Window;
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+use crate::access::{ANSWER_SLACK, Readers, SourceSettings};
 use crate::batch::Batch;
 use crate::catalogue::{Feature, Layout};
 use crate::definition::{ModelDefinition, SourceDefinition};
-use crate::error::{CatalogueProblem, SourceError};
+use crate::error::{CatalogueProblem, ScanError, SourceError};
+use crate::file::DataFile;
+use crate::in_place::InPlace;
 use crate::nearest::nearest;
 use crate::rows::Knowledge;
-use crate::{parquet_file, postgres};
-
-/// Connections that read sources, per service.
-const READERS: u32 = 4;
-/// Longest wait for one of them.
-const READER_WAIT: Duration = Duration::from_secs(60);
-/// How much later than a query's end its answer may arrive; a connection that is silent for longer is given up.
-const ANSWER_SLACK: Duration = Duration::from_secs(10);
-
-/// Connections of their own to the database of `pool`, for reading sources.
-///
-/// Whoever reads while it holds a transaction of `pool` needs them: with one pool for both, as many readers as there
-/// are connections would wait for each other.
-pub fn readers(pool: &PgPool) -> PgPool {
-    limits().connect_lazy_with(pool.connect_options().as_ref().clone())
-}
-
-/// Through which connections sources in PostgreSQL are read.
-#[derive(Debug, Clone)]
-pub struct SourceAccess {
-    /// A database, or a role, of their own; none reads as the service itself.
-    url: Option<Secret>,
-}
-
-impl SourceAccess {
-    /// Reads `[transactions]`.
-    pub fn read(reader: &Reader<'_>) -> Self {
-        let section = reader.section("transactions");
-        let url = section.optional_text("url");
-        chassis::db::check_url(&section, "url", url.as_deref().unwrap_or_default());
-        Self {
-            url: url.map(Secret::new),
-        }
-    }
-
-    /// Connections that may only read; made when they are needed.
-    ///
-    /// # Errors
-    /// When the address cannot be used.
-    pub fn readers(&self, service: &PgPool) -> anyhow::Result<PgPool> {
-        let Some(url) = &self.url else {
-            return Ok(readers(service));
-        };
-        let shown = chassis::db::shown_url(url.expose());
-        chassis::transport::warn("transactions.url", &shown, chassis::db::is_exposed(url.expose()));
-        let options: PgConnectOptions = url.expose().parse().context("read `transactions.url`")?;
-        let options = options.application_name("vigie-source").options([
-            ("timezone", "UTC"),
-            ("default_transaction_read_only", "on"),
-            // A reader that stands still has been given up.
-            ("idle_in_transaction_session_timeout", "5min"),
-        ]);
-        Ok(limits().connect_lazy_with(options))
-    }
-}
-
-fn limits() -> PgPoolOptions {
-    chassis::db::pool_options()
-        .max_connections(READERS)
-        .acquire_timeout(READER_WAIT)
-}
-
-/// How sources are read.
-#[derive(Debug, Clone, Copy)]
-pub struct SourceSettings {
-    /// Longest time that one query may take.
-    pub statement_timeout: Duration,
-}
-
-impl SourceSettings {
-    /// Longest that one reading of a source takes, the wait for a connection included: the server ends it by then, or the
-    /// reader does.
-    pub fn reading_max(self) -> Duration {
-        self.statement_timeout + READER_WAIT + ANSWER_SLACK
-    }
-
-    /// Reads `[transactions]`.
-    pub fn read(reader: &Reader<'_>) -> Self {
-        let range = Duration::from_secs(1)..=Duration::from_hours(1);
-        Self {
-            statement_timeout: reader
-                .section("transactions")
-                .duration("statement_timeout", range),
-        }
-    }
-}
+use crate::{file, postgres, warehouse};
 
 /// Which features to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,6 +130,8 @@ pub struct Plan {
     pub scores: bool,
     /// Whether rows are to be ordered.
     pub ordered: bool,
+    /// Of a source that counts in place: the share of the rows that is wanted, 0 to 1; `None` wants all.
+    pub sample: Option<f64>,
     /// `[start, end)`, microseconds since 1970 UTC.
     pub span: (i64, i64),
     /// What decides whether a label is known.
@@ -228,6 +141,25 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Every row, whatever its instant.
+    pub const fn of_all(layout: Layout, source_name: String) -> Self {
+        Self {
+            layout,
+            features: Vec::new(),
+            labels: false,
+            scores: false,
+            ordered: false,
+            sample: None,
+            span: (i64::MIN, i64::MAX),
+            knowledge: Knowledge {
+                as_of: i64::MAX,
+                delay: 0,
+                since: None,
+            },
+            source_name,
+        }
+    }
+
     /// A value that cannot mean what its column means.
     pub fn bad_value(&self, column: &str, detail: String) -> SourceError {
         SourceError::BadValue {
@@ -257,7 +189,8 @@ pub struct TransactionSource {
 #[derive(Debug, Clone)]
 enum Backing {
     Postgres(postgres::Table),
-    Parquet(PathBuf),
+    File(DataFile),
+    Warehouse(warehouse::Table),
 }
 
 impl TransactionSource {
@@ -267,13 +200,13 @@ impl TransactionSource {
     /// [`SourceError::Catalogue`] with every problem at once, or [`SourceError::Unreachable`].
     pub async fn open(
         definition: &ModelDefinition,
-        pool: &PgPool,
+        readers: &Readers,
         settings: SourceSettings,
     ) -> Result<Self, SourceError> {
         let (backing, layout) = match &definition.source {
             SourceDefinition::Postgres { schema, table } => {
                 let table = postgres::Table {
-                    pool: pool.clone(),
+                    pool: readers.pool.clone(),
                     schema: schema.clone(),
                     name: table.clone(),
                     statement_timeout: settings.statement_timeout,
@@ -282,9 +215,24 @@ impl TransactionSource {
                 let layout = table.check(definition).await?;
                 (Backing::Postgres(table), layout)
             }
-            SourceDefinition::Parquet { path } => {
-                let layout = parquet_file::check(path.clone(), definition.clone()).await?;
-                (Backing::Parquet(path.clone()), layout)
+            SourceDefinition::File(file) => {
+                let layout = file::check(file.clone(), definition.clone()).await?;
+                (Backing::File(file.clone()), layout)
+            }
+            SourceDefinition::Databricks { table } => {
+                let source_name = definition.source.to_string();
+                let Some(warehouse) = &readers.warehouse else {
+                    let cause = "no SQL warehouse is set (`[warehouse]`)".to_owned();
+                    return Err(SourceError::Refused { source_name, cause });
+                };
+                let table = warehouse::Table {
+                    warehouse: warehouse.clone(),
+                    name: source_name,
+                    quoted: warehouse::quoted(table),
+                    answer_max: settings.statement_timeout + ANSWER_SLACK,
+                };
+                let layout = table.check(definition).await?;
+                (Backing::Warehouse(table), layout)
             }
         };
         Ok(Self {
@@ -319,7 +267,7 @@ impl TransactionSource {
         Ok(whole)
     }
 
-    /// Reads the rows of a request part by part, in bounded memory (for an ordered request to a Parquet file: all
+    /// Reads the rows of a request part by part, in bounded memory (for an ordered request to a file: all
     /// at once); returns how many there were.
     ///
     /// # Errors
@@ -338,23 +286,43 @@ impl TransactionSource {
             each(batch);
         };
         match &self.backing {
-            Backing::Postgres(table) => match table.scan(&plan, count).await {
-                // The table changed since it was opened: say what it lacks now.
-                Err(postgres::ScanError::Changed(cause)) => {
-                    table.check(&self.definition).await?;
-                    return Err(SourceError::Unreachable {
-                        source_name: plan.source_name,
-                        cause,
-                    });
-                }
-                Err(postgres::ScanError::Source(error)) => return Err(error),
-                Ok(()) => {}
-            },
-            Backing::Parquet(path) => {
-                parquet_file::scan(path.clone(), self.definition.clone(), plan, count).await?;
+            Backing::Postgres(table) => {
+                let scanned = table.scan(&plan, count).await;
+                self.known(scanned).await?;
+            }
+            Backing::Warehouse(table) => {
+                let scanned = table.scan(&plan, count).await;
+                self.known(scanned).await?;
+            }
+            Backing::File(file) => {
+                file::scan(file.clone(), self.definition.clone(), plan, count).await?;
             }
         }
         Ok(rows)
+    }
+
+    /// What a scan gave; where the table changed since it was opened, what it lacks now.
+    pub(crate) async fn known<T>(&self, scanned: Result<T, ScanError>) -> Result<T, SourceError> {
+        let error = match scanned {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        if matches!(error, ScanError::Changed(_)) {
+            match &self.backing {
+                Backing::Postgres(table) => table.check(&self.definition).await.map(|_| ())?,
+                Backing::Warehouse(table) => table.check(&self.definition).await.map(|_| ())?,
+                Backing::File(_) => {}
+            }
+        }
+        Err(error.into_source(&self.definition.source.to_string()))
+    }
+
+    /// What can be asked of a source that outgrows one machine; `None` where rows are as well read here.
+    pub fn in_place(&self) -> Option<InPlace<'_>> {
+        match &self.backing {
+            Backing::Warehouse(table) => Some(InPlace { source: self, table }),
+            Backing::Postgres(_) | Backing::File(_) => None,
+        }
     }
 
     /// Rows in the window before `as_of`.
@@ -370,7 +338,11 @@ impl TransactionSource {
         match (&self.backing, self.plan(&request)?) {
             (_, None) => Ok(0),
             (Backing::Postgres(table), Some(plan)) => table.count(&plan).await,
-            (Backing::Parquet(_), Some(_)) => self.scan(&request, |_| {}).await,
+            (Backing::Warehouse(table), Some(plan)) => {
+                let counted = table.count(&plan).await;
+                self.known(counted).await
+            }
+            (Backing::File(_), Some(_)) => self.scan(&request, |_| {}).await,
         }
     }
 
@@ -381,13 +353,17 @@ impl TransactionSource {
     pub async fn extent(&self) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>, SourceError> {
         let micros = match &self.backing {
             Backing::Postgres(table) => table.extent(&self.layout).await?,
-            Backing::Parquet(path) => parquet_file::extent(path.clone(), self.definition.clone()).await?,
+            Backing::File(file) => file::extent(file.clone(), self.definition.clone()).await?,
+            Backing::Warehouse(table) => {
+                let found = table.extent(&self.layout).await;
+                self.known(found).await?
+            }
         };
         let instant = DateTime::<Utc>::from_timestamp_micros;
         Ok(micros.and_then(|(oldest, newest)| Some((instant(oldest)?, instant(newest)?))))
     }
 
-    fn plan(&self, request: &Request) -> Result<Option<Plan>, SourceError> {
+    pub(crate) fn plan(&self, request: &Request) -> Result<Option<Plan>, SourceError> {
         let features = self.chosen(&request.features)?;
         let delay = i64::try_from(self.definition.label_delay.as_micros()).unwrap_or(i64::MAX);
         let fixed_delay = self.layout.label_time.is_none().then_some(delay);
@@ -396,6 +372,7 @@ impl TransactionSource {
             labels: request.labels,
             scores: request.scores && self.layout.score.is_some(),
             ordered: request.order == Order::Time,
+            sample: None,
             span,
             knowledge: Knowledge {
                 as_of: request.as_of.timestamp_micros(),

@@ -10,8 +10,7 @@ use chassis::tasks::{self, DAG_TRAINING, TaskEnd, TaskRow, TaskTimer};
 use chassis::{Cause, Context, HandleError, Handler, Tasks, Tx};
 use schemas::events::{Confusion, ModelTrained, ModelValidated, ValidationVerdict};
 use schemas::{Event, ModelName, Received};
-use sqlx::PgPool;
-use transactions::{FeatureChoice, ModelDefinition, Request, SourceError, TransactionSource};
+use transactions::{FeatureChoice, ModelDefinition, Readers, Request, SourceError, TransactionSource};
 
 use crate::artifact::{ArtifactError, Artifacts};
 use crate::config::Config;
@@ -43,7 +42,7 @@ pub fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyhow::Res
 
 struct Judge {
     service: &'static str,
-    readers: PgPool,
+    readers: Readers,
     models: BTreeMap<ModelName, ModelDefinition>,
     artifacts: Artifacts,
     metrics: ValidatorMetrics,

@@ -28,6 +28,38 @@ static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 /// The events it reads.
 pub const SUBSCRIPTION: &[EventKind] = &[EventKind::ModelTrained];
 
+/// Second names of its settings.
+const ALIASES: &[Alias] = &[
+    Alias {
+        name: "MIN_RECALL_THRESHOLD",
+        key: "validation.recall_min",
+    },
+    Alias {
+        name: "MIN_PRECISION_THRESHOLD",
+        key: "validation.precision_min",
+    },
+    Alias {
+        name: "MLFLOW_TRACKING_URI",
+        key: "mlflow.tracking_uri",
+    },
+    Alias {
+        name: "MLFLOW_TRACKING_TOKEN",
+        key: "mlflow.token",
+    },
+    Alias {
+        name: "MLFLOW_TRACKING_USERNAME",
+        key: "mlflow.username",
+    },
+    Alias {
+        name: "MLFLOW_TRACKING_PASSWORD",
+        key: "mlflow.password",
+    },
+    Alias {
+        name: "MLFLOW_EXPERIMENT_NAME",
+        key: "mlflow.experiment",
+    },
+];
+
 /// The service.
 #[derive(Debug)]
 pub struct Validator;
@@ -38,36 +70,7 @@ impl Service for Validator {
         schema: "validator",
         about: "judges a candidate on held-out transactions before it may be promoted",
         defaults: &[include_str!("../config/default.toml"), transactions::DEFAULTS],
-        aliases: &[
-            Alias {
-                name: "MIN_RECALL_THRESHOLD",
-                key: "validation.recall_min",
-            },
-            Alias {
-                name: "MIN_PRECISION_THRESHOLD",
-                key: "validation.precision_min",
-            },
-            Alias {
-                name: "MLFLOW_TRACKING_URI",
-                key: "mlflow.tracking_uri",
-            },
-            Alias {
-                name: "MLFLOW_TRACKING_TOKEN",
-                key: "mlflow.token",
-            },
-            Alias {
-                name: "MLFLOW_TRACKING_USERNAME",
-                key: "mlflow.username",
-            },
-            Alias {
-                name: "MLFLOW_TRACKING_PASSWORD",
-                key: "mlflow.password",
-            },
-            Alias {
-                name: "MLFLOW_EXPERIMENT_NAME",
-                key: "mlflow.experiment",
-            },
-        ],
+        aliases: &[ALIASES, transactions::ALIASES],
         migrator: &MIGRATOR,
     };
     type Config = Config;

@@ -8,7 +8,7 @@ use chassis::db::DatabaseSettings;
 use chassis::settings::{COMMON_ALIASES, COMMON_DEFAULTS, render, render_json};
 use chassis::telemetry::TelemetrySettings;
 use chassis::{Problems, Reader, Settings, Sources};
-use transactions::ModelDefinition;
+use transactions::{DataFile, ModelDefinition, SourceDefinition};
 
 const WORDS: &[&str] = &[
     "[database]\n",
@@ -125,12 +125,20 @@ fn again(model: &ModelDefinition) -> Option<ModelDefinition> {
     let mut table = toml::Table::new();
     let mut set = |name: &str, value: toml::Value| table.insert(name.to_owned(), value);
     match &model.source {
-        transactions::SourceDefinition::Postgres { schema, table } => {
+        SourceDefinition::Postgres { schema, table } => {
             set("source", "postgres".into());
             set("table", format!("{schema}.{table}").into());
         }
-        transactions::SourceDefinition::Parquet { path } => {
-            set("source", "parquet".into());
+        SourceDefinition::Databricks { table } => {
+            set("source", "databricks".into());
+            set("table", table.join(".").into());
+        }
+        SourceDefinition::File(file) => {
+            let (kind, path) = match file {
+                DataFile::Parquet(path) => ("parquet", path),
+                DataFile::Csv(path) => ("csv", path),
+            };
+            set("source", kind.into());
             set("path", path.to_str()?.into());
         }
     }

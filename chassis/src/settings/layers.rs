@@ -26,7 +26,7 @@ const ENVIRONMENT_PREFIX: &str = "VIGIE__";
 const OPEN_SECTIONS: [&str; 1] = ["models"];
 /// Every section that some service reads. All services share one file: each knows the others' sections by name, so that
 /// a name that nobody knows is a slip of the pen.
-pub const SECTIONS: [&str; 16] = [
+pub const SECTIONS: [&str; 17] = [
     "artifacts",
     "clock",
     "database",
@@ -43,6 +43,7 @@ pub const SECTIONS: [&str; 16] = [
     "training",
     "transactions",
     "validation",
+    "warehouse",
 ];
 
 /// Where to look for settings.

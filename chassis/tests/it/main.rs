@@ -21,6 +21,7 @@ mod patience;
 mod provisioning;
 mod redrive;
 mod relay;
+mod rest;
 mod service;
 mod settings_checks;
 mod settings_layers;

@@ -5,3 +5,4 @@ mod drifts;
 mod references;
 mod scene;
 mod unknown;
+mod warehouse;

@@ -36,6 +36,7 @@ pub struct Scene {
     pub bench: Bench,
     model: String,
     drift: String,
+    more: String,
 }
 
 impl Deref for Scene {
@@ -56,6 +57,7 @@ impl Scene {
                  features = [\"amount\", \"channel\", \"weekday\"]\nnot_monitored = [\"weekday\"]\n"
             ),
             drift: String::new(),
+            more: String::new(),
         };
         scene.run("create schema bank").await;
         scene
@@ -94,6 +96,12 @@ impl Scene {
         self
     }
 
+    /// Further sections, for replicas started from now on.
+    pub fn with_settings(mut self, sections: &str) -> Self {
+        sections.clone_into(&mut self.more);
+        self
+    }
+
     /// Changes payments of hours `[from, to)`.
     pub async fn change(&self, from: i64, to: i64, set: &str) {
         self.run(&format!(
@@ -107,8 +115,8 @@ impl Scene {
     /// Starts a replica inside this process.
     pub async fn start(&self) -> Replica {
         let settings = format!(
-            "[clock]\nsource = \"replay\"\n[drift]\nlateness = \"0s\"\n{}\n[models.fraud-cards]\n{}",
-            self.drift, self.model
+            "[clock]\nsource = \"replay\"\n[drift]\nlateness = \"0s\"\n{}\n[models.fraud-cards]\n{}\n{}",
+            self.drift, self.model, self.more
         );
         self.bench.start::<DriftMonitor>(&settings).await
     }

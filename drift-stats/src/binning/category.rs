@@ -163,6 +163,11 @@ impl CategoryBins {
         &self.levels
     }
 
+    /// Levels that share the bin [`POOLED_BIN`].
+    pub fn pooled(&self) -> &[String] {
+        &self.pooled
+    }
+
     /// The fine bin of a level.
     pub fn bin_of(&self, level: &str) -> usize {
         self.bin_of_level

@@ -10,10 +10,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use chassis::rest::CallError;
 use chrono::{DateTime, Utc};
 use schemas::events::TrainingFailure;
 
-use crate::http::CallError;
 use crate::job::{BackendKind, Candidate, Order, RunRef};
 
 /// A call's answer, later.

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
+use chassis::rest::{CallError, Credentials, Endpoint};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
 use super::mlflow_answers::{Run, RunInfo, Version};
-use crate::http::{CallError, Credentials, Endpoint};
 
 const API: &str = "/api/2.0/mlflow";
 const ARTIFACTS: &str = "/api/2.0/mlflow-artifacts/artifacts";

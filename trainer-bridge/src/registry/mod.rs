@@ -12,11 +12,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use chassis::rest::CallError;
 use chrono::{DateTime, Utc};
 use schemas::events::Artifact;
 use schemas::{DecisionId, EventId, ModelName, ModelVersion};
 
-use crate::http::CallError;
 use crate::job::{Candidate, Order};
 
 /// A call's answer, later.

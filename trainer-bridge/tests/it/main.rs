@@ -1,7 +1,6 @@
 //! The trainer-bridge against real NATS and PostgreSQL, with Databricks played by a stub that keeps a ledger.
 
 mod alias;
-mod calls;
 mod databricks;
 mod local;
 mod mlflow;

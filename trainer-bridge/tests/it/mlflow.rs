@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chassis::rest::Credentials;
 use local_stack::hostile::NAMES;
 use local_stack::peers::mlflow::{Mlflow as Server, shared_mlflow};
 use schemas::events::{Artifact, ReportedMetric, ValidationVerdict};
 use schemas::{DecisionId, EventId, EventKind, Finite, JobId, ModelName, ModelVersion, Share};
 use serde_json::Value;
-use trainer_bridge::http::Credentials;
 use trainer_bridge::job::{Candidate, Order, Plan, SplitLengths, Stages};
 use trainer_bridge::registry::mlflow::{ALIAS, Mlflow};
 use trainer_bridge::registry::mlflow_client::Client;

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row a
 
 use crate::batch::{Batch, CategoryBuilder, Column, Label};
 use crate::catalogue::{ColumnType, FeatureKind, FoundColumn, Layout};
-use crate::error::SourceError;
+use crate::error::{ScanError, SourceError};
 use crate::rows::{KnownAt, bad_label, bad_score, label_of, score_of};
 use crate::source::Plan;
 use copy::{CopyParser, CopyRow};
@@ -32,21 +32,6 @@ pub struct Table {
     pub statement_timeout: Duration,
     /// A reading that lasts longer, once it has a connection, has lost its server.
     pub answer_max: Duration,
-}
-
-/// A scan did not end well.
-#[derive(Debug)]
-pub enum ScanError {
-    /// What the settings name is not there any more: look at the catalogue again.
-    Changed(String),
-    /// Anything else.
-    Source(SourceError),
-}
-
-impl From<SourceError> for ScanError {
-    fn from(error: SourceError) -> Self {
-        Self::Source(error)
-    }
 }
 
 impl Table {
@@ -89,13 +74,7 @@ impl Table {
     }
 
     fn plain_error(&self, error: &sqlx::Error) -> SourceError {
-        match self.error(error) {
-            ScanError::Source(error) => error,
-            ScanError::Changed(cause) => SourceError::Unreachable {
-                source_name: self.source_name(),
-                cause,
-            },
-        }
+        self.error(error).into_source(&self.source_name())
     }
 
     /// Waits for a reading; a server that is gone without a word is not waited for.

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format as CsvFormat;
+use arrow::csv::{Reader, ReaderBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use regex::Regex;
 
@@ -22,17 +22,67 @@ const MISSING: &str = "^(?i:na|n/a|nan|null|none)?$";
 
 /// How a file separates values, and what they are.
 #[derive(Debug)]
-pub(super) struct Dialect {
+pub struct Dialect {
     delimiter: u8,
     schema: SchemaRef,
 }
 
 impl Dialect {
+    /// Looks at every row of a file; says how many there are.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn of(path: &Path) -> Result<(Self, u64), TableError> {
+        let delimiter = delimiter_of(path)?;
+        let (schema, rows) = Self::format(delimiter, &missing())
+            .infer_schema(BufReader::new(open_file(path)?), None)
+            .map_err(|error| unreadable(path, Format::Csv, &error))?;
+        let schema = Arc::new(schema);
+        let nameless = |field: &Arc<Field>| field.name().trim().is_empty();
+        if let Some(at) = schema.fields().iter().position(nameless) {
+            let cause = format!("column {} has no name", at + 1);
+            return Err(unreadable(path, Format::Csv, &cause));
+        }
+        Ok((Self { delimiter, schema }, rows as u64))
+    }
+
+    /// Its columns.
+    pub const fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     fn format(delimiter: u8, missing: &Regex) -> CsvFormat {
         CsvFormat::default()
             .with_header(true)
             .with_delimiter(delimiter)
             .with_null_regex(missing.clone())
+    }
+
+    /// Some columns, by their positions in the file, ascending; those of `as_text` as they are written.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn records(
+        &self,
+        path: &Path,
+        positions: Vec<usize>,
+        as_text: impl Fn(usize) -> bool,
+    ) -> Result<Reader<File>, TableError> {
+        let fields = self.schema.fields().iter().enumerate();
+        let fields = fields.map(|(at, field)| {
+            let kind = if as_text(at) {
+                DataType::Utf8
+            } else {
+                field.data_type().clone()
+            };
+            Field::new(field.name(), kind, true)
+        });
+        ReaderBuilder::new(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+            .with_format(Self::format(self.delimiter, &missing()))
+            .with_projection(positions)
+            .with_batch_size(BATCH_ROWS)
+            .build::<File>(open_file(path)?)
+            .map_err(|error| unreadable(path, Format::Csv, &error))
     }
 }
 
@@ -58,21 +108,12 @@ fn delimiter_of(path: &Path) -> Result<u8, TableError> {
 }
 
 pub(super) fn open(path: &Path) -> Result<Table, TableError> {
-    let delimiter = delimiter_of(path)?;
-    let (schema, rows) = Dialect::format(delimiter, &missing())
-        .infer_schema(BufReader::new(open_file(path)?), None)
-        .map_err(|error| unreadable(path, Format::Csv, &error))?;
-    let schema = Arc::new(schema);
-    let columns = table_columns(&schema);
-    if let Some(at) = columns.iter().position(|column| column.name.trim().is_empty()) {
-        let cause = format!("column {} has no name", at + 1);
-        return Err(unreadable(path, Format::Csv, &cause));
-    }
+    let (dialect, rows) = Dialect::of(path)?;
     Ok(Table {
         path: path.to_owned(),
-        columns,
-        rows: rows as u64,
-        stored: Stored::Csv(Dialect { delimiter, schema }),
+        columns: table_columns(&dialect.schema),
+        rows,
+        stored: Stored::Csv(dialect),
     })
 }
 
@@ -82,30 +123,12 @@ pub(super) fn read(
     wanted: &[Wanted],
     each: &mut dyn FnMut(&[Column]) -> ControlFlow<()>,
 ) -> Result<u64, TableError> {
-    let corrupt = |error: &dyn std::fmt::Display| unreadable(path, Format::Csv, error);
     // What is wanted as text is read as text: `007` is not 7 then.
-    let fields: Vec<Field> = dialect
-        .schema
-        .fields()
-        .iter()
-        .enumerate()
-        .map(|(at, field)| {
-            let as_text = wanted
-                .iter()
-                .any(|wanted| wanted.at == at && wanted.read_as == As::Categories);
-            let kind = if as_text {
-                DataType::Utf8
-            } else {
-                field.data_type().clone()
-            };
-            Field::new(field.name(), kind, true)
-        })
-        .collect();
-    let reader = ReaderBuilder::new(Arc::new(Schema::new(fields)))
-        .with_format(Dialect::format(dialect.delimiter, &missing()))
-        .with_projection(in_file(wanted))
-        .with_batch_size(BATCH_ROWS)
-        .build::<File>(open_file(path)?)
-        .map_err(|error| corrupt(&error))?;
-    hand_out(reader, wanted, each).map_err(|error| corrupt(&error))
+    let as_text = |at| {
+        wanted
+            .iter()
+            .any(|wanted| wanted.at == at && wanted.read_as == As::Categories)
+    };
+    let reader = dialect.records(path, in_file(wanted), as_text)?;
+    hand_out(reader, wanted, each).map_err(|error| unreadable(path, Format::Csv, &error))
 }

@@ -3,7 +3,7 @@
 //! A table is read as often as wanted, in batches, so that memory does not grow with the file. Kinds are what the file says
 //! (Parquet) or what all of its rows allow (CSV: every row is looked at once before the first is handed out).
 
-mod csv;
+pub(crate) mod csv;
 mod parquet;
 
 use std::ops::ControlFlow;

@@ -3,7 +3,7 @@
 use local_stack::TestEnv;
 use sqlx::PgPool;
 use transactions::{
-    CatalogueProblem, ModelDefinition, Request, SourceDefinition, SourceError, TransactionSource,
+    CatalogueProblem, DataFile, ModelDefinition, Request, SourceDefinition, SourceError, TransactionSource,
 };
 
 use crate::support::{
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 async fn problems(definition: &ModelDefinition, pool: &PgPool) -> (String, Vec<CatalogueProblem>) {
-    match TransactionSource::open(definition, pool, SETTINGS).await {
+    match TransactionSource::open(definition, &pool.clone().into(), SETTINGS).await {
         Err(error @ SourceError::Catalogue { .. }) => {
             assert!(!error.is_transient());
             let text = error.to_string();
@@ -36,7 +36,7 @@ async fn every_missing_and_mistyped_column_is_listed_with_what_was_meant() {
     write_parquet(&path, &rows);
     for mut definition in [
         in_postgres("bank", "payment"),
-        definition(SourceDefinition::Parquet { path }),
+        definition(SourceDefinition::File(DataFile::Parquet(path))),
     ] {
         definition.time = "channel".to_owned();
         definition.label = "is_fruad".to_owned();
@@ -101,7 +101,7 @@ async fn a_missing_right_is_named() {
     let (text, _) = problems(&definition, &reader).await;
     assert!(text.contains("the columns `AMOUNT` of `bank.payment`"), "{text}");
     run(&pool, &format!("grant select on bank.payment to {role}")).await;
-    TransactionSource::open(&definition, &reader, SETTINGS)
+    TransactionSource::open(&definition, &reader.clone().into(), SETTINGS)
         .await
         .expect("a readable table");
     reader.close().await;
@@ -113,7 +113,7 @@ async fn a_column_that_vanishes_later_is_named_and_not_read_as_nothing() {
     let env = TestEnv::new().await;
     let pool = pool(&env).await;
     fill_postgres(&pool, &payments(30), true).await;
-    let source = TransactionSource::open(&in_postgres("bank", "payment"), &pool, SETTINGS)
+    let source = TransactionSource::open(&in_postgres("bank", "payment"), &pool.clone().into(), SETTINGS)
         .await
         .expect("a source");
     let request = Request::all(window(0, 86_400), at(86_400));
@@ -160,7 +160,7 @@ async fn odd_names_are_quoted_and_never_executed() {
     definition.score = None;
     definition.id = None;
     definition.features = vec![feature(odd)];
-    let source = TransactionSource::open(&definition, &pool, SETTINGS)
+    let source = TransactionSource::open(&definition, &pool.clone().into(), SETTINGS)
         .await
         .expect("a source");
     let batch = source

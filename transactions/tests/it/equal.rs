@@ -1,12 +1,15 @@
-//! The same rows give equal batches from a table, a view and a file.
+//! The same rows give equal batches from a table, a view, a file and a warehouse.
 
 use local_stack::TestEnv;
+use local_stack::peers::databricks::Databricks;
 use transactions::{
-    Batch, Column, FeatureChoice, Label, Order, Request, SourceDefinition, TransactionSource,
+    Batch, Column, DataFile, FeatureChoice, Label, Order, Readers, Request, SourceDefinition,
+    TransactionSource,
 };
 
 use crate::support::{
-    SETTINGS, at, definition, fill_postgres, in_postgres, payments, pool, run, window, write_parquet,
+    SETTINGS, at, definition, fill_postgres, in_postgres, in_warehouse, payments, pool, readers, run, window,
+    workspace, write_parquet,
 };
 
 /// NaN is missing, and two missing values are equal here.
@@ -14,7 +17,14 @@ fn comparable(batch: &Batch) -> String {
     format!("{batch:?}")
 }
 
-async fn sources(env: &TestEnv, zone: bool, rows: i64) -> (tempfile::TempDir, Vec<TransactionSource>) {
+/// What sources are read from, for as long as it is kept.
+struct Kept {
+    _folder: tempfile::TempDir,
+    _workspace: Databricks,
+    readers: Readers,
+}
+
+async fn sources(env: &TestEnv, zone: bool, rows: i64) -> (Kept, Vec<TransactionSource>) {
     let pool = pool(env).await;
     let payments = payments(rows);
     fill_postgres(&pool, &payments, zone).await;
@@ -26,26 +36,34 @@ async fn sources(env: &TestEnv, zone: bool, rows: i64) -> (tempfile::TempDir, Ve
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("payment.parquet");
     write_parquet(&path, &payments);
+    let workspace = workspace(env).await;
+    let readers = readers(&pool, &workspace);
     let mut sources = Vec::new();
     for definition in [
         in_postgres("bank", "payment"),
         in_postgres("bank", "payment_view"),
-        definition(SourceDefinition::Parquet { path }),
+        definition(SourceDefinition::File(DataFile::Parquet(path))),
+        in_warehouse("main.bank.payment"),
     ] {
         sources.push(
-            TransactionSource::open(&definition, &pool, SETTINGS)
+            TransactionSource::open(&definition, &readers, SETTINGS)
                 .await
                 .expect("a source"),
         );
     }
-    (folder, sources)
+    let kept = Kept {
+        _folder: folder,
+        _workspace: workspace,
+        readers,
+    };
+    (kept, sources)
 }
 
 #[tokio::test]
-async fn table_view_and_file_give_equal_batches() {
+async fn table_view_file_and_warehouse_give_equal_batches() {
     for zone in [true, false] {
         let env = TestEnv::new().await;
-        let (_folder, sources) = sources(&env, zone, 2_000).await;
+        let (_kept, sources) = sources(&env, zone, 2_000).await;
         let day = 86_400;
         // window, as of, rows expected: three payments every three minutes
         let cases = [
@@ -88,7 +106,7 @@ async fn table_view_and_file_give_equal_batches() {
 #[tokio::test]
 async fn more_rows_than_one_batch_come_in_parts_that_add_up() {
     let env = TestEnv::new().await;
-    let (_folder, sources) = sources(&env, true, 40_000).await;
+    let (_kept, sources) = sources(&env, true, 40_000).await;
     let request = Request::all(window(0, 1 << 40), at(1 << 41));
     let mut whole = Vec::new();
     for source in &sources {
@@ -109,8 +127,7 @@ async fn more_rows_than_one_batch_come_in_parts_that_add_up() {
 #[tokio::test]
 async fn news_are_the_rows_whose_label_was_not_known_before() {
     let env = TestEnv::new().await;
-    let (_folder, sources) = sources(&env, true, 3_000).await;
-    let pool = pool(&env).await;
+    let (kept, sources) = sources(&env, true, 3_000).await;
     for source in &sources {
         // Without a column that says when, a label is known a fixed time after its row.
         let fixed = transactions::ModelDefinition {
@@ -118,7 +135,7 @@ async fn news_are_the_rows_whose_label_was_not_known_before() {
             label_delay: std::time::Duration::from_secs(7_200),
             ..source.definition().clone()
         };
-        let fixed = TransactionSource::open(&fixed, &pool, SETTINGS)
+        let fixed = TransactionSource::open(&fixed, &kept.readers, SETTINGS)
             .await
             .expect("a source");
         for (source, mode) in [(source, "label_time"), (&fixed, "label_delay")] {
@@ -154,7 +171,7 @@ async fn news_are_the_rows_whose_label_was_not_known_before() {
 #[tokio::test]
 async fn rows_come_by_time_then_id() {
     let env = TestEnv::new().await;
-    let (_folder, sources) = sources(&env, true, 300).await;
+    let (_kept, sources) = sources(&env, true, 300).await;
     for source in &sources {
         let batch = source
             .read(&Request::all(window(0, 86_400), at(86_400)))
@@ -177,15 +194,14 @@ async fn rows_come_by_time_then_id() {
 #[tokio::test]
 async fn without_an_id_the_order_is_definite_too() {
     let env = TestEnv::new().await;
-    let (_folder, sources) = sources(&env, true, 1_000).await;
-    let pool = pool(&env).await;
+    let (kept, sources) = sources(&env, true, 1_000).await;
     let mut seen = Vec::new();
     for source in &sources {
         let definition = transactions::ModelDefinition {
             id: None,
             ..source.definition().clone()
         };
-        let source = TransactionSource::open(&definition, &pool, SETTINGS)
+        let source = TransactionSource::open(&definition, &kept.readers, SETTINGS)
             .await
             .expect("a source");
         let mut request = Request::all(window(0, 86_400), at(1 << 30));
@@ -198,7 +214,7 @@ async fn without_an_id_the_order_is_definite_too() {
 #[tokio::test]
 async fn a_label_counts_once_it_is_known() {
     let env = TestEnv::new().await;
-    let (_folder, sources) = sources(&env, true, 2_000).await;
+    let (kept, sources) = sources(&env, true, 2_000).await;
     let payments = payments(2_000);
     let (end, as_of) = (40_000, 60_000);
     for source in &sources {
@@ -227,13 +243,12 @@ async fn a_label_counts_once_it_is_known() {
             .await
             .expect("rows");
         assert!(later.label_counts().0 > labelled, "labels go on arriving");
-        let pool = pool(&env).await;
         // Without a label_time column the delay decides.
         let definition = transactions::ModelDefinition {
             label_time: None,
             ..source.definition().clone()
         };
-        let source = TransactionSource::open(&definition, &pool, SETTINGS)
+        let source = TransactionSource::open(&definition, &kept.readers, SETTINGS)
             .await
             .expect("a source");
         let batch = source
@@ -257,7 +272,7 @@ async fn a_label_counts_once_it_is_known() {
 #[tokio::test]
 async fn only_what_was_asked_for_is_read() {
     let env = TestEnv::new().await;
-    let (_folder, sources) = sources(&env, true, 300).await;
+    let (_kept, sources) = sources(&env, true, 300).await;
     for source in &sources {
         let monitored: Vec<&str> = source.monitored().map(|feature| feature.name.as_str()).collect();
         assert_eq!(monitored, ["AMOUNT", "fee", "online", "channel", "terminal"]);
@@ -290,6 +305,65 @@ async fn only_what_was_asked_for_is_read() {
 }
 
 #[tokio::test]
+async fn a_csv_file_gives_what_its_table_gives() {
+    let env = TestEnv::new().await;
+    let pool = pool(&env).await;
+    fill_postgres(&pool, &payments(2_000), true).await;
+    // Numbers as they are written, and no text of no characters: in a file that is a missing value.
+    run(
+        &pool,
+        "alter table bank.payment alter \"AMOUNT\" type float8 using \"AMOUNT\"::text::float8, \
+         alter score type float8 using score::text::float8, alter terminal type text using lpad(terminal::text, 3, '0'); \
+         update bank.payment set channel = null where channel = ''",
+    )
+    .await;
+    let written: String = sqlx::query_scalar(
+        "select string_agg(concat_ws(';', id, to_char(tx_time, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), coalesce(\"AMOUNT\"::text, ''), \
+         coalesce(fee::text, ''), coalesce(online::text, ''), coalesce('\"' || replace(channel, '\"', '\"\"') || '\"', ''), \
+         coalesce(terminal, 'NA'), weekend, coalesce(is_fraud::int::text, ''), \
+         coalesce(to_char(labelled_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), ''), coalesce(score::text, 'null')), e'\\n') \
+         from bank.payment",
+    )
+    .fetch_one(&pool)
+    .await
+    .expect("rows");
+    let names = "id;tx_time;AMOUNT;fee;online;channel;terminal;weekend;is_fraud;labelled_at;score";
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("payment.csv");
+    std::fs::write(&path, format!("{names}\n{written}\n")).expect("a file");
+    let readers: Readers = pool.into();
+    let file = definition(SourceDefinition::File(DataFile::Csv(path)));
+    let file = TransactionSource::open(&file, &readers, SETTINGS)
+        .await
+        .expect("a source");
+    let table = in_postgres("bank", "payment");
+    let table = TransactionSource::open(&table, &readers, SETTINGS)
+        .await
+        .expect("a source");
+    let day = 86_400;
+    for request in [
+        Request::all(window(0, day), at(day)),
+        Request::all(window(3_600, 7_200), at(5_400)),
+        Request::news(window(0, day), at(20_000), at(40_000)),
+    ] {
+        let (left, right) = (
+            file.read(&request).await.expect("rows"),
+            table.read(&request).await.expect("rows"),
+        );
+        assert!(left.rows() > 20);
+        if request.order == Order::Time {
+            assert_eq!(comparable(&left), comparable(&right));
+        } else {
+            assert_eq!(left.label_counts(), right.label_counts());
+        }
+    }
+    assert_eq!(
+        file.extent().await.expect("an extent"),
+        table.extent().await.expect("an extent")
+    );
+}
+
+#[tokio::test]
 async fn the_handbook_file_opens_when_it_is_there() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../shared/data/handbook_transactions.parquet");
@@ -298,7 +372,7 @@ async fn the_handbook_file_opens_when_it_is_there() {
         return;
     }
     let env = TestEnv::new().await;
-    let mut definition = definition(SourceDefinition::Parquet { path });
+    let mut definition = definition(SourceDefinition::File(DataFile::Parquet(path)));
     definition.time = "TX_DATETIME".to_owned();
     definition.label = "TX_FRAUD".to_owned();
     definition.label_time = None;
@@ -307,7 +381,7 @@ async fn the_handbook_file_opens_when_it_is_there() {
     definition.features = ["TX_AMOUNT", "TERMINAL_ID_RISK_7DAY_DELAY1"]
         .map(crate::support::feature)
         .to_vec();
-    let source = TransactionSource::open(&definition, &pool(&env).await, SETTINGS)
+    let source = TransactionSource::open(&definition, &pool(&env).await.into(), SETTINGS)
         .await
         .expect("a source");
     let day = schemas::Window::new(

@@ -6,7 +6,7 @@ use local_stack::proxy::{Line, Proxy};
 use local_stack::{Stack, StackOptions, TestEnv};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use transactions::{Request, SourceDefinition, SourceError, SourceSettings, TransactionSource};
+use transactions::{DataFile, Request, SourceDefinition, SourceError, SourceSettings, TransactionSource};
 
 use crate::support::{
     SETTINGS, at, definition, fill_postgres, hours, in_postgres, payments, pool, run, window, write_parquet,
@@ -22,7 +22,7 @@ async fn a_label_or_score_that_cannot_be_one_is_refused_by_name() {
         "alter table bank.payment alter is_fraud type int using is_fraud::int",
     )
     .await;
-    let source = TransactionSource::open(&in_postgres("bank", "payment"), &pool, SETTINGS)
+    let source = TransactionSource::open(&in_postgres("bank", "payment"), &pool.clone().into(), SETTINGS)
         .await
         .expect("a source");
     let request = Request::all(window(0, 86_400), at(86_400));
@@ -65,7 +65,7 @@ async fn a_number_too_large_for_a_double_is_named_and_infinity_is_carried() {
         "alter table bank.payment alter fee type numeric; update bank.payment set \"AMOUNT\" = 'Infinity'",
     )
     .await;
-    let source = TransactionSource::open(&in_postgres("bank", "payment"), &pool, SETTINGS)
+    let source = TransactionSource::open(&in_postgres("bank", "payment"), &pool.clone().into(), SETTINGS)
         .await
         .expect("a source");
     let request = Request::monitored(window(0, 86_400), at(86_400));
@@ -95,7 +95,7 @@ async fn a_query_that_takes_too_long_ends_and_says_so() {
     let settings = SourceSettings {
         statement_timeout: Duration::from_millis(300),
     };
-    let source = TransactionSource::open(&definition, &pool, settings)
+    let source = TransactionSource::open(&definition, &pool.clone().into(), settings)
         .await
         .expect("a source");
     let error = source
@@ -118,7 +118,7 @@ async fn a_server_that_is_away_is_transient_and_comes_back() {
     let options = PgPoolOptions::new().acquire_timeout(Duration::from_secs(5));
     let pool: PgPool = options.connect(&url).await.expect("a connection");
     fill_postgres(&pool, &payments(300), true).await;
-    let source = TransactionSource::open(&in_postgres("bank", "payment"), &pool, SETTINGS)
+    let source = TransactionSource::open(&in_postgres("bank", "payment"), &pool.clone().into(), SETTINGS)
         .await
         .expect("a source");
     let request = Request::all(window(0, 86_400), at(86_400));
@@ -162,7 +162,7 @@ async fn a_server_that_is_gone_without_a_word_is_not_waited_for() {
     let settings = SourceSettings {
         statement_timeout: Duration::from_secs(5),
     };
-    let source = TransactionSource::open(&definition, &pool, settings)
+    let source = TransactionSource::open(&definition, &pool.clone().into(), settings)
         .await
         .expect("a source");
     let request = Request::all(window(0, 86_400), at(86_400));
@@ -187,8 +187,8 @@ async fn a_file_that_is_missing_or_torn_is_told_apart() {
     let pool = pool(&env).await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("p.parquet");
-    let definition = definition(SourceDefinition::Parquet { path: path.clone() });
-    let error = TransactionSource::open(&definition, &pool, SETTINGS)
+    let definition = definition(SourceDefinition::File(DataFile::Parquet(path.clone())));
+    let error = TransactionSource::open(&definition, &pool.clone().into(), SETTINGS)
         .await
         .expect_err("no file");
     assert!(
@@ -196,7 +196,7 @@ async fn a_file_that_is_missing_or_torn_is_told_apart() {
         "{error}"
     );
     write_parquet(&path, &payments(500));
-    let source = TransactionSource::open(&definition, &pool, SETTINGS)
+    let source = TransactionSource::open(&definition, &pool.clone().into(), SETTINGS)
         .await
         .expect("a source");
     let request = Request::all(window(0, 86_400), at(0) + hours(24));

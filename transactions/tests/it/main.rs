@@ -4,3 +4,4 @@ mod catalogue;
 mod equal;
 mod faults;
 mod support;
+mod warehouse;

@@ -8,14 +8,16 @@ use arrow::array::{
     ArrayRef, BooleanArray, Decimal128Array, Float32Array, Int8Array, Int32Array, Int64Array, RecordBatch,
     StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
 };
+use chassis::{Reader, Settings, Sources};
 use chrono::{DateTime, TimeDelta, Utc};
 use local_stack::TestEnv;
+use local_stack::peers::databricks::Databricks;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use schemas::{ModelName, Window};
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use transactions::definition::FeatureDefinition;
-use transactions::{ModelDefinition, SourceDefinition, SourceSettings};
+use transactions::{ModelDefinition, Readers, SourceAccess, SourceDefinition, SourceSettings};
 
 pub const SETTINGS: SourceSettings = SourceSettings {
     statement_timeout: Duration::from_mins(1),
@@ -33,6 +35,42 @@ pub fn window(from: i64, to: i64) -> Window {
 
 pub async fn pool(env: &TestEnv) -> PgPool {
     PgPool::connect(&env.database_url).await.expect("a database")
+}
+
+/// The id of the warehouse of [`workspace`].
+pub const WAREHOUSE: &str = "fa1e";
+
+/// A workspace whose SQL warehouse has the tables of the test's database.
+pub async fn workspace(env: &TestEnv) -> Databricks {
+    chassis::install_crypto();
+    let workspace = Databricks::start().await.expect("a workspace");
+    workspace
+        .add_warehouse(WAREHOUSE, &env.database_url)
+        .await
+        .expect("a warehouse");
+    workspace
+}
+
+/// What reads the database of the pool and the warehouse of the workspace, as settings would have it.
+pub fn readers(pool: &PgPool, workspace: &Databricks) -> Readers {
+    readers_with(pool, &workspace.url(), &workspace.token(), WAREHOUSE).expect("settings")
+}
+
+/// The same with these settings; says what is wrong with them.
+pub fn readers_with(pool: &PgPool, host: &str, token: &str, id: &str) -> Result<Readers, String> {
+    let text = format!(
+        "[warehouse]\nhost = {host:?}\ntoken = {token:?}\nid = {id:?}\n[models.cards]\nsource = \"databricks\"\n"
+    );
+    let sources = Sources {
+        overrides: vec![("test.toml".to_owned(), text)],
+        ..Sources::default()
+    };
+    let settings =
+        Settings::load(&[transactions::DEFAULTS], &[], &sources).map_err(|problems| problems.to_string())?;
+    let reader = Reader::new(&settings);
+    let access = SourceAccess::read(&reader);
+    reader.finish().map_err(|problems| problems.to_string())?;
+    access.readers(pool).map_err(|error| error.to_string())
 }
 
 pub async fn run(pool: &PgPool, sql: &str) {
@@ -70,6 +108,12 @@ pub fn in_postgres(schema: &str, table: &str) -> ModelDefinition {
     definition(SourceDefinition::Postgres {
         schema: schema.to_owned(),
         table: table.to_owned(),
+    })
+}
+
+pub fn in_warehouse(table: &str) -> ModelDefinition {
+    definition(SourceDefinition::Databricks {
+        table: table.split('.').map(str::to_owned).collect(),
     })
 }
 

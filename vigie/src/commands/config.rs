@@ -66,7 +66,7 @@ fn load(sources: &Sources) -> anyhow::Result<Settings> {
     let mut aliases: Vec<Alias> = COMMON_ALIASES.to_vec();
     for definition in &definitions {
         defaults.extend_from_slice(definition.defaults);
-        aliases.extend_from_slice(definition.aliases);
+        aliases.extend(definition.aliases.concat());
     }
     Ok(Settings::load(&defaults, &aliases, sources)?)
 }

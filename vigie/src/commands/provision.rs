@@ -86,7 +86,7 @@ fn roles(output: Output, args: &ProvisionPostgresArgs, sources: &Sources) -> any
         .into_iter()
         .filter_map(|model| match model.source {
             SourceDefinition::Postgres { schema, table } => Some((schema, table)),
-            SourceDefinition::Parquet { .. } => None,
+            SourceDefinition::File(_) | SourceDefinition::Databricks { .. } => None,
         })
         .collect();
     let text = postgres::whole(&tables, timeout);

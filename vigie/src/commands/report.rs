@@ -71,8 +71,9 @@ pub(super) fn rules(sources: &Sources) -> anyhow::Result<Config> {
     let definition = DriftMonitor::DEFINITION;
     let mut defaults = vec![chassis::settings::COMMON_DEFAULTS];
     defaults.extend(definition.defaults);
-    let mut aliases = chassis::settings::COMMON_ALIASES.to_vec();
-    aliases.extend(definition.aliases);
+    let aliases = [&[chassis::settings::COMMON_ALIASES], definition.aliases]
+        .concat()
+        .concat();
     let settings = Settings::load(&defaults, &aliases, sources)?;
     let reader = Reader::new(&settings);
     let config = Config::read(&reader);

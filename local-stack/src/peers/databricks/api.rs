@@ -11,6 +11,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::run::Run;
+use super::statements;
 use super::wire::{self, error, invalid};
 use super::{Call, Fault, Request, State, Workspace};
 use crate::peers::http::Wire;
@@ -54,10 +55,15 @@ async fn take(
     }
     let response = match fault {
         Fault::None | Fault::AnswerLost | Fault::Slow(_) => {
-            let mut state = workspace.lock();
-            match refuse(&state, &headers) {
-                Some(refusal) => refusal,
-                None => serve(&mut state, call, &query, body),
+            let statement = statements::call_of(method == Method::POST, uri.path());
+            let refusal = match call {
+                Some(Call::Download) => statements::refuse_download(&headers, &query),
+                _ => refuse(&workspace.lock(), &headers),
+            };
+            match (refusal, statement) {
+                (Some(refusal), _) => refusal,
+                (None, Some(call)) => statements::serve(&workspace, call, uri.path(), body.as_ref()).await,
+                (None, None) => serve(&mut workspace.lock(), call, &query, body),
             }
         }
         Fault::TooManyRequests { ref retry_after } => {
@@ -99,6 +105,10 @@ async fn take(
 }
 
 fn call_of(method: &Method, path: &str) -> Option<Call> {
+    let statement = statements::call_of(*method == Method::POST, path);
+    if statement.is_some() {
+        return statement;
+    }
     let path = path
         .strip_prefix("/api/2.2/jobs/")
         .or_else(|| path.strip_prefix("/api/2.1/jobs/"))?;
@@ -155,6 +165,11 @@ fn serve(
         Call::Get => get(state, asked),
         Call::GetOutput => get_output(state, asked),
         Call::Cancel => cancel(state, body.as_ref().and_then(|body| body["run_id"].as_i64())),
+        Call::SubmitStatement
+        | Call::GetStatement
+        | Call::GetChunk
+        | Call::CancelStatement
+        | Call::Download => unreachable!("statements are served elsewhere"),
     }
 }
 

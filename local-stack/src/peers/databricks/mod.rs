@@ -1,10 +1,12 @@
-//! The Jobs API 2.2 of a Databricks workspace, as far as one-time runs and job runs go.
+//! A Databricks workspace: the Jobs API 2.2, as far as one-time runs and job runs go, and a SQL warehouse.
 //!
 //! Written from `databricks-sdk` 0.156 and the API's documentation. A test scripts how runs go ([`RunPlan`]) and how
 //! calls fail ([`Fault`]), and reads back which calls arrived and which runs really came to be.
 
 mod api;
+mod dialect;
 mod run;
+mod statements;
 mod wire;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -15,11 +17,12 @@ use anyhow::ensure;
 use serde_json::Value;
 
 pub use run::{Dialect, Outcome, RunPlan, RunState, Step};
+pub use statements::{StatementRecord, StatementState};
 
 use super::http::HttpServer;
 use run::Run;
 
-/// The calls that are served, under `/api/2.2/jobs` and `/api/2.1/jobs`.
+/// The calls that are served, under `/api/2.2/jobs` and `/api/2.1/jobs`, and `/api/2.0/sql/statements`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Call {
     /// POST `runs/submit`
@@ -32,6 +35,16 @@ pub enum Call {
     GetOutput,
     /// POST `runs/cancel`
     Cancel,
+    /// POST `/api/2.0/sql/statements`
+    SubmitStatement,
+    /// GET of a statement
+    GetStatement,
+    /// GET of a chunk's address
+    GetChunk,
+    /// POST of a statement's `cancel`
+    CancelStatement,
+    /// GET of a chunk at its signed address
+    Download,
 }
 
 /// What goes wrong with one call.
@@ -131,6 +144,7 @@ struct State {
     runs: Vec<Run>,
     deleted_tokens: HashSet<String>,
     requests: Vec<Request>,
+    warehouse: Option<statements::Warehouse>,
 }
 
 impl Workspace {
@@ -153,6 +167,7 @@ impl Databricks {
             runs: Vec::new(),
             deleted_tokens: HashSet::new(),
             requests: Vec::new(),
+            warehouse: None,
         };
         let workspace = Arc::new(Workspace(Mutex::new(state)));
         let server = HttpServer::start(api::router(workspace.clone())).await?;
@@ -173,6 +188,40 @@ impl Databricks {
     /// Lets `run-now` find this job.
     pub fn add_job(&self, job_id: i64) {
         self.workspace.lock().jobs.insert(job_id);
+    }
+
+    /// Gives the workspace a SQL warehouse. The tables of this database are those of its catalogue `main`.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn add_warehouse(&self, id: &str, database_url: &str) -> anyhow::Result<()> {
+        let warehouse = statements::Warehouse::open(id, database_url).await?;
+        self.workspace.lock().warehouse = Some(warehouse);
+        Ok(())
+    }
+
+    /// How long the warehouse starts before each statement, from now on.
+    pub fn warehouse_starts_within(&self, time: Duration) {
+        if let Some(warehouse) = &mut self.workspace.lock().warehouse {
+            warehouse.starts_within = time;
+        }
+    }
+
+    /// Rows of a chunk, from now on.
+    pub fn chunk_rows(&self, rows: usize) {
+        if let Some(warehouse) = &mut self.workspace.lock().warehouse {
+            warehouse.chunk_rows = rows.max(1);
+        }
+    }
+
+    /// Every statement that was submitted, in order.
+    pub fn statements(&self) -> Vec<StatementRecord> {
+        let state = self.workspace.lock();
+        state
+            .warehouse
+            .as_ref()
+            .map(statements::Warehouse::records)
+            .unwrap_or_default()
     }
 
     /// How the next runs go, in order of their creation; after them comes what [`Databricks::otherwise`] set.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use chassis::rest::{CallError, Credentials, Endpoint};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::states::Run;
-use crate::http::{CallError, Credentials, Endpoint};
 
 /// Largest `idempotency_token` the API accepts, in characters.
 pub const TOKEN_CHARACTERS_MAX: usize = 64;

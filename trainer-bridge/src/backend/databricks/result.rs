@@ -14,13 +14,13 @@
 
 use std::collections::BTreeMap;
 
+use chassis::rest::CallError;
 use schemas::events::ReportedMetric;
 use schemas::{Finite, Sha256Digest, Share};
 
 use super::client::Client;
 use super::states::Run;
 use crate::artifacts::ArtifactStore;
-use crate::http::CallError;
 use crate::job::{Candidate, Order, Stages};
 use crate::registry::{mlflow_answers, mlflow_client};
 

@@ -6,8 +6,8 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse as _};
 use axum::routing::{any, get};
+use chassis::rest::{CallError, Credentials, Endpoint};
 use serde_json::Value;
-use trainer_bridge::http::{CallError, Credentials, Endpoint};
 
 async fn endpoint() -> Endpoint {
     endpoint_with(Duration::from_secs(10)).await

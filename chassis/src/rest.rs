@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use chassis::Secret;
+use crate::Secret;
 use reqwest::{Client, Method, Response, StatusCode, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -104,7 +104,7 @@ impl Endpoint {
     /// # Errors
     /// When the HTTP client cannot be built, e.g. because no TLS provider was installed.
     pub fn new(base: Url, credentials: Credentials, timeout: Duration) -> Result<Self, reqwest::Error> {
-        let client = chassis::outgoing::client(timeout).build()?;
+        let client = crate::outgoing::client(timeout).build()?;
         Ok(Self {
             client,
             base,
@@ -152,6 +152,32 @@ impl Endpoint {
         let sending = self.send(Method::GET, path, &[], Payload::None, Expected::Bytes);
         let response = sending.await?;
         bounded(response, bytes_max, &format!("GET {path}")).await
+    }
+
+    /// GET of an address that another server handed out, signed by itself: at most `bytes_max` bytes. Our credentials are not for there
+    /// and do not travel.
+    ///
+    /// # Errors
+    /// [`CallError`]; an address that would send the answer in plain text over a network is refused without a call.
+    pub async fn download(&self, address: &Url, bytes_max: usize) -> Result<Vec<u8>, CallError> {
+        // Whoever has the address has the bytes: it is not told.
+        let what = "GET of a signed address";
+        if crate::transport::is_exposed_http(address) || crate::outgoing::is_forbidden_url(address) {
+            return Err(CallError::Refused {
+                what: what.to_owned(),
+                status: 0,
+                code: String::new(),
+                message: "it is no `https://` address of a server".to_owned(),
+            });
+        }
+        let asked = self.client.get(address.clone()).send().await;
+        let response = asked
+            .map_err(|error| CallError::transient(format!("{what}: {}", reason_of(&error.without_url()))))?;
+        if response.status().is_success() {
+            bounded(response, bytes_max, what).await
+        } else {
+            Err(error_of(response, what.to_owned(), false).await)
+        }
     }
 
     async fn send(
@@ -236,7 +262,7 @@ async fn error_of(response: Response, what: String, api: bool) -> CallError {
         body.error_code.as_str(),
         "RESOURCE_EXHAUSTED" | "REQUEST_LIMIT_EXCEEDED" | "TEMPORARILY_UNAVAILABLE" | "ABORTED"
     );
-    let message: String = chassis::text::storable(&body.message)
+    let message: String = crate::text::storable(&body.message)
         .chars()
         .take(MESSAGE_MAX)
         .collect();
