@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use async_nats::{Client, Subscriber, jetstream};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
+use crate::backoff::Reconnecting;
 use crate::settings::Reader;
 use crate::transport;
 
@@ -192,11 +193,13 @@ impl Opening {
         let settings = &self.settings;
         let service = &self.service;
         let count = Arc::clone(&self.count);
+        let pauses = Reconnecting::default();
         let mut options = async_nats::ConnectOptions::new()
             .name(format!("vigie-{service}"))
             .custom_inbox_prefix(format!("_INBOX_{service}"))
             .connection_timeout(Duration::from_secs(5))
             .request_timeout(Some(Duration::from_secs(10)))
+            .reconnect_delay_callback(move |attempt| pauses.pause(attempt, Instant::now()))
             // A connection that is half dead is found out by two pings without an answer.
             .ping_interval(PING_EVERY)
             .event_callback(move |event| {

@@ -18,6 +18,8 @@ const REFERENCE_ROWS: usize = 20_000;
 const VALUES: usize = 400_000_000;
 /// Windows of a cell.
 const WINDOWS: std::ops::RangeInclusive<usize> = 40..=1_000;
+/// Windows that are compared with one reference.
+const WINDOWS_TOGETHER: usize = 5;
 /// Windows in which something moved.
 const MOVED_WINDOWS: usize = 400;
 
@@ -185,7 +187,7 @@ impl Source {
         let mut reference = self.reference(features, &mut draw);
         for window in 0..windows {
             // Windows that share a reference share its chance.
-            if window % 20 == 19 {
+            if window % WINDOWS_TOGETHER == WINDOWS_TOGETHER - 1 {
                 reference = self.reference(features, &mut draw);
             }
             let (any, first) = self.told(&reference, rows, moved, &mut draw);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use drift_stats::null::{Sizes, inflation, per_test, psi_critical};
+use drift_stats::null::per_test;
+use drift_stats::null_law::Comparison;
 use drift_stats::profile::{Outcome, Profile};
 use drift_stats::proportion::{Difference, difference, relative_change, relative_noise, two_rates};
-use drift_stats::{Detector as _, Histogram, Unusable, psi};
+use drift_stats::{Histogram, Unusable};
 use schemas::events::{ConceptDrift, DriftKind, NotMeasured, TargetDrift};
 use schemas::{Finite, Share, Window};
 
@@ -95,19 +96,13 @@ pub fn data(limits: &Limits, reference: &Reference, window: &Profile, findings: 
     }
     let alpha = per_test(limits.evidence.data, reference.features.len());
     for (at, feature) in reference.features.iter().enumerate() {
-        let scored = histograms(reference, window, at).and_then(|(before, now)| {
-            let sizes = Sizes {
-                reference: before.values(),
-                current: now.values(),
-            };
-            Ok((psi::Psi.score(&before, &now)?, sizes))
-        });
-        match scored {
-            Ok((score, sizes)) => {
-                let between = reference.between.get(at).copied().unwrap_or(0.0);
-                let noise = psi_critical(score.bins, sizes, alpha);
-                let inflation = inflation(score.bins, sizes, between);
-                findings.find(MetricName::Psi, Some(feature), score.value, noise, inflation);
+        let between = reference.between.get(at).copied().unwrap_or(0.0);
+        let compared = histograms(reference, window, at)
+            .and_then(|(before, now)| Comparison::of(&before, &now, between));
+        match compared {
+            Ok(found) => {
+                let noise = found.chance(alpha);
+                findings.find(MetricName::Psi, Some(feature), found.psi, noise, found.inflation);
             }
             Err(why) => findings.miss(
                 DriftKind::Data,

@@ -9,8 +9,19 @@ pub struct Histogram {
     bins: BinsDigest,
     fine: Vec<u64>,
     coarse: Vec<u64>,
-    /// Of categorical features: rows with unseen levels to be expected in another sample of this size, from and to.
-    unseen_expected: Option<(f64, f64)>,
+    /// Of categorical features: rows with unseen levels to be expected in another sample of this size.
+    unseen: Option<Unseen>,
+}
+
+/// Rows with levels that a sample missed, to be expected in another of its size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Unseen {
+    /// Most likely.
+    once: f64,
+    /// Not fewer.
+    low: f64,
+    /// Not more.
+    high: f64,
 }
 
 impl Histogram {
@@ -26,8 +37,15 @@ impl Histogram {
             bins: bins.digest(),
             coarse: bins.merge_fine(&fine),
             fine,
-            unseen_expected: match bins {
-                FeatureBins::Category(bins) => Some(bins.unseen_expected()),
+            unseen: match bins {
+                FeatureBins::Category(bins) => {
+                    let (low, high) = bins.unseen_expected();
+                    Some(Unseen {
+                        once: bins.seen_once() as f64,
+                        low,
+                        high,
+                    })
+                }
                 FeatureBins::Numeric(_) => None,
             },
         })
@@ -39,7 +57,7 @@ impl Histogram {
             bins: BinsDigest::of_count(counts.len()),
             coarse: counts.clone(),
             fine: counts,
-            unseen_expected: None,
+            unseen: None,
         }
     }
 
@@ -58,17 +76,27 @@ impl Histogram {
     /// what the reference missed by chance.
     pub fn coarse_beside(&self, window: &Self) -> Vec<u64> {
         let mut counts = self.coarse.clone();
-        let (rows, window_rows) = (self.values() as f64, window.values() as f64);
-        if let (Some((low, high)), Some(unseen), Some(seen)) = (
-            self.unseen_expected,
-            counts.get_mut(UNSEEN_BIN),
-            window.coarse.get(UNSEEN_BIN),
-        ) && window_rows > 0.0
-        {
-            let alike = *seen as f64 / window_rows * rows;
-            *unseen = (*unseen).max(alike.clamp(low, high).round() as u64);
+        if let (Some(unseen), Some(seen)) = (counts.get_mut(UNSEEN_BIN), window.coarse.get(UNSEEN_BIN)) {
+            *unseen = self.unseen_beside(*seen, window.values());
         }
         counts
+    }
+
+    /// The count of [`UNSEEN_BIN`] in [`coarse_beside`](Self::coarse_beside), for a window of so many values of which `seen` are unseen.
+    pub(crate) fn unseen_beside(&self, seen: u64, window: u64) -> u64 {
+        let own = self.coarse.get(UNSEEN_BIN).copied().unwrap_or(0);
+        match self.unseen {
+            Some(Unseen { low, high, .. }) if window > 0 => {
+                let alike = seen as f64 / window as f64 * self.values() as f64;
+                own.max(alike.clamp(low, high).round() as u64)
+            }
+            _ => own,
+        }
+    }
+
+    /// Rows of unseen levels that are most likely in another sample of this size; nothing for numbers.
+    pub(crate) fn unseen_once(&self) -> Option<f64> {
+        self.unseen.map(|unseen| unseen.once)
     }
 
     /// Values counted, missing ones included.

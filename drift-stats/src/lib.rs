@@ -39,6 +39,7 @@ pub mod l_infinity;
 pub mod maturity;
 pub mod multiple;
 pub mod null;
+pub mod null_law;
 pub mod onset;
 pub mod pca;
 pub mod performance;

@@ -28,6 +28,7 @@ mod settings_layers;
 mod settings_secrets;
 mod slots;
 mod sql_rules;
+mod storm;
 mod sweep;
 mod task_metrics;
 mod tracing_context;

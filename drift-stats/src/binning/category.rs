@@ -158,6 +158,11 @@ impl CategoryBins {
         ((once - slack).max(0.0), once + slack)
     }
 
+    /// Levels that one row of the reference had.
+    pub const fn seen_once(&self) -> u64 {
+        self.once
+    }
+
     /// Known levels, most frequent first.
     pub fn levels(&self) -> &[String] {
         &self.levels

@@ -96,13 +96,16 @@ impl Statements<'_> {
             bound(plan.span.0),
             bound(plan.span.1)
         );
+        if plan.knowledge.since.is_some() {
+            // Writing to a String cannot fail.
+            let _ = write!(condition, " and {} is not null", quoted(&plan.layout.label.name));
+        }
         if let (Some(since), Some(known)) = (plan.knowledge.since, &plan.layout.label_time) {
             let name = quoted(&known.name);
             let (since, until) = (
                 instant(since, &known.kind),
                 instant(plan.knowledge.as_of, &known.kind),
             );
-            // Writing to a String cannot fail.
             let _ = write!(condition, " and {name} > {since} and {name} <= {until}");
         }
         condition

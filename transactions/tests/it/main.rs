@@ -3,5 +3,6 @@
 mod catalogue;
 mod equal;
 mod faults;
+mod spark;
 mod support;
 mod warehouse;

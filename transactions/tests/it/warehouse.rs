@@ -85,7 +85,7 @@ fn cell_of(cells: &Cells, column: &Column, row: usize) -> usize {
     }
 }
 
-fn cells() -> Vec<Cells> {
+pub fn cells() -> Vec<Cells> {
     let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     vec![
         Cells::Numbers {
@@ -566,7 +566,7 @@ async fn a_label_or_score_that_cannot_be_one_is_refused_by_name() {
         .await
         .expect_err("no probability");
     assert!(
-        error.to_string().contains("column `score`: the score is 1.01"),
+        error.to_string().contains("column `score`: the score is 1.00999"),
         "{error}"
     );
 }

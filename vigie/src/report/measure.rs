@@ -5,7 +5,7 @@ use drift_monitor::judge::Judgement;
 use drift_stats::binned::{self, Bounded};
 use drift_stats::binning::FeatureBins;
 use drift_stats::contingency::{Correction, chi_squared, cramers_v};
-use drift_stats::null::{Sizes, inflation, psi_critical, psi_p_value};
+use drift_stats::null_law::Comparison;
 use drift_stats::profile::{FeatureProfile, Moments};
 use drift_stats::proportion::{Rate, wilson};
 use drift_stats::{DETECTORS, Detector as _, Histogram, psi};
@@ -102,15 +102,10 @@ fn feature(counted: &Counted, at: usize, name: &str, level: f64) -> FeatureRepor
     let Ok((reference, current)) = histograms else {
         return report;
     };
-    if let Ok(score) = psi::Psi.score(&reference, &current) {
-        let sizes = Sizes {
-            reference: reference.values(),
-            current: current.values(),
-        };
-        report.psi = Some(score.value);
-        let inflation = inflation(score.bins, sizes, report.unrest);
-        report.noise = Some(psi_critical(score.bins, sizes, level) * inflation);
-        report.p_value = Some(psi_p_value(score.value / inflation, score.bins, sizes));
+    if let Ok(found) = Comparison::of(&reference, &current, report.unrest) {
+        report.psi = Some(found.psi);
+        report.noise = Some(found.noise(level));
+        report.p_value = Some(found.p_value());
     }
     report.metrics = metrics(bins, before, now, &reference, &current);
     report.bins = shares(bins, &reference, &current);

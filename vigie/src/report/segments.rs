@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use drift_monitor::judge::Limits;
 use drift_monitor::reference::{Reference, values_of};
+use drift_stats::Unusable;
 use drift_stats::binning::FeatureBins;
-use drift_stats::null::{Sizes, inflation, per_test, psi_critical};
+use drift_stats::null::per_test;
+use drift_stats::null_law::Comparison;
 use drift_stats::profile::Profile;
-use drift_stats::{Detector as _, Unusable, psi};
 use transactions::Column;
 
 use super::document::SegmentMove;
@@ -109,17 +110,13 @@ fn of_feature(
                 return None;
             }
             let (before, now) = (before.histogram(at, bins).ok()?, now.histogram(at, bins).ok()?);
-            let score = psi::Psi.score(&before, &now).ok()?;
-            let sizes = Sizes {
-                reference: before.values(),
-                current: now.values(),
-            };
-            let noise = psi_critical(score.bins, sizes, alpha) * inflation(score.bins, sizes, unrest);
-            (score.value > noise && score.value > limits.data_tell).then(|| SegmentMove {
+            let found = Comparison::of(&before, &now, unrest).ok()?;
+            let noise = found.noise(alpha);
+            (found.psi > noise && found.psi > limits.data_tell).then(|| SegmentMove {
                 column: segments.column.clone(),
                 level: level.clone(),
                 rows,
-                psi: score.value,
+                psi: found.psi,
                 noise,
             })
         })

@@ -6,10 +6,12 @@
 mod api;
 mod dialect;
 mod run;
+mod spark;
 mod statements;
 mod wire;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -197,6 +199,23 @@ impl Databricks {
     pub async fn add_warehouse(&self, id: &str, database_url: &str) -> anyhow::Result<()> {
         let warehouse = statements::Warehouse::open(id, database_url).await?;
         self.workspace.lock().warehouse = Some(warehouse);
+        Ok(())
+    }
+
+    /// Gives the workspace a SQL warehouse on Apache Spark, with a Python that has PySpark 4 and PyArrow: the rows of a Parquet file are
+    /// its table `bank.payment`, whose instants have a zone or not.
+    ///
+    /// # Errors
+    /// When Spark does not start.
+    pub async fn add_spark_warehouse(
+        &self,
+        id: &str,
+        python: &Path,
+        file: &Path,
+        zone: bool,
+    ) -> anyhow::Result<()> {
+        let spark = spark::Spark::start(python, file, zone).await?;
+        self.workspace.lock().warehouse = Some(statements::Warehouse::on_spark(id, spark));
         Ok(())
     }
 

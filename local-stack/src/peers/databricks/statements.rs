@@ -1,6 +1,6 @@
-//! The Statement Execution API 2.0 of a SQL warehouse whose tables are those of a PostgreSQL database.
+//! The Statement Execution API 2.0 of a SQL warehouse whose tables are those of a PostgreSQL database, or of Apache Spark.
 //!
-//! What is asked in the warehouse's dialect is put into PostgreSQL's ([`super::dialect`]) and run there. Answers are those of disposition
+//! For PostgreSQL, what is asked in the warehouse's dialect is put into its own ([`super::dialect`]). Answers are those of disposition
 //! `EXTERNAL_LINKS` in format `ARROW_STREAM`: chunks at signed addresses, which take no `Authorization` header. A statement that fails is
 //! answered with HTTP 200.
 
@@ -15,12 +15,13 @@ use axum::Json;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgRow};
 use sqlx::{
     AssertSqlSafe, Column as _, Executor as _, Row as _, SqlSafeStr as _, Statement as _, TypeInfo as _,
 };
 use tokio::task::AbortHandle;
 
+use super::spark::Spark;
 use super::wire::{error, invalid};
 use super::{Call, Workspace, dialect};
 
@@ -33,10 +34,17 @@ const STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Warehouse {
     id: String,
-    pool: PgPool,
+    engine: Engine,
     pub(super) starts_within: Duration,
     pub(super) chunk_rows: usize,
     statements: Vec<Execution>,
+}
+
+/// What runs the statements.
+#[derive(Debug, Clone)]
+enum Engine {
+    Postgres(PgPool),
+    Spark(Arc<tokio::sync::Mutex<Spark>>),
 }
 
 /// A statement that was submitted.
@@ -76,28 +84,42 @@ pub struct StatementRecord {
     pub rows: usize,
 }
 
+/// What a statement gave.
 #[derive(Debug, Default)]
-struct Answer {
-    columns: Vec<Value>,
-    chunks: Vec<(usize, Vec<u8>)>,
-    message: String,
+pub(super) struct Answer {
+    /// As the API describes them.
+    pub(super) columns: Vec<Value>,
+    /// Rows, and the stream of Arrow that holds them.
+    pub(super) chunks: Vec<(usize, Vec<u8>)>,
+    /// What went wrong.
+    pub(super) message: String,
 }
 
 impl Warehouse {
     pub(super) async fn open(id: &str, database_url: &str) -> anyhow::Result<Self> {
-        let pool = PgPool::connect(database_url)
+        // Tables change between statements.
+        let options: PgConnectOptions = database_url.parse()?;
+        let pool = PgPool::connect_with(options.statement_cache_capacity(0))
             .await
             .context("connect the warehouse to its database")?;
         pool.execute(dialect::FUNCTIONS)
             .await
             .context("give PostgreSQL the functions of the warehouse")?;
-        Ok(Self {
+        Ok(Self::on(id, Engine::Postgres(pool)))
+    }
+
+    pub(super) fn on_spark(id: &str, spark: Spark) -> Self {
+        Self::on(id, Engine::Spark(Arc::new(tokio::sync::Mutex::new(spark))))
+    }
+
+    fn on(id: &str, engine: Engine) -> Self {
+        Self {
             id: id.to_owned(),
-            pool,
+            engine,
             starts_within: Duration::ZERO,
             chunk_rows: CHUNK_ROWS,
             statements: Vec::new(),
-        })
+        }
     }
 
     pub(super) fn records(&self) -> Vec<StatementRecord> {
@@ -200,7 +222,7 @@ async fn submit(workspace: &Arc<Workspace>, body: Option<&Value>) -> Response {
             workspace.clone(),
             id.clone(),
             statement,
-            warehouse.pool.clone(),
+            warehouse.engine.clone(),
             warehouse.starts_within,
             warehouse.chunk_rows,
         );
@@ -221,7 +243,7 @@ async fn execute(
     workspace: Arc<Workspace>,
     id: String,
     statement: String,
-    pool: PgPool,
+    engine: Engine,
     starts_within: Duration,
     chunk_rows: usize,
 ) {
@@ -236,27 +258,43 @@ async fn execute(
         }
     };
     set(StatementState::Running, None, 0);
-    match answer_of(&pool, &statement, chunk_rows).await {
-        Ok((answer, rows)) => set(StatementState::Succeeded, Some(answer), rows),
-        Err(error) => {
-            let code = error
-                .downcast_ref::<sqlx::Error>()
-                .and_then(sqlx::Error::as_database_error)
-                .and_then(|error| error.code().map(|code| code.into_owned()));
+    let answered = match engine {
+        Engine::Postgres(pool) => of_postgres(&pool, &statement, chunk_rows).await,
+        Engine::Spark(spark) => match spark.lock().await.run(&statement, chunk_rows).await {
+            Ok(answered) => answered,
+            Err(error) => Err((String::new(), format!("{error:#}"))),
+        },
+    };
+    match answered {
+        Ok(answer) => {
+            let rows = answer.chunks.iter().map(|(rows, _)| rows).sum();
+            set(StatementState::Succeeded, Some(answer), rows);
+        }
+        Err((sql_state, message)) => {
             let answer = Answer {
-                message: format!("{error:#}"),
+                message,
                 ..Answer::default()
             };
-            set(
-                StatementState::Failed(code.unwrap_or_else(|| "42601".to_owned())),
-                Some(answer),
-                0,
-            );
+            set(StatementState::Failed(sql_state), Some(answer), 0);
         }
     }
 }
 
-async fn answer_of(pool: &PgPool, statement: &str, chunk_rows: usize) -> anyhow::Result<(Answer, usize)> {
+async fn of_postgres(pool: &PgPool, statement: &str, chunk_rows: usize) -> Result<Answer, (String, String)> {
+    answer_of(pool, statement, chunk_rows).await.map_err(|error| {
+        let sql_state = error
+            .downcast_ref::<sqlx::Error>()
+            .and_then(sqlx::Error::as_database_error)
+            .and_then(|error| error.code().map(|code| code.into_owned()));
+        // What cannot even be put into PostgreSQL's words is a mistake of syntax.
+        (
+            sql_state.unwrap_or_else(|| "42601".to_owned()),
+            format!("{error:#}"),
+        )
+    })
+}
+
+async fn answer_of(pool: &PgPool, statement: &str, chunk_rows: usize) -> anyhow::Result<Answer> {
     let sql = dialect::to_postgres(statement)?;
     let prepared = pool.prepare(AssertSqlSafe(sql.clone()).into_sql_str()).await?;
     let columns: Vec<(String, String)> = prepared
@@ -275,7 +313,7 @@ async fn answer_of(pool: &PgPool, statement: &str, chunk_rows: usize) -> anyhow:
     for chunk in rows.chunks(chunk_rows) {
         answer.chunks.push((chunk.len(), arrow_stream(&columns, chunk)?));
     }
-    Ok((answer, rows.len()))
+    Ok(answer)
 }
 
 /// Rows as a stream of Arrow.
