@@ -267,13 +267,14 @@ impl Statements<'_> {
 
     /// Rows per level (`l`) of each category (`f`), the most frequent `most` of each.
     pub fn levels(&self, most: usize) -> String {
+        // A struct takes over the name of a column that stands in it alone, and an array wants structs that are alike.
         let of = |kind| {
             let features = self.plan.features.iter().enumerate();
             features.filter(move |(_, at)| self.plan.layout.features[**at].0.kind == kind)
         };
         let values =
             of(FeatureKind::Category).map(|(at, feature)| format!("{} as x{at}", self.feature(*feature)));
-        let structs = of(FeatureKind::Category).map(|(at, _)| format!("struct({at}, x{at})"));
+        let structs = of(FeatureKind::Category).map(|(at, _)| format!("struct({at}, coalesce(x{at}))"));
         format!(
             "select f, l, n from (select f, l, n, row_number() over (partition by f order by n desc, l) as place \
              from (select f, l, count(*) as n from (select {} from {} where {}) as r \
