@@ -7,7 +7,7 @@ use drift_stats::proportion::Rate;
 use drift_stats::reference::ReferenceBuilder;
 use schemas::Window;
 use serde::{Deserialize, Serialize};
-use transactions::{Column, Request, SourceError, TransactionSource};
+use transactions::{Column, Order, Request, SourceError, TransactionSource};
 
 use chrono::{DateTime, Utc};
 
@@ -69,7 +69,11 @@ pub async fn build(
     if let Some(asked) = source.in_place() {
         return in_place::reference(source, asked, window, as_of, config).await;
     }
-    let request = Request::monitored(window, as_of);
+    // Edges and blocks are made of rows in their order.
+    let request = Request {
+        order: Order::Stored,
+        ..Request::monitored(window, as_of)
+    };
     let mut builder = ReferenceBuilder::new(config.bins.clone(), config.sample_rows_max);
     let mut misfit = None;
     source

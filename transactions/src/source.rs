@@ -30,8 +30,10 @@ pub enum FeatureChoice {
 /// Order of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Whatever is quickest; enough for counting.
+    /// Whatever is quickest, also from several places at once; enough for counting.
     Any,
+    /// As the source has them, one after the other: by time, in most tables and files.
+    Stored,
     /// By time, then by id (without an id column: by score and features); the same rows always come in the same order.
     Time,
 }
@@ -128,8 +130,8 @@ pub struct Plan {
     pub labels: bool,
     /// Whether scores are wanted and there is a column.
     pub scores: bool,
-    /// Whether rows are to be ordered.
-    pub ordered: bool,
+    /// In which order rows are handed out.
+    pub order: Order,
     /// Of a source that counts in place: the share of the rows that is wanted, 0 to 1; `None` wants all.
     pub sample: Option<f64>,
     /// `[start, end)`, microseconds since 1970 UTC.
@@ -148,7 +150,7 @@ impl Plan {
             features: Vec::new(),
             labels: false,
             scores: false,
-            ordered: false,
+            order: Order::Stored,
             sample: None,
             span: (i64::MIN, i64::MAX),
             knowledge: Knowledge {
@@ -371,7 +373,7 @@ impl TransactionSource {
             features,
             labels: request.labels,
             scores: request.scores && self.layout.score.is_some(),
-            ordered: request.order == Order::Time,
+            order: request.order,
             sample: None,
             span,
             knowledge: Knowledge {

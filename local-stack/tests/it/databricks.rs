@@ -379,3 +379,78 @@ async fn what_the_service_would_refuse_is_refused() {
     assert_eq!(client.post("runs/export", &json!({})).await.0, 404);
     assert_eq!(databricks.runs(), []);
 }
+
+#[tokio::test]
+async fn a_warehouse_answers_by_signed_addresses_and_says_failures_with_200() {
+    let env = local_stack::TestEnv::new().await;
+    let workspace = Databricks::start().await.unwrap();
+    workspace.add_warehouse("fa1e", &env.database_url).await.unwrap();
+    let api = format!("{}/api/2.0/sql/statements", workspace.url());
+    let run = async |statement: &str| {
+        let body = json!({
+            "warehouse_id": "fa1e", "statement": statement, "wait_timeout": "30s",
+            "disposition": "EXTERNAL_LINKS", "format": "ARROW_STREAM",
+        });
+        let sent = http_client()
+            .post(&api)
+            .bearer_auth(workspace.token())
+            .json(&body)
+            .send();
+        let response = sent.await.unwrap();
+        (
+            response.status().as_u16(),
+            response.json::<Value>().await.unwrap(),
+        )
+    };
+    let (status, failed) = run("select * from `main`.`nowhere`.`nothing` limit 0").await;
+    assert_eq!(
+        (status, failed["status"]["state"].as_str()),
+        (200, Some("FAILED")),
+        "{failed}"
+    );
+    assert_eq!(failed["status"]["sql_state"], "42P01");
+
+    workspace.chunk_rows(2);
+    let (_, told) = run("select cast(n as double) as `n` from generate_series(1, 5) as n").await;
+    assert_eq!(told["status"]["state"], "SUCCEEDED", "{told}");
+    assert_eq!(told["manifest"]["total_row_count"], 5);
+    assert_eq!(told["manifest"]["schema"]["columns"][0]["type_text"], "DOUBLE");
+    let link = &told["result"]["external_links"][0];
+    assert_eq!(
+        (&link["row_count"], &link["next_chunk_index"]),
+        (&json!(2), &json!(1))
+    );
+    let address = link["external_link"].as_str().unwrap();
+    let with_token = http_client()
+        .get(address)
+        .bearer_auth(workspace.token())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(with_token.status(), 400, "a signed address takes no token");
+    let unsigned = http_client()
+        .get(address.split('?').next().unwrap())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(unsigned.status(), 403);
+    let bytes = http_client()
+        .get(address)
+        .send()
+        .await
+        .unwrap()
+        .bytes()
+        .await
+        .unwrap();
+    assert!(bytes.len() > 100);
+    let last = format!("{api}/{}/result/chunks/2", told["statement_id"].as_str().unwrap());
+    let last = http_client()
+        .get(last)
+        .bearer_auth(workspace.token())
+        .send()
+        .await
+        .unwrap();
+    let last: Value = last.json().await.unwrap();
+    assert_eq!(last["external_links"][0]["row_count"], 1);
+    assert!(last["external_links"][0]["next_chunk_index"].is_null());
+}

@@ -18,7 +18,7 @@ use crate::definition::ModelDefinition;
 use crate::error::SourceError;
 use crate::record::{decode, micros};
 use crate::rows::compare_content;
-use crate::source::Plan;
+use crate::source::{Order, Plan};
 use ids::Ids;
 
 /// Rows decoded at a time.
@@ -172,14 +172,14 @@ fn scan_now(file: &DataFile, plan: &Plan, send: &mut dyn FnMut(Batch) -> bool) -
         let Some((batch, rows)) = decode(&record, plan)? else {
             continue;
         };
-        if plan.ordered {
+        if plan.order == Order::Time {
             ids.extend(&record, &rows, plan)?;
             whole.append(&batch);
         } else if !send(batch) {
             return Ok(());
         }
     }
-    if plan.ordered && whole.rows() > 0 {
+    if plan.order == Order::Time && whole.rows() > 0 {
         let mut order: Vec<usize> = (0..whole.rows()).collect();
         order.sort_by(|a, b| {
             whole.times[*a].cmp(&whole.times[*b]).then_with(|| {
@@ -202,7 +202,7 @@ fn columns_of(plan: &Plan) -> Vec<&str> {
     if plan.scores {
         names.extend(layout.score.as_ref().map(|column| column.name.as_str()));
     }
-    if plan.ordered {
+    if plan.order == Order::Time {
         names.extend(layout.id.as_ref().map(|column| column.name.as_str()));
     }
     names.extend(

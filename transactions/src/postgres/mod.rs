@@ -5,6 +5,7 @@ mod copy;
 
 use std::fmt::Write as _;
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -16,11 +17,15 @@ use crate::batch::{Batch, CategoryBuilder, Column, Label};
 use crate::catalogue::{ColumnType, FeatureKind, FoundColumn, Layout};
 use crate::error::{ScanError, SourceError};
 use crate::rows::{KnownAt, bad_label, bad_score, label_of, score_of};
-use crate::source::Plan;
+use crate::source::{Order, Plan};
 use copy::{CopyParser, CopyRow};
 
 /// Rows handed out at a time.
 const BATCH_ROWS: usize = 16_384;
+/// Span from which two connections read, in microseconds: six hours.
+const DIVIDED: i64 = 6 * 3_600_000_000;
+/// Longest wait for the second connection.
+const SECOND_WAIT: Duration = Duration::from_millis(250);
 
 /// A table or view.
 #[derive(Debug, Clone)]
@@ -93,10 +98,33 @@ impl Table {
         }
     }
 
-    /// Hands out the rows of a plan, batch by batch.
+    /// Hands out the rows of a plan, batch by batch. Where the order does not matter, a long span is read by two connections, each a half:
+    /// the server sends from two processes then.
     pub async fn scan(&self, plan: &Plan, each: impl FnMut(&Batch) + Send) -> Result<(), ScanError> {
-        let copying = Copying(Some(self.connection().await?));
-        self.bounded(self.copy_out(copying, plan, each)).await
+        let first = Copying(Some(self.connection().await?));
+        let halves = match halves(plan) {
+            Some(halves) => self.second().await.map(|second| (halves, second)),
+            None => None,
+        };
+        let Some(([earlier, later], second)) = halves else {
+            return self.bounded(self.copy_out(first, plan, each)).await;
+        };
+        let each = Mutex::new(each);
+        let hand_out = |batch: &Batch| (each.lock().unwrap_or_else(PoisonError::into_inner))(batch);
+        let both = async {
+            tokio::try_join!(
+                self.copy_out(first, &earlier, hand_out),
+                self.copy_out(second, &later, hand_out)
+            )?;
+            Ok(())
+        };
+        self.bounded(both).await
+    }
+
+    /// Another connection, if one is to be had at once: whoever waits for it while it holds one may wait for somebody who does the same.
+    async fn second(&self) -> Option<Copying> {
+        let acquired = tokio::time::timeout(SECOND_WAIT, self.pool.acquire()).await;
+        acquired.ok()?.ok().map(|connection| Copying(Some(connection)))
     }
 
     async fn copy_out(
@@ -159,7 +187,7 @@ impl Table {
             // Writing to a String cannot fail.
             let _ = write!(select, " and {name} > {since} and {name} <= {until}");
         }
-        if plan.ordered {
+        if plan.order == Order::Time {
             let order = match &plan.layout.id {
                 Some(id) if id.kind == ColumnType::Integer => quoted(&id.name),
                 Some(id) => format!("{}::text collate \"C\"", quoted(&id.name)),
@@ -262,6 +290,17 @@ impl Drop for Copying {
             drop(connection.detach());
         }
     }
+}
+
+/// The plan in two halves, where it is long and nobody asks for an order.
+fn halves(plan: &Plan) -> Option<[Plan; 2]> {
+    let (start, end) = plan.span;
+    if plan.order != Order::Any || end.saturating_sub(start) < DIVIDED {
+        return None;
+    }
+    let middle = start + (end - start) / 2;
+    let of = |span| Plan { span, ..plan.clone() };
+    Some([of((start, middle)), of((middle, end))])
 }
 
 async fn set_timeout(connection: &mut PgConnection, timeout: Duration) -> sqlx::Result<()> {

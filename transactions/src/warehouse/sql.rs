@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use crate::catalogue::{ColumnType, FeatureKind, FoundColumn};
 use crate::counts::Cells;
-use crate::source::Plan;
+use crate::source::{Order, Plan};
 
 /// Microseconds of an hour.
 const HOUR_MICROS: i64 = 3_600_000_000;
@@ -173,7 +173,7 @@ impl Statements<'_> {
         if let Some(share) = plan.sample {
             let _ = write!(statement, " and {}", self.in_sample(share));
         }
-        if plan.ordered {
+        if plan.order == Order::Time {
             let _ = write!(statement, " order by {}", self.order());
         }
         statement

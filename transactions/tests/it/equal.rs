@@ -2,6 +2,8 @@
 
 use local_stack::TestEnv;
 use local_stack::peers::databricks::Databricks;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 use transactions::{
     Batch, Column, DataFile, FeatureChoice, Label, Order, Readers, Request, SourceDefinition,
     TransactionSource,
@@ -122,6 +124,47 @@ async fn more_rows_than_one_batch_come_in_parts_that_add_up() {
     sources[0].scan(&request, |_| parts += 1).await.expect("rows");
     assert_eq!(parts, 3, "a table is read in parts");
     assert!(whole.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test]
+async fn a_long_span_is_read_by_two_connections_and_each_row_once() {
+    let env = TestEnv::new().await;
+    let pool = pool(&env).await;
+    fill_postgres(&pool, &payments(40_000), true).await;
+    let table = in_postgres("bank", "payment");
+    for connections in [1, 4] {
+        let options = PgPoolOptions::new().max_connections(connections);
+        let few: PgPool = options.connect(&env.database_url).await.expect("a connection");
+        let source = TransactionSource::open(&table, &few.clone().into(), SETTINGS)
+            .await
+            .expect("a source");
+        let request = |order| Request {
+            order,
+            ..Request::all(window(0, 1 << 30), at(1 << 30))
+        };
+        let (any, stored) = (
+            source.read(&request(Order::Any)).await.expect("rows"),
+            source.read(&request(Order::Stored)).await.expect("rows"),
+        );
+        assert!(
+            stored.times.is_sorted(),
+            "rows of one connection come as they lie"
+        );
+        let mut times = any.times.clone();
+        times.sort_unstable();
+        assert_eq!(times, stored.times);
+        assert_eq!(any.label_counts(), stored.label_counts());
+        // With one connection there is nobody to share with, and nobody waits for ever. A machine that is busy may not have the
+        // second one at once.
+        for _ in 0..50 {
+            if few.size() == connections.min(2) {
+                break;
+            }
+            source.read(&request(Order::Any)).await.expect("rows");
+        }
+        assert_eq!(few.size(), connections.min(2), "of {connections} connections");
+        few.close().await;
+    }
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use local_stack::peers::databricks::{Call, Databricks, Fault, StatementState};
 use sqlx::PgPool;
 use transactions::counts::{CellCount, Cells, Sums};
 use transactions::{
-    Batch, Column, FeatureChoice, Label, ModelDefinition, Readers, Request, SourceError, SourceSettings,
-    TransactionSource,
+    Batch, Column, FeatureChoice, Label, ModelDefinition, Order, Readers, Request, SourceError,
+    SourceSettings, TransactionSource,
 };
 
 use crate::support::{
@@ -58,7 +58,10 @@ impl Scene {
 }
 
 fn day() -> Request {
-    Request::monitored(window(0, 86_400), at(86_400))
+    Request {
+        order: Order::Stored,
+        ..Request::monitored(window(0, 86_400), at(86_400))
+    }
 }
 
 /// The cell of a value by its definition, row by row.
