@@ -135,7 +135,7 @@ impl Table {
     ) -> Result<(), ScanError> {
         let columns = Columns::of(plan);
         let statement = self.copy_statement(plan, &columns);
-        let begun = copying.begin(self.statement_timeout).await;
+        let begun = copying.begin(self.statement_timeout, plan.order).await;
         begun.map_err(|error| self.error(&error))?;
         {
             let connection = copying.connection();
@@ -263,9 +263,17 @@ impl Table {
 struct Copying(Option<PoolConnection<Postgres>>);
 
 impl Copying {
-    async fn begin(&mut self, statement_timeout: Duration) -> sqlx::Result<()> {
+    async fn begin(&mut self, statement_timeout: Duration, order: Order) -> sqlx::Result<()> {
         let connection = self.connection();
         sqlx::query("begin read only").execute(&mut *connection).await?;
+        if order == Order::Stored {
+            // The server would begin where another scan is, or read at several places.
+            sqlx::query(
+                "select set_config('synchronize_seqscans', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)",
+            )
+            .execute(&mut *connection)
+            .await?;
+        }
         set_timeout(connection, statement_timeout).await
     }
 
