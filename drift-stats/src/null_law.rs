@@ -338,7 +338,7 @@ mod tests {
     fn sums_of_rare_bins_are_near_the_chi_squared_of_as_many() {
         // Fifty in a bin of the window: the chi-squared is not far off.
         let law = law(&[2_000; 10], 500);
-        let grid = law.grid.as_ref().map(|grid| grid.critical(1e-3)).unwrap_or(0.0);
+        let grid = law.grid.as_ref().map_or(0.0, |grid| grid.critical(1e-3));
         let chi_squared = psi_critical(10, law.sizes, 1e-3);
         assert!(
             (0.9..1.25).contains(&(grid / chi_squared)),

@@ -214,7 +214,7 @@ impl TransactionSource {
                     statement_timeout: settings.statement_timeout,
                     answer_max: settings.statement_timeout + ANSWER_SLACK,
                 };
-                let layout = table.check(definition).await?;
+                let layout = Box::pin(table.check(definition)).await?;
                 (Backing::Postgres(table), layout)
             }
             SourceDefinition::File(file) => {
@@ -233,7 +233,7 @@ impl TransactionSource {
                     quoted: warehouse::quoted(table),
                     answer_max: settings.statement_timeout + ANSWER_SLACK,
                 };
-                let layout = table.check(definition).await?;
+                let layout = Box::pin(table.check(definition)).await?;
                 (Backing::Warehouse(table), layout)
             }
         };
@@ -289,11 +289,11 @@ impl TransactionSource {
         };
         match &self.backing {
             Backing::Postgres(table) => {
-                let scanned = table.scan(&plan, count).await;
+                let scanned = Box::pin(table.scan(&plan, count)).await;
                 self.known(scanned).await?;
             }
             Backing::Warehouse(table) => {
-                let scanned = table.scan(&plan, count).await;
+                let scanned = Box::pin(table.scan(&plan, count)).await;
                 self.known(scanned).await?;
             }
             Backing::File(file) => {
@@ -311,8 +311,8 @@ impl TransactionSource {
         };
         if matches!(error, ScanError::Changed(_)) {
             match &self.backing {
-                Backing::Postgres(table) => table.check(&self.definition).await.map(|_| ())?,
-                Backing::Warehouse(table) => table.check(&self.definition).await.map(|_| ())?,
+                Backing::Postgres(table) => Box::pin(table.check(&self.definition)).await.map(|_| ())?,
+                Backing::Warehouse(table) => Box::pin(table.check(&self.definition)).await.map(|_| ())?,
                 Backing::File(_) => {}
             }
         }
@@ -339,9 +339,9 @@ impl TransactionSource {
         };
         match (&self.backing, self.plan(&request)?) {
             (_, None) => Ok(0),
-            (Backing::Postgres(table), Some(plan)) => table.count(&plan).await,
+            (Backing::Postgres(table), Some(plan)) => Box::pin(table.count(&plan)).await,
             (Backing::Warehouse(table), Some(plan)) => {
-                let counted = table.count(&plan).await;
+                let counted = Box::pin(table.count(&plan)).await;
                 self.known(counted).await
             }
             (Backing::File(_), Some(_)) => self.scan(&request, |_| {}).await,

@@ -107,17 +107,18 @@ impl Table {
             None => None,
         };
         let Some(([earlier, later], second)) = halves else {
-            return self.bounded(self.copy_out(first, plan, each)).await;
+            // Boxed, as below: what copies keeps its buffers.
+            return self.bounded(Box::pin(self.copy_out(first, plan, each))).await;
         };
         let each = Mutex::new(each);
         let hand_out = |batch: &Batch| (each.lock().unwrap_or_else(PoisonError::into_inner))(batch);
-        let both = async {
+        let both = Box::pin(async {
             tokio::try_join!(
                 self.copy_out(first, &earlier, hand_out),
                 self.copy_out(second, &later, hand_out)
             )?;
             Ok(())
-        };
+        });
         self.bounded(both).await
     }
 

@@ -133,7 +133,8 @@ struct Chunk {
 
 #[derive(Debug, Deserialize)]
 struct Link {
-    external_link: String,
+    #[serde(rename = "external_link")]
+    address: String,
     #[serde(default)]
     chunk_index: u64,
     next_chunk_index: Option<u64>,
@@ -161,9 +162,10 @@ impl Client {
         let mut next = answer.result.external_links.into_iter().next();
         while let Some(link) = next {
             let bytes = self.chunk(&running.id, &link, deadline).await?;
-            let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(unreadable)?;
+            let reader =
+                StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| unreadable(&error))?;
             for batch in reader {
-                let batch = batch.map_err(unreadable)?;
+                let batch = batch.map_err(|error| unreadable(&error))?;
                 rows += batch.num_rows() as u64;
                 each(&batch)?;
             }
@@ -243,7 +245,7 @@ impl Client {
     }
 
     async fn download(&self, link: &Link, deadline: Instant) -> Result<Vec<u8>, Failure> {
-        let address: Url = link.external_link.parse().map_err(|error| {
+        let address: Url = link.address.parse().map_err(|error| {
             Failure::Corrupt(format!("chunk {} has no address: {error}", link.chunk_index))
         })?;
         self.patiently(deadline, || self.endpoint.download(&address, CHUNK_BYTES_MAX))
@@ -342,6 +344,6 @@ fn failure_of(status: Status) -> Failure {
     }
 }
 
-fn unreadable(error: arrow::error::ArrowError) -> Failure {
+fn unreadable(error: &arrow::error::ArrowError) -> Failure {
     Failure::Corrupt(error.to_string())
 }

@@ -144,12 +144,8 @@ impl Table {
     pub async fn check(&self, definition: &ModelDefinition) -> Result<Layout, SourceError> {
         let statement = Statements::columns(&self.quoted);
         let nothing = |_: &RecordBatch| Ok::<(), Failure>(());
-        let columns = match self
-            .warehouse
-            .client
-            .run(&statement, self.deadline(), nothing)
-            .await
-        {
+        let running = self.warehouse.client.run(&statement, self.deadline(), nothing);
+        let columns = match Box::pin(running).await {
             Ok(columns) => columns,
             Err(Failure::Statement { sql_state, .. }) if sql_state == "42501" => {
                 return Err(self.problem(CatalogueProblem::NoPermission {
@@ -239,7 +235,7 @@ impl Table {
             }
             self.each_row(&statement, deadline, |row| {
                 let (feature, cell) = (row.count("f")? as usize, row.count("c")? as usize);
-                if !cells.get(feature).is_some_and(|cells| cell < cells.len()) {
+                if cells.get(feature).is_none_or(|cells| cell >= cells.len()) {
                     return Err(self.corrupt(format!("feature {feature} has no cell {cell}")));
                 }
                 let values = row.count("vals")?;

@@ -4,6 +4,7 @@
 //! `EXTERNAL_LINKS` in format `ARROW_STREAM`: chunks at signed addresses, which take no `Authorization` header. A statement that fails is
 //! answered with HTTP 200.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,8 +162,7 @@ pub(super) async fn serve(
 ) -> Response {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let (id, number) = match parts.as_slice() {
-        ["signed", id, number] => (*id, *number),
-        [_, _, _, _, id, .., number] => (*id, *number),
+        ["signed", id, number] | [_, _, _, _, id, .., number] => (*id, *number),
         [_, _, _, _, id] => (*id, ""),
         _ => ("", ""),
     };
@@ -285,7 +285,7 @@ async fn of_postgres(pool: &PgPool, statement: &str, chunk_rows: usize) -> Resul
         let sql_state = error
             .downcast_ref::<sqlx::Error>()
             .and_then(sqlx::Error::as_database_error)
-            .and_then(|error| error.code().map(|code| code.into_owned()));
+            .and_then(|error| error.code().map(Cow::into_owned));
         // What cannot even be put into PostgreSQL's words is a mistake of syntax.
         (
             sql_state.unwrap_or_else(|| "42601".to_owned()),
