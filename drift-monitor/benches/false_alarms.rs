@@ -19,7 +19,7 @@ const VALUES: usize = 400_000_000;
 /// Windows of a cell.
 const WINDOWS: std::ops::RangeInclusive<usize> = 40..=1_000;
 /// Windows that are compared with one reference.
-const WINDOWS_TOGETHER: usize = 5;
+const WINDOWS_TOGETHER: usize = 20;
 /// Windows in which something moved.
 const MOVED_WINDOWS: usize = 400;
 

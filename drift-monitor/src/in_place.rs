@@ -156,7 +156,13 @@ async fn bins(
     let mut misfit = None;
     if !numeric.is_empty() {
         let rows = source.count(request.window, request.as_of).await?;
-        let share = config.sample_rows_max as f64 / rows.max(1) as f64;
+        // Somewhat fewer than are kept at most: the share is met about, and a sample that is too large is halved.
+        let kept = config.sample_rows_max as f64;
+        let share = if rows as f64 > kept {
+            0.97 * kept / rows as f64
+        } else {
+            1.0
+        };
         let numbers = Request {
             features: FeatureChoice::Named(numeric.clone()),
             ..request.clone()

@@ -132,3 +132,42 @@ async fn a_warehouse_that_is_away_is_no_drift() {
     );
     replica.stop().await;
 }
+
+#[tokio::test]
+async fn edges_come_from_a_sample_where_rows_are_many() {
+    let scene = world().await;
+    let workspace = Databricks::start().await.expect("a workspace");
+    let database = &scene.bench.env.database_url;
+    workspace
+        .add_warehouse("fa1e", database)
+        .await
+        .expect("a warehouse");
+    // The training window has 24,000 rows.
+    let scene = scene
+        .with_model(&format!(
+            "source = \"databricks\"\ntable = \"main.bank.payment\"\n{FEATURES}"
+        ))
+        .with_settings(&format!(
+            "[drift.bins]\nsample_rows_max = 2000\n[warehouse]\nhost = {:?}\ntoken = {:?}\nid = \"fa1e\"\n",
+            workspace.url(),
+            workspace.token()
+        ));
+    let replica = scene.start().await;
+    scene.promote(promoted("v1", 1, 0)).await;
+    scene.set_clock(400).await;
+    assert_eq!(scene.check(100).await.checked().verdict, Verdict::Stable);
+    let drifted = scene.check(180).await;
+    assert_eq!(drifted.checked().verdict, Verdict::Drifted);
+    assert!(drifted.metric("psi", Some("amount")) > 0.3);
+    let sampled: Vec<usize> = workspace
+        .statements()
+        .iter()
+        .filter(|statement| statement.text.contains("xxhash64"))
+        .map(|statement| statement.rows)
+        .collect();
+    assert!(
+        sampled.len() == 1 && (1_700..2_000).contains(&sampled[0]),
+        "{sampled:?}"
+    );
+    replica.stop().await;
+}
