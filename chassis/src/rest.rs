@@ -173,11 +173,8 @@ impl Endpoint {
         let asked = self.client.get(address.clone()).send().await;
         let response = asked
             .map_err(|error| CallError::transient(format!("{what}: {}", reason_of(&error.without_url()))))?;
-        if response.status().is_success() {
-            bounded(response, bytes_max, what).await
-        } else {
-            Err(error_of(response, what.to_owned(), false).await)
-        }
+        let response = accepted(response, what.to_owned(), Expected::Bytes).await?;
+        bounded(response, bytes_max, what).await
     }
 
     async fn send(
@@ -209,19 +206,22 @@ impl Endpoint {
             // `without_url`: a URL may carry what must not be logged.
             CallError::transient(format!("{what}: {}", reason_of(&error.without_url())))
         })?;
-        if response.status().is_success() {
-            // A login page would pass for the bytes of a model, or for the answer that they were taken.
-            if is_page(&response) {
-                return Err(CallError::transient(format!(
-                    "{what}: a page for people came instead of an answer"
-                )));
-            }
-            Ok(response)
-        } else {
-            let api = expected == Expected::Json;
-            Err(error_of(response, what, api).await)
-        }
+        accepted(response, what, expected).await
     }
+}
+
+/// The response, if it says that the call worked.
+async fn accepted(response: Response, what: String, expected: Expected) -> Result<Response, CallError> {
+    if !response.status().is_success() {
+        return Err(error_of(response, what, expected == Expected::Json).await);
+    }
+    // A login page would pass for the bytes of a model, or for the answer that they were taken.
+    if is_page(&response) {
+        return Err(CallError::transient(format!(
+            "{what}: a page for people came instead of an answer"
+        )));
+    }
+    Ok(response)
 }
 
 fn is_page(response: &Response) -> bool {

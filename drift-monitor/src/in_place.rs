@@ -59,14 +59,8 @@ pub async fn profiles(
             }
         })
         .await?;
-    // Features are counted by several statements, and rows may arrive in between.
-    let uneven = counted.values().any(|profile| !profile.is_even());
-    let changed = || "rows arrived while they were counted, and not every feature has them all".to_owned();
-    match misfit.or_else(|| uneven.then(changed)) {
-        Some(cause) => Err(SourceError::Unreachable {
-            source_name: source.definition().source.to_string(),
-            cause,
-        }),
+    match misfit {
+        Some(cause) => Err(corrupt(source, &cause)),
         None => Ok(counted),
     }
 }

@@ -244,7 +244,8 @@ impl Profile {
     }
 
     /// Adds rows of one feature that were counted elsewhere: `rows` of them in the fine bin `bin`, with these sums (which categorical
-    /// features do not have). Rows of the profile are those of its first feature; every other one must be given as many.
+    /// features do not have). Rows of the profile are those of its first feature; where rows arrive while the others are counted, these may have
+    /// some more.
     ///
     /// # Errors
     /// [`Unusable::BinsDiffer`] when there is no such feature or bin; the profile is then unchanged.
@@ -264,12 +265,6 @@ impl Profile {
             self.rows += rows;
         }
         Ok(())
-    }
-
-    /// Whether every feature has as many values as the profile has rows; else it was counted while its source changed.
-    pub fn is_even(&self) -> bool {
-        let values = |feature: &FeatureProfile| feature.counts.iter().sum::<u64>();
-        self.features.iter().all(|feature| values(feature) == self.rows)
     }
 
     /// Adds the counts of other rows.

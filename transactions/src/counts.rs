@@ -24,16 +24,11 @@ pub enum Cells {
 
 impl Cells {
     /// How many cells there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         match self {
             Self::Numbers { points, edges } => 1 + points.len() + edges.len() + 1,
             Self::Levels { levels, .. } => 3 + levels.len(),
         }
-    }
-
-    /// Whether there are none: never.
-    pub const fn is_empty(&self) -> bool {
-        false
     }
 }
 

@@ -126,3 +126,46 @@ async fn a_refused_connection_is_worth_another_try_and_hides_the_password() {
     assert!(error.is_transient(), "{error}");
     assert!(!error.to_string().contains("hunter2"), "{error}");
 }
+
+#[tokio::test]
+async fn a_signed_address_is_asked_for_without_our_token_and_over_no_open_line() {
+    chassis::install_crypto();
+    let router = Router::new()
+        .route(
+            "/signed",
+            get(|headers: axum::http::HeaderMap| async move {
+                format!("token: {}", headers.contains_key(header::AUTHORIZATION))
+            }),
+        )
+        .route("/login", any(|| async { Html("<title>Sign in</title>") }));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let base: url::Url = format!("http://{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let credentials = Credentials::Bearer(chassis::Secret::new("t0ken"));
+    let endpoint = Endpoint::new(base.clone(), credentials, Duration::from_secs(10)).unwrap();
+    let bytes = endpoint
+        .download(&base.join("signed").unwrap(), 100)
+        .await
+        .unwrap();
+    assert_eq!(bytes, b"token: false");
+    let page = endpoint
+        .download(&base.join("login").unwrap(), 100)
+        .await
+        .unwrap_err();
+    assert!(page.is_transient(), "{page}");
+    for elsewhere in [
+        "http://storage.example/x?sig=s3cret",
+        "https://169.254.169.254/x?sig=s3cret",
+    ] {
+        let refused = endpoint
+            .download(&elsewhere.parse().unwrap(), 100)
+            .await
+            .unwrap_err();
+        assert!(
+            !refused.is_transient() && !refused.to_string().contains("s3cret"),
+            "{refused}"
+        );
+    }
+}

@@ -78,9 +78,8 @@ pub struct AnswerColumn {
     pub type_text: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Answer {
-    #[serde(default)]
     statement_id: String,
     #[serde(default)]
     status: Status,
@@ -153,8 +152,8 @@ impl Client {
         deadline: Instant,
         mut each: impl FnMut(&RecordBatch) -> Result<(), E>,
     ) -> Result<Vec<AnswerColumn>, E> {
-        let mut running = self.submit(statement, deadline).await?;
-        let answer = self.ended(&mut running, deadline).await?;
+        let (mut running, first) = self.submit(statement, deadline).await?;
+        let answer = self.ended(&mut running, first, deadline).await?;
         if answer.manifest.truncated {
             return Err(Failure::Corrupt("the answer was cut short".to_owned()).into());
         }
@@ -177,7 +176,6 @@ impl Client {
                 _ => None,
             };
         }
-        running.is_over = true;
         if rows == answer.manifest.total_row_count {
             Ok(answer.manifest.schema.columns)
         } else {
@@ -186,7 +184,7 @@ impl Client {
         }
     }
 
-    async fn submit(&self, statement: &str, deadline: Instant) -> Result<Running, Failure> {
+    async fn submit(&self, statement: &str, deadline: Instant) -> Result<(Running, Answer), Failure> {
         let body = json!({
             "warehouse_id": self.warehouse,
             "statement": statement,
@@ -199,25 +197,30 @@ impl Client {
         let first: Answer = self
             .patiently(deadline, || self.endpoint.post(STATEMENTS, &body))
             .await?;
-        Ok(Running {
+        let running = Running {
             endpoint: self.endpoint.clone(),
             id: first.statement_id.clone(),
-            first: Some(first),
             is_over: false,
-        })
+        };
+        Ok((running, first))
     }
 
     /// The answer once the statement has ended well.
-    async fn ended(&self, running: &mut Running, deadline: Instant) -> Result<Answer, Failure> {
+    async fn ended(
+        &self,
+        running: &mut Running,
+        first: Answer,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let mut answer = first;
         let mut pause = POLL_FIRST;
         let path = format!("{STATEMENTS}/{}", running.id);
         loop {
-            let answer: Answer = match running.first.take() {
-                Some(first) => first,
-                None => self.patiently(deadline, || self.endpoint.get(&path, &[])).await?,
-            };
             match answer.status.state.as_str() {
-                "SUCCEEDED" => return Ok(answer),
+                "SUCCEEDED" => {
+                    running.is_over = true;
+                    return Ok(answer);
+                }
                 "FAILED" | "CANCELED" | "CLOSED" => {
                     running.is_over = true;
                     return Err(failure_of(answer.status));
@@ -230,6 +233,7 @@ impl Client {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(POLL_LONGEST);
+            answer = self.patiently(deadline, || self.endpoint.get(&path, &[])).await?;
         }
     }
 
@@ -288,12 +292,10 @@ impl Client {
     }
 }
 
-/// A statement that was submitted. Unless its answer was read to the end, it is cancelled: nobody wants it any more.
+/// A statement that was submitted. Unless it has ended, it is cancelled: nobody wants it any more.
 struct Running {
     endpoint: Endpoint,
     id: String,
-    /// What its submission was answered with.
-    first: Option<Answer>,
     is_over: bool,
 }
 

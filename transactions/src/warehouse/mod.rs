@@ -235,7 +235,7 @@ impl Table {
             }
             self.each_row(&statement, deadline, |row| {
                 let (feature, cell) = (row.count("f")? as usize, row.count("c")? as usize);
-                if cells.get(feature).is_none_or(|cells| cell >= cells.len()) {
+                if cells.get(feature).is_none_or(|cells| cell >= cells.count()) {
                     return Err(self.corrupt(format!("feature {feature} has no cell {cell}")));
                 }
                 let values = row.count("vals")?;
