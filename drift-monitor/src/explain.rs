@@ -117,7 +117,7 @@ impl Counts {
 }
 
 /// Names of levels come from the data and may be of any length.
-fn shortened(label: &str) -> String {
+pub fn shortened(label: &str) -> String {
     if label.chars().count() <= LABEL_CHARS_MAX {
         return label.to_owned();
     }

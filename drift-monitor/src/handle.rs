@@ -208,6 +208,13 @@ impl Monitor {
         let judgement = judge(limits, &findings.measured, &findings.not_measured, &before);
         if judgement.verdict == Verdict::Drifted && !judgement.moved.is_empty() {
             self.watch.look_back(tx, definition, &mut looked).await?;
+            let features = judgement
+                .moved
+                .iter()
+                .filter_map(|metric| metric.feature.as_deref());
+            self.watch
+                .look_by_segment(tx, definition, as_of, &features.collect(), &mut looked)
+                .await?;
         }
         let previous = store::previous(tx, model, as_of).await?;
         let checked = report::checked(check_id, as_of, window, &looked, &judgement, previous.as_ref());

@@ -41,26 +41,77 @@ pub async fn profiles(
     let mut misfit = None;
     let cells: Vec<Cells> = bins.iter().map(cells_of).collect();
     asked
-        .cells(request, &cells, |count: CellCount| {
-            let Some(hour) = hour(count.hour) else {
+        .cells(request, &cells, |count| {
+            let Some(hour) = hour(count.part) else {
                 misfit = Some("an hour that no calendar has".to_owned());
                 return;
             };
             let profile = counted.entry(hour).or_insert_with(|| Profile::empty(bins));
-            let moments = Moments {
-                values: count.sums.values,
-                sum: count.sums.sum,
-                sum_of_squares: count.sums.sum_of_squares,
-                min: count.sums.min,
-                max: count.sums.max,
-            };
-            if let Err(error) = profile.add_counted(count.feature, count.cell, count.rows, &moments) {
+            if let Err(error) = add(profile, &count) {
                 misfit = Some(error.to_string());
             }
         })
         .await?;
     match misfit {
         Some(cause) => Err(corrupt(source, &cause)),
+        None => Ok(counted),
+    }
+}
+
+fn add<P>(profile: &mut Profile, count: &CellCount<P>) -> Result<(), Unusable> {
+    let moments = Moments {
+        values: count.sums.values,
+        sum: count.sums.sum,
+        sum_of_squares: count.sums.sum_of_squares,
+        min: count.sums.min,
+        max: count.sums.max,
+    };
+    profile.add_counted(count.feature, count.cell, count.rows, &moments)
+}
+
+/// The levels of one column of segments, `at` in the order of the settings, among the rows of a request; of more than `most` levels the
+/// most frequent ones.
+pub async fn levels_of_segment(
+    asked: InPlace<'_>,
+    request: &Request,
+    at: usize,
+    most: usize,
+) -> Result<Vec<String>, SourceError> {
+    let segments = Request {
+        features: FeatureChoice::WithSegments(Vec::new()),
+        ..request.clone()
+    };
+    let counts = asked.levels(&segments, most).await?;
+    let of_column = counts.into_iter().filter(|count| count.feature == at);
+    Ok(of_column.map(|count| count.level).collect())
+}
+
+/// The rows of a request as one profile per level of a column, `None` standing for rows without a value; levels without a row, and
+/// rows of other levels, are left out. `segment` is the column's position among the features of the request, of which the first ones
+/// have the bins.
+pub async fn profiles_by_level(
+    source: &TransactionSource,
+    asked: InPlace<'_>,
+    bins: &[FeatureBins],
+    request: &Request,
+    segment: usize,
+    levels: &[String],
+) -> Result<BTreeMap<Option<String>, Profile>, SourceError> {
+    let mut counted = BTreeMap::new();
+    let mut misfit = None;
+    let cells: Vec<Cells> = bins.iter().map(cells_of).collect();
+    asked
+        .cells_by_level(request, &cells, segment, levels, |count| {
+            let profile = counted
+                .entry(count.part.clone())
+                .or_insert_with(|| Profile::empty(bins));
+            if let Err(error) = add(profile, &count) {
+                misfit = Some(error);
+            }
+        })
+        .await?;
+    match misfit {
+        Some(error) => Err(corrupt(source, &error.to_string())),
         None => Ok(counted),
     }
 }
@@ -129,6 +180,7 @@ pub async fn reference(
         profile,
         window: Some(window),
         between,
+        segments: Vec::new(),
         labelled,
         frauds,
     })

@@ -4,6 +4,7 @@
 //! * [`config`] – windows, thresholds, evidence, as settings.
 //! * [`breakage`], [`explain`] – what broke rather than drifted; what moved within a feature, and since when.
 //! * `reference` – the champion's training window becomes bins and counts.
+//! * [`segments`], `by_segment` – which part of the rows moved, and how rows are read for it.
 //! * `window` – hours become counts; the sum of stored hours and the newest rows is the window.
 //! * `in_place` – the same of a source that counts its rows itself.
 //! * `measure` – counts become metrics; a metric that cannot be measured says why.
@@ -13,6 +14,7 @@
 //! * `store` – the only file with SQL.
 
 pub mod breakage;
+mod by_segment;
 pub mod config;
 pub mod explain;
 mod handle;
@@ -23,6 +25,7 @@ pub mod measure;
 mod metrics;
 pub mod reference;
 mod report;
+pub mod segments;
 mod store;
 mod window;
 

@@ -14,10 +14,12 @@ use schemas::{ModelName, ModelVersion, Window};
 use sqlx::PgPool;
 use transactions::{ModelDefinition, Readers, SourceError, TransactionSource};
 
+use crate::by_segment::Rows;
 use crate::config::{Config, ReferenceKind};
 use crate::explain;
 use crate::measure::{self, Findings, Realised, Volume};
 use crate::reference::{self, Reference};
+use crate::segments::{self, Profiles, SegmentShift, Segments};
 use crate::store::{self, Champion, Span};
 use crate::window::{
     self, Counted, hour_of, hours, is_recounted, next_hour, same_hours_of_week, sum_outcomes, sum_profiles,
@@ -40,6 +42,10 @@ pub struct Looked {
     pub labelled: u64,
     /// What data drift stands on, to explain it.
     pub counts: Option<explain::Counts>,
+    /// In which segments features moved, by feature; once that was looked for.
+    pub segments: BTreeMap<String, Vec<SegmentShift>>,
+    /// The rows that data drift was compared with, where the reference is not kept by segment.
+    compared: Vec<Window>,
     /// Metrics, and what could not be measured.
     pub findings: Findings,
     /// Why nothing could be looked at, if so.
@@ -55,6 +61,8 @@ impl Looked {
             rows: 0,
             labelled: 0,
             counts: None,
+            segments: BTreeMap::new(),
+            compared: Vec::new(),
             findings,
             blind: Some(format!("{reason}: {detail}")),
         }
@@ -144,6 +152,8 @@ impl Watch {
                     rows: counts.data.window.rows(),
                     labelled: counts.labelled,
                     counts: Some(counts.data),
+                    segments: BTreeMap::new(),
+                    compared: counts.compared,
                     champion: Some(champion),
                     findings,
                     blind: None,
@@ -228,6 +238,64 @@ impl Watch {
             end: first,
         };
         counts.hours.extend(store::profiles(tx, earlier).await?);
+        Ok(())
+    }
+
+    /// Adds in which segments features moved, where the model has columns of segments. The verdict stands without it: rows that cannot
+    /// be read now are said in the log.
+    pub async fn look_by_segment(
+        &self,
+        tx: &mut Tx,
+        definition: &ModelDefinition,
+        as_of: DateTime<Utc>,
+        moved: &BTreeSet<&str>,
+        looked: &mut Looked,
+    ) -> anyhow::Result<()> {
+        let Some(counts) = looked.counts.as_ref().filter(|_| !definition.segments.is_empty()) else {
+            return Ok(());
+        };
+        let all = &counts.reference;
+        let positions: Vec<usize> = (0..all.features.len())
+            .filter(|at| moved.contains(all.features[*at].as_str()))
+            .collect();
+        let reference = all.of_features(&positions);
+        let window = self.data_window(as_of)?;
+        let reading = async {
+            let source = self.open(definition).await?;
+            let rows = |windows| Rows {
+                source: &source,
+                windows,
+                as_of,
+            };
+            let before: Vec<Profiles> = if looked.compared.is_empty() {
+                let kept = reference.segments.iter();
+                kept.map(|segments| segments.profiles.clone()).collect()
+            } else {
+                rows(&looked.compared[..]).by_segment(&reference, None).await?
+            };
+            let now = rows(&[window]).by_segment(&reference, Some(&before)).await?;
+            Ok::<_, SourceError>(before.into_iter().zip(now))
+        };
+        // A statement for each column of segments, at most two for each part.
+        let readings = 4 * definition.segments.len() as u32;
+        let parts = match while_reading(tx, self.reading_max() * readings, Box::pin(reading)).await? {
+            Ok(parts) => parts,
+            Err(error) => {
+                tracing::warn!(model.name = %definition.model, "model `{}`: {error}; in which segments features moved is not told", definition.model);
+                return Ok(());
+            }
+        };
+        let segments: Vec<Segments> = definition
+            .segments
+            .iter()
+            .zip(parts)
+            .map(|(column, (before, now))| Segments {
+                column: column.clone(),
+                profiles: [before, now],
+            })
+            .collect();
+        let found = segments::moved(&segments, &reference, &self.config.limits, all.features.len());
+        looked.segments = reference.features.into_iter().zip(found).collect();
         Ok(())
     }
 
@@ -331,6 +399,7 @@ impl Watch {
                 hours: profiles,
             },
             base,
+            compared: compared.spans,
             reference_window: compared.window,
             reference_span: compared.span,
             start: window.start(),
@@ -354,24 +423,27 @@ impl Watch {
         window: Window,
     ) -> Result<Compared, Unusable> {
         let before = || profiles.range(..window.start());
-        let (profile, span) = match self.config.reference {
+        let (profile, hours, span) = match self.config.reference {
             ReferenceKind::ChampionTraining | ReferenceKind::Fixed(_) => {
                 let window = base.window.unwrap_or(champion.training_window);
                 return Ok(Compared {
                     reference: Arc::clone(base),
                     window,
+                    spans: Vec::new(),
                     span: window.end() - window.start(),
                 });
             }
-            ReferenceKind::Rolling(span) => (sum_profiles(&base.bins, before().map(|(_, part)| part))?, span),
+            ReferenceKind::Rolling(span) => {
+                let profile = sum_profiles(&base.bins, before().map(|(_, part)| part))?;
+                (profile, before().map(|(hour, _)| *hour).collect(), span)
+            }
             ReferenceKind::SameHourOfWeek(weeks) => {
                 let touched = hours(window.start(), window.end());
-                let alike = same_hours_of_week(&touched, weeks);
+                let alike: BTreeSet<_> = same_hours_of_week(&touched, weeks).into_iter().collect();
                 let parts = alike.iter().filter_map(|hour| profiles.get(hour));
-                (
-                    sum_profiles(&base.bins, parts)?,
-                    TimeDelta::hours(alike.len() as i64),
-                )
+                let profile = sum_profiles(&base.bins, parts)?;
+                let span = TimeDelta::hours(alike.len() as i64);
+                (profile, alike, span)
             }
         };
         let first = before().next().map_or(window.start(), |(hour, _)| *hour);
@@ -381,6 +453,7 @@ impl Watch {
                 ..Reference::clone(base)
             }),
             window: Window::new(first, window.start()).unwrap_or(champion.training_window),
+            spans: window::spans_of(&hours, window.start()),
             span,
         })
     }
@@ -399,9 +472,12 @@ impl Watch {
             ReferenceKind::Fixed(window) => window,
             _ => champion.training_window,
         };
+        let by_segment = self.config.reference.span().is_none();
         let fits = |reference: &Reference| {
             let of = reference.window.unwrap_or(champion.training_window);
-            reference.features == watched && of == window
+            let columns = || reference.segments.iter().map(|segments| &segments.column);
+            let segments_fit = !by_segment || columns().eq(&definition.segments);
+            reference.features == watched && of == window && segments_fit
         };
         if let Some(reference) = self.remembered(&definition.model, &champion.version)
             && fits(&reference)
@@ -410,10 +486,15 @@ impl Watch {
         }
         let stored = store::reference(tx, &definition.model, &champion.version).await?;
         let Some(reference) = stored.filter(fits) else {
-            let building = reference::build(source, window, champion.promoted_as_of, &self.config);
-            // It reads twice; where rows are counted in place, it asks five times.
-            let readings = if source.in_place().is_some() { 5 } else { 2 };
-            let built = while_reading(tx, self.reading_max() * readings, building).await??;
+            let building =
+                reference::build(source, window, champion.promoted_as_of, &self.config, by_segment);
+            // It reads twice; where rows are counted in place, it asks five times. Segments are one more reading, or two questions each.
+            let segments = definition.segments.len() as u32;
+            let readings = match source.in_place() {
+                Some(_) => 5 + 2 * segments,
+                None => 2 + segments.min(1),
+            };
+            let built = while_reading(tx, self.reading_max() * readings, Box::pin(building)).await??;
             let rows = built.profile.rows();
             if rows < self.config.limits.rows_min {
                 return Err(Obstacle::Reference(format!(
@@ -448,6 +529,8 @@ struct Compared {
     reference: Arc<Reference>,
     /// From the first to the last of its rows.
     window: Window,
+    /// Where its rows are; nothing where the reference itself knows them by segment.
+    spans: Vec<Window>,
     /// How long its hours are together.
     span: TimeDelta,
 }
@@ -458,7 +541,9 @@ struct Counts {
     data: explain::Counts,
     /// The reference of the fraud rate.
     base: Arc<Reference>,
-    /// The rows that data drift is compared with.
+    /// Where the rows that data drift is compared with are, unless they are the reference's own.
+    compared: Vec<Window>,
+    /// From the first to the last of them.
     reference_window: Window,
     /// How long these are together.
     reference_span: TimeDelta,

@@ -11,8 +11,10 @@ use transactions::{Column, Order, Request, SourceError, TransactionSource};
 
 use chrono::{DateTime, Utc};
 
+use crate::by_segment::Rows;
 use crate::config::Config;
 use crate::in_place;
+use crate::segments::Profiles;
 
 /// Bins of the monitored features, their counts in the reference, and the reference's fraud rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,10 +32,22 @@ pub struct Reference {
     /// ([`drift_stats::between`]); of references from before this was measured, nothing.
     #[serde(default)]
     pub between: Vec<f64>,
+    /// The reference by the levels of each column of segments, where these are counted with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<SegmentsOf>,
     /// Rows of the reference whose label was known.
     pub labelled: u64,
     /// Frauds among them.
     pub frauds: u64,
+}
+
+/// The reference by the levels of one column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentsOf {
+    /// The column.
+    pub column: String,
+    /// Profiles by level; none when the column has too many levels.
+    pub profiles: Profiles,
 }
 
 impl Reference {
@@ -45,8 +59,33 @@ impl Reference {
             profile,
             window: None,
             between: Vec::new(),
+            segments: Vec::new(),
             labelled: 0,
             frauds: 0,
+        }
+    }
+
+    /// The same of some of its features, by their positions.
+    #[must_use]
+    pub fn of_features(&self, positions: &[usize]) -> Self {
+        fn pick<T: Clone>(all: &[T], positions: &[usize]) -> Vec<T> {
+            positions.iter().filter_map(|at| all.get(*at).cloned()).collect()
+        }
+        let segments = self.segments.iter().map(|segments| SegmentsOf {
+            column: segments.column.clone(),
+            profiles: segments
+                .profiles
+                .iter()
+                .map(|(level, profile)| (level.clone(), profile.of_features(positions)))
+                .collect(),
+        });
+        Self {
+            features: pick(&self.features, positions),
+            bins: pick(&self.bins, positions),
+            profile: self.profile.of_features(positions),
+            between: pick(&self.between, positions),
+            segments: segments.collect(),
+            ..*self
         }
     }
 
@@ -59,16 +98,41 @@ impl Reference {
     }
 }
 
-/// Reads the training window twice, in bounded memory: once for the edges of bins, once to count.
+/// Reads the training window twice, in bounded memory: once for the edges of bins, once to count; and once more to count by segment, if
+/// `by_segment` says so and the model has columns of segments.
 pub async fn build(
     source: &TransactionSource,
     window: Window,
     as_of: DateTime<Utc>,
     config: &Config,
+    by_segment: bool,
 ) -> Result<Reference, SourceError> {
-    if let Some(asked) = source.in_place() {
-        return in_place::reference(source, asked, window, as_of, config).await;
+    let mut reference = match source.in_place() {
+        Some(asked) => in_place::reference(source, asked, window, as_of, config).await?,
+        None => read(source, window, as_of, config).await?,
+    };
+    let columns = &source.definition().segments;
+    if by_segment && !columns.is_empty() {
+        let rows = Rows {
+            source,
+            windows: &[window],
+            as_of,
+        };
+        let counted = rows.by_segment(&reference, None).await?;
+        let named = columns.iter().cloned().zip(counted);
+        reference.segments = named
+            .map(|(column, profiles)| SegmentsOf { column, profiles })
+            .collect();
     }
+    Ok(reference)
+}
+
+async fn read(
+    source: &TransactionSource,
+    window: Window,
+    as_of: DateTime<Utc>,
+    config: &Config,
+) -> Result<Reference, SourceError> {
     // Edges and blocks are made of rows in their order.
     let request = Request {
         order: Order::Stored,
@@ -112,13 +176,13 @@ pub async fn build(
         return Err(misfits(error));
     }
     let Whole { profile, between } = blocks.finish(&bins).map_err(misfits)?;
-    let features = source.monitored().map(|feature| feature.name.clone()).collect();
     Ok(Reference {
-        features,
+        features: source.monitored().map(|feature| feature.name.clone()).collect(),
         bins,
         profile,
         window: Some(window),
         between,
+        segments: Vec::new(),
         labelled,
         frauds,
     })

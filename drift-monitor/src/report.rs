@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use schemas::events::{
-    DriftChecked, DriftDetected, DriftKind, DriftSeverity, FeatureDrift, LevelShift, Verdict,
+    DriftChecked, DriftDetected, DriftKind, DriftSeverity, FeatureDrift, LevelShift, SegmentDrift, Verdict,
 };
 use schemas::{CheckId, Finite, Share, Window};
 
-use crate::explain::{Counts, Explained};
+use crate::explain::{self, Counts, Explained};
 use crate::judge::{Judgement, Previous, unknown_since};
 use crate::look::Looked;
+use crate::segments::SegmentShift;
 
 /// Features that are explained in an event, which must not grow too large.
 const EXPLAINED_MAX: usize = 50;
@@ -70,6 +71,7 @@ pub fn detected(
                 noise: metric.noise?,
                 moved: Vec::new(),
                 began: None,
+                segments: Vec::new(),
             })
         })
         .collect();
@@ -78,7 +80,11 @@ pub fn detected(
         features
             .iter_mut()
             .take(EXPLAINED_MAX)
-            .for_each(|feature| explain(counts, feature));
+            .for_each(|feature| told(counts, feature));
+    }
+    for feature in features.iter_mut().take(EXPLAINED_MAX) {
+        let found = looked.segments.get(&feature.feature);
+        feature.segments = found.into_iter().flatten().filter_map(segment).collect();
     }
     let moved = |kind| judgement.drifted.contains(&kind);
     Some(DriftDetected {
@@ -106,7 +112,7 @@ pub fn detected(
     })
 }
 
-fn explain(counts: &Counts, feature: &mut FeatureDrift) {
+fn told(counts: &Counts, feature: &mut FeatureDrift) {
     let Explained { shifts, began } = counts.explain(&feature.feature);
     feature.began = began;
     feature.moved = shifts
@@ -119,6 +125,18 @@ fn explain(counts: &Counts, feature: &mut FeatureDrift) {
             })
         })
         .collect();
+}
+
+fn segment(shift: &SegmentShift) -> Option<SegmentDrift> {
+    let [reference_rows, rows] = shift.rows;
+    Some(SegmentDrift {
+        column: shift.column.clone(),
+        level: explain::shortened(&shift.level),
+        reference_rows,
+        rows,
+        psi: Finite::new(shift.psi).ok()?,
+        noise: Finite::new(shift.noise).ok()?,
+    })
 }
 
 /// The task of the drift DAG that stands for what happens next.

@@ -4,7 +4,7 @@
 //! window: hours whose labels are not all known learn those that became known since the last check. An hour is counted again a few
 //! times while it is young ([`is_recounted`]), so that late rows and corrected labels get where they belong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Duration, DurationRound as _, TimeDelta, Utc};
 use drift_stats::Unusable;
@@ -68,6 +68,12 @@ fn spans(
         .into_iter()
         .filter_map(|(start, until)| Window::new(start, until.min(end)).ok())
         .collect()
+}
+
+/// Few spans that hold all of these hours, and perhaps some between them; oldest first.
+pub fn spans_of(hours: &BTreeSet<DateTime<Utc>>, end: DateTime<Utc>) -> Vec<Window> {
+    let hours: Vec<DateTime<Utc>> = hours.iter().copied().collect();
+    spans(&hours, |_| false, end)
 }
 
 /// Ages, in hours since its end, at which an hour is counted again, so that rows and labels that came late, or were corrected, get

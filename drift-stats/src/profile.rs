@@ -292,6 +292,16 @@ impl Profile {
         Ok(())
     }
 
+    /// The same of some of its features, by their positions; positions that it has not are left out.
+    #[must_use]
+    pub fn of_features(&self, positions: &[usize]) -> Self {
+        let features = positions.iter().filter_map(|at| self.features.get(*at).cloned());
+        Self {
+            rows: self.rows,
+            features: features.collect(),
+        }
+    }
+
     /// Rows counted.
     pub fn rows(&self) -> u64 {
         self.rows

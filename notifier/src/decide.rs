@@ -12,7 +12,8 @@
 use schemas::events::{
     ConceptDrift, DeclineReason, DriftChecked, DriftDetected, DriftKind, DriftSeverity, FeatureDrift,
     LevelShift, ModelPromoted, ModelValidated, Priority, PromotionKind, PromotionRefusal, PromotionRefused,
-    RetrainDeclined, RetrainRequested, RuleResult, TargetDrift, TrainingFailed, ValidationVerdict, Verdict,
+    RetrainDeclined, RetrainRequested, RuleResult, SegmentDrift, TargetDrift, TrainingFailed,
+    ValidationVerdict, Verdict,
 };
 use schemas::{Attributes, Event, ModelName, Window};
 
@@ -192,7 +193,7 @@ fn drift_detected(body: &DriftDetected, model: &ModelName) -> Draft {
     }
 }
 
-/// `chip: 70.1 % → 20.0 %, phone: 0 % → 50.1 %; since 2 Mar 2026 04:00 UTC`.
+/// `chip: 70.1 % → 20.0 %, phone: 0 % → 50.1 %; since 2 Mar 2026 04:00 UTC; most in country FR (PSI 1.52)`.
 fn what_moved(drift: &FeatureDrift) -> String {
     let shift = |shift: &LevelShift| {
         let (before, now) = (percent(shift.reference.get()), percent(shift.current.get()));
@@ -200,12 +201,19 @@ fn what_moved(drift: &FeatureDrift) -> String {
     };
     let shifts: Vec<String> = drift.moved.iter().map(shift).collect();
     let since = drift.began.map(|began| format!("since {}", minute(began)));
-    let parts: Vec<String> = [Some(shifts.join(", ")), since]
+    let segments: Vec<String> = drift.segments.iter().map(segment).collect();
+    let most = (!segments.is_empty()).then(|| format!("most in {}", segments.join(", ")));
+    let parts: Vec<String> = [Some(shifts.join(", ")), since, most]
         .into_iter()
         .flatten()
         .filter(|part| !part.is_empty())
         .collect();
     line(&parts.join("; "), SENTENCE_CHARS_MAX)
+}
+
+fn segment(segment: &SegmentDrift) -> String {
+    let (column, level) = (name(&segment.column), name(&segment.level));
+    format!("{column} {level} (PSI {:.2})", segment.psi.get())
 }
 
 const HELD_BACK_BY_RULES: &str = "The retrain-decider decides next; it waits if the last training is too young or too few rows arrived since.";

@@ -67,8 +67,10 @@ pub struct Layout {
     pub score: Option<FoundColumn>,
     /// Tells transactions apart.
     pub id: Option<FoundColumn>,
-    /// Features in the order of the settings, with their columns.
+    /// Features in the order of the settings, with their columns; after the model's own come the columns of segments, as categories.
     pub features: Vec<(Feature, FoundColumn)>,
+    /// How many of `features` are the model's own.
+    pub of_model: usize,
 }
 
 const INSTANT: &[ColumnType] = &[ColumnType::InstantWithZone, ColumnType::InstantWithoutZone];
@@ -164,6 +166,18 @@ pub fn resolve(definition: &ModelDefinition, found: &[FoundColumn]) -> Result<La
             )
         }));
     }
+    let of_model = features.len();
+    for name in &definition.segments {
+        let column = pick("segments", name, CATEGORY, "a text, a whole number or a boolean");
+        features.extend(column.map(|column| {
+            let segment = Feature {
+                name: name.clone(),
+                kind: FeatureKind::Category,
+                monitored: false,
+            };
+            (segment, column)
+        }));
+    }
     match (time, label) {
         (Some(time), Some(label)) if problems.is_empty() => Ok(Layout {
             time,
@@ -172,6 +186,7 @@ pub fn resolve(definition: &ModelDefinition, found: &[FoundColumn]) -> Result<La
             score: score.flatten(),
             id: id.flatten(),
             features,
+            of_model,
         }),
         _ => Err(problems),
     }

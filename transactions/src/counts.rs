@@ -32,11 +32,11 @@ impl Cells {
     }
 }
 
-/// Rows of one hour in one cell of one feature.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CellCount {
-    /// Full hours since 1970 UTC.
-    pub hour: i64,
+/// Rows of one part – an hour, a segment – in one cell of one feature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellCount<P> {
+    /// Which part.
+    pub part: P,
     /// Position among the features of the request.
     pub feature: usize,
     /// The cell.

@@ -1,6 +1,7 @@
 //! `[models.*]` of the settings: where a model's transactions are and which column means what.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use chassis::{Reader, Section};
@@ -29,6 +30,8 @@ pub struct ModelDefinition {
     pub id: Option<String>,
     /// Columns that the model is trained on, in the order that the model sees.
     pub features: Vec<FeatureDefinition>,
+    /// Columns by whose levels it is told where a feature moved, such as a country; not trained on unless they are features too.
+    pub segments: Vec<String>,
 }
 
 /// A column that the model is trained on.
@@ -73,7 +76,7 @@ impl std::fmt::Display for SourceDefinition {
     }
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "source",
     "table",
     "path",
@@ -87,11 +90,14 @@ const KEYS: [&str; 13] = [
     "not_monitored",
     "categories",
     "weights",
+    "segments",
 ];
 /// Longest wait for labels that can be set.
 const LABEL_DELAY_MAX: Duration = Duration::from_hours(366 * 24);
 /// Most features of one model: all their metrics must fit into one event.
 const FEATURES_MAX: usize = 500;
+/// Most columns of segments: the counts of the reference are kept for each of their levels.
+const SEGMENTS_MAX: usize = 5;
 
 impl ModelDefinition {
     /// Reads every `[models.NAME]`; mistakes are collected by the reader.
@@ -134,6 +140,7 @@ impl ModelDefinition {
         let score = optional_column(section, "score");
         let id = optional_column(section, "id");
         let features = read_features(section);
+        let segments = read_columns(section, "segments", 0..=SEGMENTS_MAX);
         for (role, used) in [
             ("label", Some(&label)),
             ("label_time", label_time.as_ref()),
@@ -156,6 +163,7 @@ impl ModelDefinition {
             score,
             id,
             features,
+            segments,
         })
     }
 
@@ -265,20 +273,28 @@ fn optional_column(section: &Section<'_>, name: &str) -> Option<String> {
         .then(|| column(section, name, "the name of a column"))
 }
 
-fn read_features(section: &Section<'_>) -> Vec<FeatureDefinition> {
-    let columns = section.list("features");
-    if columns.is_empty() || columns.len() > FEATURES_MAX {
-        section.problem("features", format!("a list of 1 to {FEATURES_MAX} columns"));
+/// A list of so many different columns.
+fn read_columns(section: &Section<'_>, name: &str, many: RangeInclusive<usize>) -> Vec<String> {
+    let columns = section.list(name);
+    if !many.contains(&columns.len()) {
+        let (least, most) = (many.start(), many.end());
+        section.problem(name, format!("a list of {least} to {most} columns"));
     }
     let mut seen = BTreeSet::new();
     for column in &columns {
         if let Err(problem) = check_column(column) {
-            section.problem("features", format!("names of columns: {problem}; got {column:?}"));
+            section.problem(name, format!("names of columns: {problem}; got {column:?}"));
         }
         if !seen.insert(column.as_str()) {
-            section.problem("features", format!("each column once; `{column}` is there twice"));
+            section.problem(name, format!("each column once; `{column}` is there twice"));
         }
     }
+    columns
+}
+
+fn read_features(section: &Section<'_>) -> Vec<FeatureDefinition> {
+    let columns = read_columns(section, "features", 1..=FEATURES_MAX);
+    let seen: BTreeSet<&str> = columns.iter().map(String::as_str).collect();
     let subset = |name: &str| -> BTreeSet<String> {
         let list: BTreeSet<String> = section.list(name).into_iter().collect();
         for column in list.iter().filter(|column| !seen.contains(column.as_str())) {
@@ -362,6 +378,7 @@ mod tests {
             not_monitored = ["tx_during_weekend"]
             categories = ["merchant"]
             weights = ["TX_AMOUNT=2.5", "merchant = 0"]
+            segments = ["country", "merchant"]
             "#,
         )
         .unwrap();
@@ -375,6 +392,7 @@ mod tests {
         assert!(model.features[1].categorical && !model.features[0].categorical);
         let weights: Vec<f64> = model.features.iter().map(|feature| feature.weight).collect();
         assert_eq!(weights, [2.5, 0.0, 1.0]);
+        assert_eq!(model.segments, ["country", "merchant"]);
     }
 
     #[test]
@@ -391,9 +409,11 @@ mod tests {
             features = ["x", "x", "y"]
             not_monitored = ["z"]
             weights = ["x=1", "x=2", "w=1", "y=-1", "y"]
+            segments = ["c", "c"]
             [models.b]
             source = "mysql"
             features = []
+            segments = ["1", "2", "3", "4", "5", "6"]
             "#,
         )
         .unwrap_err();
@@ -410,7 +430,9 @@ mod tests {
             "between 0 and 1000; got \"w=1\"",
             "got \"y=-1\"",
             "got \"y\"",
+            "each column once; `c` is there twice",
             "`models.b.source` is `mysql`",
+            "a list of 0 to 5 columns",
             "one of `postgres`, `parquet`, `csv`, `databricks`",
             "`models.b.time` is not set",
             "`models.b.label` is not set",

@@ -14,8 +14,8 @@ pub struct InPlace<'a> {
 }
 
 impl InPlace<'_> {
-    /// Counts the rows of a request per hour, feature and cell; `cells` has one entry per feature of the request. Hours, features and
-    /// cells without a row are left out, and come in no order.
+    /// Counts the rows of a request per hour (since 1970 UTC), feature and cell; `cells` has one entry per feature of the request.
+    /// Hours, features and cells without a row are left out, and come in no order.
     ///
     /// # Errors
     /// [`SourceError`]; what was handed out before it stays handed out.
@@ -23,12 +23,36 @@ impl InPlace<'_> {
         &self,
         request: &Request,
         cells: &[Cells],
-        each: impl FnMut(CellCount) + Send,
+        each: impl FnMut(CellCount<i64>) + Send,
     ) -> Result<(), SourceError> {
         let Some(plan) = self.source.plan(request)? else {
             return Ok(());
         };
-        let counted = self.table.cells(&plan, cells, each).await;
+        let counted = self.table.cells_by_hour(&plan, cells, each).await;
+        self.source.known(counted).await
+    }
+
+    /// Counts the rows of a request per level of a column, feature and cell; `cells` has one entry per feature of the request that is
+    /// counted, the first ones. Only rows whose column `segment` (its position among the features of the request) has one of `levels`,
+    /// or no value, are counted.
+    ///
+    /// # Errors
+    /// [`SourceError`]; what was handed out before it stays handed out.
+    pub async fn cells_by_level(
+        &self,
+        request: &Request,
+        cells: &[Cells],
+        segment: usize,
+        levels: &[String],
+        each: impl FnMut(CellCount<Option<String>>) + Send,
+    ) -> Result<(), SourceError> {
+        let Some(plan) = self.source.plan(request)? else {
+            return Ok(());
+        };
+        let counted = self
+            .table
+            .cells_by_level(&plan, cells, segment, levels, each)
+            .await;
         self.source.known(counted).await
     }
 

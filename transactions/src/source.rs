@@ -25,6 +25,9 @@ pub enum FeatureChoice {
     Monitored,
     /// These, in this order.
     Named(Vec<String>),
+    /// These, in this order, then the columns of segments, in the order of the settings, as categories. A source that counts its rows
+    /// itself counts them and does not hand them out.
+    WithSegments(Vec<String>),
 }
 
 /// Order of rows.
@@ -251,7 +254,9 @@ impl TransactionSource {
 
     /// Every feature, in the order of the settings.
     pub fn features(&self) -> impl Iterator<Item = &Feature> {
-        self.layout.features.iter().map(|(feature, _)| feature)
+        self.layout.features[..self.layout.of_model]
+            .iter()
+            .map(|(feature, _)| feature)
     }
 
     /// The features that are watched for drift, in the order of the settings.
@@ -282,6 +287,12 @@ impl TransactionSource {
         let Some(plan) = self.plan(request)? else {
             return Ok(0);
         };
+        if let (Some(_), FeatureChoice::WithSegments(_)) = (self.in_place(), &request.features) {
+            return Err(SourceError::Refused {
+                source_name: plan.source_name,
+                cause: "segments are counted where the rows are".to_owned(),
+            });
+        }
         let mut rows = 0;
         let count = |batch: &Batch| {
             rows += batch.rows() as u64;
@@ -387,19 +398,24 @@ impl TransactionSource {
     }
 
     fn chosen(&self, choice: &FeatureChoice) -> Result<Vec<usize>, SourceError> {
-        let all = || self.layout.features.iter().enumerate();
+        let all = || self.features().enumerate();
         match choice {
             FeatureChoice::None => Ok(Vec::new()),
             FeatureChoice::All => Ok(all().map(|(at, _)| at).collect()),
-            FeatureChoice::Monitored => Ok(all()
-                .filter(|(_, (f, _))| f.monitored)
-                .map(|(at, _)| at)
-                .collect()),
+            FeatureChoice::Monitored => {
+                let monitored = all().filter(|(_, feature)| feature.monitored);
+                Ok(monitored.map(|(at, _)| at).collect())
+            }
+            FeatureChoice::WithSegments(names) => {
+                let mut chosen = self.chosen(&FeatureChoice::Named(names.clone()))?;
+                chosen.extend(self.layout.of_model..self.layout.features.len());
+                Ok(chosen)
+            }
             FeatureChoice::Named(names) => names
                 .iter()
                 .map(|name| {
                     all()
-                        .find(|(_, (feature, _))| feature.name == *name)
+                        .find(|(_, feature)| feature.name == *name)
                         .map(|(at, _)| at)
                         .ok_or_else(|| {
                             let problem = CatalogueProblem::MissingColumn {

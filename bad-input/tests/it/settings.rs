@@ -22,6 +22,8 @@ const WORDS: &[&str] = &[
     "ack_wait = \"30s\"\n",
     "table = \"bank.payment\"\n",
     "features = [\"a\", \"b\"]\n",
+    "segments = [\"a\", \"c\"]\n",
+    "weights = [\"a=2.5\"]\n",
     "source = \"parquet\"\n",
     "path = \"x\"\n",
     "---\n",
@@ -165,6 +167,13 @@ fn again(model: &ModelDefinition) -> Option<ModelDefinition> {
     set("features", columns(&|_| true).into());
     set("not_monitored", columns(&|feature| !feature.monitored).into());
     set("categories", columns(&|feature| feature.categorical).into());
+    let texts = |list: Vec<String>| list.into_iter().map(toml::Value::from).collect::<Vec<_>>();
+    let weights = model
+        .features
+        .iter()
+        .map(|feature| format!("{}={}", feature.column, feature.weight));
+    set("weights", texts(weights.collect()).into());
+    set("segments", texts(model.segments.clone()).into());
     let mut models = toml::Table::new();
     models.insert(model.model.as_str().to_owned(), table.into());
     let mut root = toml::Table::new();

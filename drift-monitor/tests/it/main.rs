@@ -4,5 +4,6 @@ mod champions;
 mod drifts;
 mod references;
 mod scene;
+mod segments;
 mod unknown;
 mod warehouse;

@@ -95,6 +95,7 @@ pub fn drift(models: &[String], number: u64, champion: Option<&str>) -> anyhow::
             noise: Finite::new(0.01)?,
             moved: Vec::new(),
             began: None,
+            segments: Vec::new(),
         }],
         target: None,
         concept: None,

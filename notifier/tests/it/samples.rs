@@ -5,8 +5,8 @@ use schemas::events::{
     Artifact, ConceptDrift, Confusion, DeclineReason, DriftChecked, DriftDetected, DriftKind, DriftSeverity,
     FeatureDrift, Interval, LevelShift, MetricEstimate, ModelPromoted, ModelValidated, NotMeasured, Priority,
     PromotionKind, PromotionRefusal, PromotionRefused, RetrainDeclined, RetrainRequested, RuleOutcome,
-    RuleResult, TargetDrift, TrainingFailed, TrainingFailure, TriggerKind, ValidationGate, ValidationVerdict,
-    Verdict,
+    RuleResult, SegmentDrift, TargetDrift, TrainingFailed, TrainingFailure, TriggerKind, ValidationGate,
+    ValidationVerdict, Verdict,
 };
 use schemas::{
     Attributes, CheckId, DecisionId, Event, EventId, Finite, JobId, ModelName, ModelVersion, Sha256Digest,
@@ -75,6 +75,10 @@ pub fn drift_detected(severity: DriftSeverity) -> DriftDetected {
                     shift("missing", 0.0, 0.0042),
                 ],
                 began: Some(at("2018-07-17T21:00:00Z")),
+                segments: vec![
+                    segment("country", "FR", 1.5201),
+                    segment("country", "missing", 0.711),
+                ],
                 ..feature("terminal_id_risk_7day_window", 0.6123, 0.3, 0.011)
             },
             feature("customer_id_avg_amount_1day_window", 0.41, 0.3, 0.012),
@@ -109,6 +113,18 @@ pub fn feature(name: &str, psi: f64, threshold: f64, noise: f64) -> FeatureDrift
         noise: finite(noise),
         moved: Vec::new(),
         began: None,
+        segments: Vec::new(),
+    }
+}
+
+fn segment(column: &str, level: &str, psi: f64) -> SegmentDrift {
+    SegmentDrift {
+        column: column.to_owned(),
+        level: level.to_owned(),
+        reference_rows: 40_211,
+        rows: 2_105,
+        psi: finite(psi),
+        noise: finite(0.02),
     }
 }
 

@@ -94,6 +94,30 @@ pub struct FeatureDrift {
     /// that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<DateTime<Utc>>,
+    /// Segments of the rows in which it moved farthest, beyond what the segment's rows explain, the farthest first; at most three, and
+    /// none unless the model has columns of segments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<SegmentDrift>,
+}
+
+/// A segment of the rows in which a feature moved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct SegmentDrift {
+    /// The column that rows are told apart by.
+    pub column: String,
+    /// Its level, shortened to 60 characters; `missing` for rows without one.
+    pub level: String,
+    /// Rows of the segment in the reference, count.
+    pub reference_rows: u64,
+    /// Rows of the segment in the window, count.
+    pub rows: u64,
+    /// Population stability index within the segment, dimensionless, 0 or more.
+    #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
+    pub psi: Finite,
+    /// What the segment's rows alone explain of it, same scale.
+    #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
+    pub noise: Finite,
 }
 
 /// A bin or level whose share moved.

@@ -24,7 +24,7 @@ use crate::record;
 use crate::rows::{bad_label, bad_score, score_of};
 use crate::source::Plan;
 use client::{AnswerColumn, Client, Failure};
-use sql::Statements;
+use sql::{Part, Statements};
 
 /// Features that are counted by one statement.
 const FEATURES_TOGETHER: usize = 64;
@@ -214,23 +214,49 @@ impl Table {
     }
 
     /// Rows per hour, feature and cell; `cells` are those of the plan's features.
-    pub async fn cells(
+    pub async fn cells_by_hour(
         &self,
         plan: &Plan,
         cells: &[Cells],
-        mut each: impl FnMut(CellCount) + Send,
+        each: impl FnMut(CellCount<i64>) + Send,
+    ) -> Result<(), ScanError> {
+        let hour = |row: &Row<'_>| row.needed("p");
+        self.cells(plan, cells, Part::Hour, hour, each).await
+    }
+
+    /// Rows per level of the plan's feature `segment`, feature and cell; `cells` are those of the plan's first features.
+    pub async fn cells_by_level(
+        &self,
+        plan: &Plan,
+        cells: &[Cells],
+        segment: usize,
+        levels: &[String],
+        each: impl FnMut(CellCount<Option<String>>) + Send,
+    ) -> Result<(), ScanError> {
+        let part = Part::Level { segment, levels };
+        let level = |row: &Row<'_>| row.optional_text("p");
+        self.cells(plan, cells, part, level, each).await
+    }
+
+    async fn cells<P>(
+        &self,
+        plan: &Plan,
+        cells: &[Cells],
+        part: Part<'_>,
+        part_of: impl Fn(&Row<'_>) -> Result<P, SourceError> + Send + Sync,
+        mut each: impl FnMut(CellCount<P>) + Send,
     ) -> Result<(), ScanError> {
         // One reading, however many statements.
         let deadline = self.deadline();
         let all: Vec<usize> = (0..cells.len()).collect();
         // Columns lie apart from each other: several statements of some cost what one of all costs.
-        let mut parts: Vec<Vec<usize>> = all.chunks(FEATURES_TOGETHER).map(<[usize]>::to_vec).collect();
-        parts.reverse();
-        while let Some(mut part) = parts.pop() {
-            let statement = self.statements(plan).cells(&part, cells);
-            if statement.len() > STATEMENT_BYTES && part.len() > 1 {
-                let rest = part.split_off(part.len() / 2);
-                parts.extend([rest, part]);
+        let mut chunks: Vec<Vec<usize>> = all.chunks(FEATURES_TOGETHER).map(<[usize]>::to_vec).collect();
+        chunks.reverse();
+        while let Some(mut chunk) = chunks.pop() {
+            let statement = self.statements(plan).cells(&chunk, cells, part);
+            if statement.len() > STATEMENT_BYTES && chunk.len() > 1 {
+                let rest = chunk.split_off(chunk.len() / 2);
+                chunks.extend([rest, chunk]);
                 continue;
             }
             self.each_row(&statement, deadline, |row| {
@@ -241,7 +267,7 @@ impl Table {
                 let values = row.count("vals")?;
                 let sum = |name: &str| Ok::<f64, SourceError>(row.number(name)?.unwrap_or(0.0));
                 each(CellCount {
-                    hour: row.needed("h")?,
+                    part: part_of(row)?,
                     feature,
                     cell,
                     rows: row.count("n")?,
@@ -411,9 +437,13 @@ impl Row<'_> {
     }
 
     fn text(&self, name: &str) -> Result<String, SourceError> {
+        let found = self.optional_text(name)?;
+        found.ok_or_else(|| self.table.corrupt(format!("`{name}` is null")))
+    }
+
+    fn optional_text(&self, name: &str) -> Result<Option<String>, SourceError> {
         let column = self.present(name, |column| column.as_string_opt::<i32>())?;
-        let column = column.ok_or_else(|| self.table.corrupt(format!("`{name}` is null")))?;
-        Ok(chassis::text::storable(column.value(self.at)).into_owned())
+        Ok(column.map(|column| chassis::text::storable(column.value(self.at)).into_owned()))
     }
 }
 

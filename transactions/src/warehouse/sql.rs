@@ -68,6 +68,20 @@ fn as_text(column: &FoundColumn) -> String {
     format!("cast({} as string)", quoted(&column.name))
 }
 
+/// What rows are counted by.
+#[derive(Debug, Clone, Copy)]
+pub enum Part<'a> {
+    /// Their full hour since 1970.
+    Hour,
+    /// The level of the plan's feature `segment`; rows that have another than one of `levels`, or none, are left out.
+    Level {
+        /// Position among the plan's features; a category.
+        segment: usize,
+        /// The levels.
+        levels: &'a [String],
+    },
+}
+
 /// The statements of one plan about one table.
 #[derive(Debug, Clone, Copy)]
 pub struct Statements<'a> {
@@ -235,9 +249,17 @@ impl Statements<'_> {
         format!("select min({micros}) as oldest, max({micros}) as newest from {table}")
     }
 
-    /// Rows per hour, feature and cell, in one pass: each row becomes one row per feature (`f`), with its cell (`c`) and its finite
-    /// number (`v`). Only the features `which` (positions in the plan's) are counted.
-    pub fn cells(&self, which: &[usize], cells: &[Cells]) -> String {
+    /// Rows per part (`p`), feature and cell, in one pass: each row becomes one row per feature (`f`), with its cell (`c`) and its
+    /// finite number (`v`). Only the features `which` (positions in the plan's) are counted.
+    pub fn cells(&self, which: &[usize], cells: &[Cells], part: Part<'_>) -> String {
+        let (part, among) = match part {
+            Part::Hour => (self.hour(), String::new()),
+            Part::Level { segment, levels } => {
+                let level = self.feature(self.plan.features[segment]);
+                let among = one_of(&level, levels);
+                (level, format!(" and {among}"))
+            }
+        };
         let values = |at: &usize| format!("{} as x{at}", self.feature(self.plan.features[*at]));
         let structs = |at: &usize| {
             let value = format!("x{at}");
@@ -254,10 +276,9 @@ impl Statements<'_> {
             format!("struct({at}, {cell}, {finite})")
         };
         format!(
-            "select h, f, c, count(*) as n, count(v) as vals, sum(v) as s, sum(v * v) as q, min(v) as lo, max(v) as hi \
-             from (select {} as h, {} from {} where {}) as r \
-             lateral view inline(array({})) u as f, c, v group by h, f, c",
-            self.hour(),
+            "select p, f, c, count(*) as n, count(v) as vals, sum(v) as s, sum(v * v) as q, min(v) as lo, max(v) as hi \
+             from (select {part} as p, {} from {} where {}{among}) as r \
+             lateral view inline(array({})) u as f, c, v group by p, f, c",
             which.iter().map(values).collect::<Vec<_>>().join(", "),
             self.table,
             self.condition(),
@@ -316,6 +337,15 @@ impl Statements<'_> {
             number(threshold),
         )
     }
+}
+
+/// Whether a text is one of these, or missing.
+fn one_of(value: &str, levels: &[String]) -> String {
+    if levels.is_empty() {
+        return format!("{value} is null");
+    }
+    let names: Vec<String> = levels.iter().map(|level| text(level)).collect();
+    format!("({value} is null or {value} in ({}))", names.join(", "))
 }
 
 /// The number of a value's cell ([`Cells::Numbers`]): points one by one, edges by halving.

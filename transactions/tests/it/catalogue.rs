@@ -3,7 +3,8 @@
 use local_stack::TestEnv;
 use sqlx::PgPool;
 use transactions::{
-    CatalogueProblem, DataFile, ModelDefinition, Request, SourceDefinition, SourceError, TransactionSource,
+    CatalogueProblem, DataFile, FeatureChoice, ModelDefinition, Request, SourceDefinition, SourceError,
+    TransactionSource,
 };
 
 use crate::support::{
@@ -147,8 +148,9 @@ async fn odd_names_are_quoted_and_never_executed() {
     run(
         &pool,
         &format!(
-            "create table payment (\"Tx Time\" timestamptz, \"select\" int, \"{}\" float8); \
-             insert into payment values ('2026-03-01 00:00:00+00', 1, 5)",
+            "create table payment (\"Tx Time\" timestamptz, \"select\" int, \"{}\" float8, \"{}`\" text); \
+             insert into payment values ('2026-03-01 00:00:00+00', 1, 5, 'x')",
+            odd.replace('"', "\"\""),
             odd.replace('"', "\"\"")
         ),
     )
@@ -160,13 +162,16 @@ async fn odd_names_are_quoted_and_never_executed() {
     definition.score = None;
     definition.id = None;
     definition.features = vec![feature(odd)];
+    definition.segments = vec![format!("{odd}`")];
     let source = TransactionSource::open(&definition, &pool.clone().into(), SETTINGS)
         .await
         .expect("a source");
-    let batch = source
-        .read(&Request::all(window(0, 10), at(86_400)))
-        .await
-        .expect("rows");
+    let request = Request {
+        features: FeatureChoice::WithSegments(vec![odd.to_owned()]),
+        ..Request::all(window(0, 10), at(86_400))
+    };
+    let batch = source.read(&request).await.expect("rows");
     assert_eq!(batch.features[0].numbers(), Some([5.0].as_slice()));
+    assert_eq!(batch.features[1].level(0), Some("x"));
     assert_eq!(batch.label_counts(), (1, 1));
 }

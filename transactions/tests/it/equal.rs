@@ -106,6 +106,41 @@ async fn table_view_file_and_warehouse_give_equal_batches() {
 }
 
 #[tokio::test]
+async fn segments_are_read_beside_the_features_and_are_none_themselves() {
+    let env = TestEnv::new().await;
+    let (_kept, sources) = sources(&env, true, 2_000).await;
+    let mut seen = Vec::new();
+    for source in &sources {
+        assert!(
+            source
+                .features()
+                .all(|feature| feature.name != "weekend" || !feature.monitored)
+        );
+        assert_eq!(source.features().count(), 6);
+        // `weekend` is a number among the features and a name among the segments.
+        let request = Request {
+            features: FeatureChoice::WithSegments(vec!["weekend".to_owned()]),
+            ..Request::all(window(0, 86_400), at(86_400))
+        };
+        if source.in_place().is_some() {
+            continue;
+        }
+        let rows = source.read(&request).await.expect("rows");
+        let [number, channel, weekend] = rows.features.as_slice() else {
+            panic!("a feature and two segments")
+        };
+        let number = number.numbers().expect("numbers");
+        for (row, number) in number.iter().enumerate() {
+            assert_eq!(weekend.level(row), Some(number.to_string()).as_deref());
+        }
+        assert!((0..rows.rows()).any(|row| channel.level(row) == Some("chip")));
+        seen.push(comparable(&rows));
+    }
+    assert_eq!(seen.len(), 3);
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test]
 async fn more_rows_than_one_batch_come_in_parts_that_add_up() {
     let env = TestEnv::new().await;
     let (_kept, sources) = sources(&env, true, 40_000).await;
@@ -426,6 +461,7 @@ async fn the_handbook_file_opens_when_it_is_there() {
     definition.features = ["TX_AMOUNT", "TERMINAL_ID_RISK_7DAY_DELAY1"]
         .map(crate::support::feature)
         .to_vec();
+    definition.segments.clear();
     let source = TransactionSource::open(&definition, &pool(&env).await.into(), SETTINGS)
         .await
         .expect("a source");

@@ -14,7 +14,7 @@ use crate::support::{
     SETTINGS, WAREHOUSE, at, fill_postgres, in_warehouse, payments, pool, readers, window, workspace,
     write_parquet,
 };
-use crate::warehouse::cells;
+use crate::warehouse::{by_level, cells};
 
 /// Everything that is asked of a source, as text.
 async fn everything(source: &TransactionSource) -> Result<Vec<String>, SourceError> {
@@ -22,18 +22,25 @@ async fn everything(source: &TransactionSource) -> Result<Vec<String>, SourceErr
     let day = window(0, 86_400);
     let monitored = Request::monitored(day, at(86_400));
     let mut cell_counts: BTreeMap<(i64, usize, usize), String> = BTreeMap::new();
-    let each = |count: CellCount| {
+    let each = |count: CellCount<i64>| {
         let sums = count.sums;
         // In which order an engine adds is its own affair.
         let told = format!(
             "{} {} {:.6e} {:.6e} {} {}",
             count.rows, sums.values, sums.sum, sums.sum_of_squares, sums.min, sums.max
         );
-        cell_counts.insert((count.hour, count.feature, count.cell), told);
+        cell_counts.insert((count.part, count.feature, count.cell), told);
     };
     let all: Vec<Cells> = cells();
     asked.cells(&monitored, &all, each).await?;
     let mut found = vec![format!("{cell_counts:?}")];
+    for (segment, levels) in [
+        ("channel", &["chip", "it's \"odd\"\n"][..]),
+        ("weekend", &["0", "1"]),
+    ] {
+        let counts = by_level(asked, segment, levels).await?;
+        found.push(format!("{counts:?}"));
+    }
     for request in [
         Request::outcomes(day, at(50_000)),
         Request::news(day, at(20_000), at(50_000)),

@@ -101,6 +101,7 @@ pub fn definition(source: SourceDefinition) -> ModelDefinition {
         features: ["AMOUNT", "fee", "online", "channel", "terminal", "weekend"]
             .map(feature)
             .to_vec(),
+        segments: ["channel", "weekend"].map(str::to_owned).to_vec(),
     }
 }
 

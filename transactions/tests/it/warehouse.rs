@@ -8,7 +8,7 @@ use local_stack::peers::databricks::{Call, Databricks, Fault, StatementState};
 use sqlx::PgPool;
 use transactions::counts::{CellCount, Cells, Sums};
 use transactions::{
-    Batch, Column, FeatureChoice, Label, ModelDefinition, Order, Readers, Request, SourceError,
+    Batch, Column, FeatureChoice, InPlace, Label, ModelDefinition, Order, Readers, Request, SourceError,
     SourceSettings, TransactionSource,
 };
 
@@ -121,8 +121,8 @@ async fn cells_are_counted_as_the_rows_would_be() {
         run(&scene.pool, "update bank.payment set \"AMOUNT\" = 'NaN' where id = 3; update bank.payment set \"AMOUNT\" = 'Infinity' where id = 4").await;
         let (source, cells) = (scene.warehouse().await, cells());
         let mut counted = BTreeMap::new();
-        let each = |count: CellCount| {
-            let key = (count.hour, count.feature, count.cell);
+        let each = |count: CellCount<i64>| {
+            let key = (count.part, count.feature, count.cell);
             let before = counted.insert(key, (count.rows, count.sums));
             assert!(before.is_none(), "{key:?} came twice");
         };
@@ -179,6 +179,72 @@ async fn cells_are_counted_as_the_rows_would_be() {
                 "{key:?}"
             );
         }
+    }
+}
+
+/// Rows per level of a column of segments, feature and cell.
+pub async fn by_level(
+    asked: InPlace<'_>,
+    segment: &str,
+    levels: &[&str],
+) -> Result<BTreeMap<(Option<String>, usize, usize), u64>, SourceError> {
+    let features = ["AMOUNT", "fee", "online", "channel", "terminal"].map(str::to_owned);
+    let request = Request {
+        features: FeatureChoice::WithSegments(features.to_vec()),
+        ..day()
+    };
+    let at = if segment == "channel" { 5 } else { 6 };
+    let levels: Vec<String> = levels.iter().map(|level| (*level).to_owned()).collect();
+    let mut counted = BTreeMap::new();
+    let each = |count: CellCount<Option<String>>| {
+        let key = (count.part, count.feature, count.cell);
+        assert_eq!(counted.insert(key, count.rows), None, "came twice");
+    };
+    asked
+        .cells_by_level(&request, &cells(), at, &levels, each)
+        .await?;
+    Ok(counted)
+}
+
+#[tokio::test]
+async fn segments_are_counted_as_the_rows_would_be() {
+    let scene = Scene::new(2_500, true).await;
+    let source = scene.warehouse().await;
+    let asked = source.in_place().expect("a source that counts itself");
+    let beside = scene
+        .open(&in_postgres("bank", "payment"))
+        .await
+        .expect("a source");
+    let features = ["AMOUNT", "fee", "online", "channel", "terminal"].map(str::to_owned);
+    let request = Request {
+        features: FeatureChoice::WithSegments(features.to_vec()),
+        ..day()
+    };
+    let rows = beside.read(&request).await.expect("rows");
+    assert!(
+        matches!(source.read(&request).await, Err(SourceError::Refused { .. })),
+        "its rows stay where they are"
+    );
+    let (values, segments) = rows.features.split_at(5);
+    for (at, segment, levels) in [
+        (0, "channel", &["chip", "it's \"odd\"\n", "no such"][..]),
+        (0, "channel", &[]),
+        (1, "weekend", &["1", "0"]),
+    ] {
+        let mut wanted: BTreeMap<(Option<String>, usize, usize), u64> = BTreeMap::new();
+        for row in 0..rows.rows() {
+            let level = segments[at].level(row);
+            if level.is_some_and(|level| !levels.contains(&level)) {
+                continue;
+            }
+            for (feature, (column, cells)) in values.iter().zip(&cells()).enumerate() {
+                let key = (level.map(str::to_owned), feature, cell_of(cells, column, row));
+                *wanted.entry(key).or_default() += 1;
+            }
+        }
+        let counted = by_level(asked, segment, levels).await.expect("counts");
+        assert!(wanted.len() >= 8, "{segment}: {wanted:?}");
+        assert_eq!(counted, wanted, "{segment}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use drift_monitor::judge;
+use drift_monitor::segments::SegmentShift;
 use schemars::JsonSchema;
 use schemas::events::{DriftKind, DriftSeverity, NotMeasured};
 use serde::Serialize;
@@ -214,6 +215,18 @@ pub struct SegmentMove {
     pub psi: f64,
     /// What its number of rows, all segments and features together, and the unrest of the reference explain of it.
     pub noise: f64,
+}
+
+impl From<SegmentShift> for SegmentMove {
+    fn from(shift: SegmentShift) -> Self {
+        Self {
+            column: shift.column,
+            level: shift.level,
+            rows: shift.rows,
+            psi: shift.psi,
+            noise: shift.noise,
+        }
+    }
 }
 
 /// How well a classifier tells rows of the two files apart.

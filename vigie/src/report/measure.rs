@@ -2,6 +2,7 @@
 
 use drift_monitor::explain;
 use drift_monitor::judge::Judgement;
+use drift_monitor::segments::SegmentShift;
 use drift_stats::binned::{self, Bounded};
 use drift_stats::binning::FeatureBins;
 use drift_stats::contingency::{Correction, chi_squared, cramers_v};
@@ -27,7 +28,7 @@ pub fn features(
     counted: &Counted,
     judgement: &Judgement,
     broken: &[Breakage],
-    segments: Vec<Vec<SegmentMove>>,
+    segments: Vec<Vec<SegmentShift>>,
     level: f64,
 ) -> Vec<FeatureReport> {
     let score = counted.plan.score.as_ref().map(|(name, _)| name.as_str());
@@ -39,7 +40,7 @@ pub fn features(
         .enumerate()
         .map(|(at, (name, segments))| {
             let mut report = feature(counted, at, name, level);
-            report.segments = segments;
+            report.segments = segments.into_iter().map(SegmentMove::from).collect();
             let metric = judgement
                 .metrics
                 .iter()

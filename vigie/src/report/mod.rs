@@ -3,7 +3,6 @@
 //! * [`columns`], [`row_names`] – which columns are compared as what, and which are left out.
 //! * [`read`] – files become bins, profiles and outcomes, in memory that does not grow with the files.
 //! * [`together`] – whether rows of the files can be told apart by all features at once, when asked for.
-//! * [`segments`] – which part of the rows moved, when asked for.
 //! * [`measure`] – every number about one feature; [`drift_monitor::judge`] alone says what is drift.
 //! * [`document`] – what is said, as data: the JSON document.
 //! * [`text`], [`html`] – the same for a terminal and as one page.
@@ -14,7 +13,6 @@ pub mod html;
 pub mod measure;
 pub mod read;
 pub mod row_names;
-pub mod segments;
 pub mod text;
 pub mod together;
 
@@ -24,6 +22,7 @@ use drift_monitor::breakage;
 use drift_monitor::config::Config;
 use drift_monitor::judge::{Before, Limits, Measured, MetricName, judge};
 use drift_monitor::measure::{Findings, data, target};
+use drift_monitor::segments;
 use drift_stats::null::per_test;
 use drift_stats::proportion::{Rate, difference};
 use schemas::events::{DriftKind, Verdict};
@@ -103,7 +102,12 @@ fn conclude(reference: &Table, current: &Table, counted: &Counted, config: &Conf
         Verdict::Stable => Word::Stable,
     };
     let level = per_test(limits.evidence.data, counted.reference.features.len());
-    let segments = segments::moved(&counted.segments, &counted.reference, limits);
+    let segments = segments::moved(
+        &counted.segments,
+        &counted.reference,
+        limits,
+        counted.reference.features.len(),
+    );
     let features = measure::features(counted, &judgement, &broken, segments, level);
     Report {
         schema: SCHEMA,

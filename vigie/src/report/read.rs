@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context as _;
 use drift_monitor::config::Config;
 use drift_monitor::reference::{Reference, values_of};
+use drift_monitor::segments::{self, Among, LEVELS_MAX, Misfit, Profiles, Segments};
 use drift_stats::between::{Blocks, Whole};
 use drift_stats::binning::FeatureBins;
 use drift_stats::profile::{Known, Outcome, Profile};
@@ -17,7 +18,7 @@ use transactions::table::{As, Table, Wanted};
 use super::ReportOptions;
 use super::columns::Plan;
 use super::row_names::RowNames;
-use super::segments::{self, LEVELS_MAX, Misfit, Profiles, Segments};
+
 use super::together::EvenRows;
 use crate::output::Usage;
 
@@ -220,8 +221,14 @@ fn count_one(
         let by = columns[first_segment..].iter().zip(&plan.segments);
         for (profiles, (column, (name, _))) in segments.iter_mut().zip(by) {
             added = added.and_then(|()| {
-                segments::add(profiles, bins, &columns[..features], column)
-                    .map_err(|misfit| misfit_of(misfit, name, table))
+                segments::add(
+                    profiles,
+                    bins,
+                    &columns[..features],
+                    column,
+                    Among::AtMost(LEVELS_MAX),
+                )
+                .map_err(|misfit| misfit_of(misfit, name, table))
             });
         }
         if labels.is_some() || scores.is_some() {

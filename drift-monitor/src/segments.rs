@@ -1,9 +1,7 @@
-//! Which part of the rows moved: profiles by the levels of a column, e.g. a country or a channel.
+//! Which part of the rows moved: profiles by the levels of a column, e.g. a country or a channel. Pure.
 
 use std::collections::BTreeMap;
 
-use drift_monitor::judge::Limits;
-use drift_monitor::reference::{Reference, values_of};
 use drift_stats::Unusable;
 use drift_stats::binning::FeatureBins;
 use drift_stats::null::per_test;
@@ -11,14 +9,15 @@ use drift_stats::null_law::Comparison;
 use drift_stats::profile::Profile;
 use transactions::Column;
 
-use super::document::SegmentMove;
+use crate::judge::Limits;
+use crate::reference::{Reference, values_of};
 
 /// Most levels that a column may have to be one of segments.
 pub const LEVELS_MAX: usize = 200;
 /// Segments that are told of a feature.
 const TOLD_MAX: usize = 3;
 /// The segment of rows without a value.
-const MISSING: &str = "missing";
+pub const MISSING: &str = "missing";
 
 /// Profiles by level of one column.
 pub type Profiles = BTreeMap<String, Profile>;
@@ -26,10 +25,19 @@ pub type Profiles = BTreeMap<String, Profile>;
 /// Why rows cannot be told apart by a column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Misfit {
-    /// It has more than [`LEVELS_MAX`] levels.
+    /// It has more levels than may be told apart.
     TooManyLevels,
     /// The features do not fit their bins.
     Unusable(Unusable),
+}
+
+/// Which levels of a column are counted.
+#[derive(Debug, Clone, Copy)]
+pub enum Among<'a> {
+    /// All, as long as there are no more than so many.
+    AtMost(usize),
+    /// Those that were counted before; rows of others are left out.
+    Known(&'a Profiles),
 }
 
 /// Counts the rows of a batch by the level of `segment`.
@@ -41,6 +49,7 @@ pub fn add(
     bins: &[FeatureBins],
     features: &[Column],
     segment: &Column,
+    among: Among<'_>,
 ) -> Result<(), Misfit> {
     let mut rows: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for row in 0..segment.len() {
@@ -50,8 +59,10 @@ pub fn add(
     }
     for (level, rows) in rows {
         if !profiles.contains_key(level) {
-            if profiles.len() == LEVELS_MAX {
-                return Err(Misfit::TooManyLevels);
+            match among {
+                Among::AtMost(most) if profiles.len() >= most => return Err(Misfit::TooManyLevels),
+                Among::Known(known) if !known.contains_key(level) => continue,
+                Among::AtMost(_) | Among::Known(_) => {}
             }
             profiles.insert(level.to_owned(), Profile::empty(bins));
         }
@@ -63,7 +74,7 @@ pub fn add(
     Ok(())
 }
 
-/// One column's segments in both files.
+/// One column's segments in the reference and in the current rows.
 #[derive(Debug)]
 pub struct Segments {
     /// The column.
@@ -72,15 +83,37 @@ pub struct Segments {
     pub profiles: [Profiles; 2],
 }
 
-/// The segments in which each feature moved farther than chance and the reference's own unrest explain, and than anybody minds, the farthest first.
+/// A segment in which a feature moved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SegmentShift {
+    /// The column that rows are told apart by.
+    pub column: String,
+    /// Its level.
+    pub level: String,
+    /// Rows of the segment: reference, current.
+    pub rows: [u64; 2],
+    /// Population stability index within it, 0 or more.
+    pub psi: f64,
+    /// What its rows, all segments and features together, and the unrest of the reference explain of it; same scale.
+    pub noise: f64,
+}
+
+/// For each feature of the reference the segments in which it moved farther than chance and the reference's own unrest explain, and than
+/// anybody minds, the farthest first.
 ///
-/// All segments and features share the level of evidence. Segments with fewer rows than a check needs, in either file, say nothing.
-pub fn moved(segments: &[Segments], reference: &Reference, limits: &Limits) -> Vec<Vec<SegmentMove>> {
+/// All segments and the `watched` features (among them those of the reference) share the level of evidence. Segments with fewer rows
+/// than a check needs, in either part, say nothing.
+pub fn moved(
+    segments: &[Segments],
+    reference: &Reference,
+    limits: &Limits,
+    watched: usize,
+) -> Vec<Vec<SegmentShift>> {
     let all: usize = segments.iter().map(|segments| segments.profiles[0].len()).sum();
-    let alpha = per_test(limits.evidence.data, all * reference.features.len());
+    let alpha = per_test(limits.evidence.data, all * watched);
     (0..reference.features.len())
         .map(|at| {
-            let mut found: Vec<SegmentMove> = segments
+            let mut found: Vec<SegmentShift> = segments
                 .iter()
                 .flat_map(|segments| of_feature(segments, at, reference, limits, alpha))
                 .collect();
@@ -97,7 +130,7 @@ fn of_feature(
     reference: &Reference,
     limits: &Limits,
     alpha: f64,
-) -> Vec<SegmentMove> {
+) -> Vec<SegmentShift> {
     let bins = &reference.bins[at];
     let unrest = reference.between.get(at).copied().unwrap_or(0.0);
     let [before, now] = &segments.profiles;
@@ -112,7 +145,7 @@ fn of_feature(
             let (before, now) = (before.histogram(at, bins).ok()?, now.histogram(at, bins).ok()?);
             let found = Comparison::of(&before, &now, unrest).ok()?;
             let noise = found.noise(alpha);
-            (found.psi > noise && found.psi > limits.data_tell).then(|| SegmentMove {
+            (found.psi > noise && found.psi > limits.data_tell).then(|| SegmentShift {
                 column: segments.column.clone(),
                 level: level.clone(),
                 rows,

@@ -1,0 +1,110 @@
+//! Where columns of segments are set, it is told in which of them a feature moved.
+
+use local_stack::peers::databricks::Databricks;
+use schemas::events::{DriftDetected, Verdict};
+
+use crate::scene::{Scene, promoted};
+
+/// `country` is not trained on; `channel` is.
+const FEATURES: &str = "features = [\"amount\", \"channel\"]\nsegments = [\"country\", \"channel\"]\n";
+
+/// Half the payments are French, and from hour 150 on these are larger; one in ten of the others has no country.
+async fn world() -> Scene {
+    let scene = Scene::new().await;
+    scene
+        .run(
+            "alter table bank.payment add country text; \
+             update bank.payment set country = case when transaction_id % 2 = 0 then 'FR' when transaction_id % 10 = 1 then null else 'DE' end",
+        )
+        .await;
+    scene
+        .change(
+            150,
+            400,
+            "amount = case when country = 'FR' then amount * 20 else amount end",
+        )
+        .await;
+    scene
+}
+
+/// Column, level and rows (reference, window) of the segments of the one feature that moved.
+fn told(detected: &DriftDetected) -> Vec<(&str, &str, u64, u64)> {
+    let [feature] = detected.features.as_slice() else {
+        panic!("one feature moved: {detected:?}")
+    };
+    assert_eq!(feature.feature, "amount");
+    let segments = feature.segments.iter();
+    segments
+        .map(|segment| {
+            assert!(segment.psi > segment.noise, "{segment:?}");
+            (
+                segment.column.as_str(),
+                segment.level.as_str(),
+                segment.reference_rows,
+                segment.rows,
+            )
+        })
+        .collect()
+}
+
+async fn detected(scene: &Scene) -> DriftDetected {
+    let replica = scene.start().await;
+    scene.promote(promoted("v1", 1, 0)).await;
+    scene.set_clock(400).await;
+    assert_eq!(scene.check(140).await.checked().verdict, Verdict::Stable);
+    let found = scene.check(180).await.detected().clone();
+    replica.stop().await;
+    found
+}
+
+fn in_a_table(segments: &str) -> String {
+    format!("source = \"postgres\"\ntable = \"bank.payment\"\n{segments}")
+}
+
+#[tokio::test]
+async fn what_moved_in_one_segment_is_told_of_it() {
+    let scene = world().await.with_model(&in_a_table(FEATURES));
+    let found = detected(&scene).await;
+    let all = told(&found);
+    // 400 hours of the reference, 24 of the window, a payment a minute.
+    assert_eq!(all[0], ("country", "FR", 12_000, 720));
+    assert_eq!((all.len(), all[1].0, all[1].1), (2, "channel", "chip"), "{all:?}");
+    // The same of a rolling reference, whose rows are read when they are needed.
+    let rolling = world()
+        .await
+        .with_model(&in_a_table(FEATURES))
+        .with_drift("reference = \"rolling\"\nreference_span = \"5d\"");
+    let found = detected(&rolling).await;
+    assert_eq!(told(&found)[0], ("country", "FR", 3_600, 720));
+}
+
+#[tokio::test]
+async fn a_warehouse_counts_segments_as_a_table_does() {
+    let workspace = Databricks::start().await.expect("a workspace");
+    let (beside, scene) = (world().await.with_model(&in_a_table(FEATURES)), world().await);
+    let database = &scene.bench.env.database_url;
+    workspace
+        .add_warehouse("fa1e", database)
+        .await
+        .expect("a warehouse");
+    let scene = scene
+        .with_model(&format!(
+            "source = \"databricks\"\ntable = \"main.bank.payment\"\n{FEATURES}"
+        ))
+        .with_settings(&format!(
+            "[warehouse]\nhost = {:?}\ntoken = {:?}\nid = \"fa1e\"\n",
+            workspace.url(),
+            workspace.token()
+        ));
+    let (found, wanted) = (detected(&scene).await, detected(&beside).await);
+    assert_eq!(found.features, wanted.features);
+    assert_eq!(told(&found)[0], ("country", "FR", 12_000, 720));
+}
+
+#[tokio::test]
+async fn a_column_with_too_many_levels_says_nothing_and_hides_nothing() {
+    let features = "features = [\"amount\"]\nsegments = [\"transaction_id\", \"country\"]\n";
+    let scene = world().await.with_model(&in_a_table(features));
+    let found = detected(&scene).await;
+    assert_eq!(told(&found), [("country", "FR", 12_000, 720)]);
+}
