@@ -53,6 +53,7 @@ fn promoted() -> ModelPromoted {
         validated_recall: share(0.88),
         validated_frauds: 300,
         validated_precision: share(0.9),
+        scores: None,
         registry: "embedded".to_owned(),
         registry_version: None,
     }

@@ -99,18 +99,23 @@ impl Rows<'_> {
         among: &[Among<'_>],
         counted: &mut [Counted],
     ) -> Result<(), SourceError> {
+        let most = among.iter().find_map(|among| match among {
+            Among::AtMost(most) => Some(*most),
+            Among::Known(_) => None,
+        });
+        let mut found = match most {
+            Some(most) => in_place::levels_of_segments(asked, request, counted.len(), most + 1).await?,
+            None => vec![Vec::new(); counted.len()],
+        };
         for (at, (counted, among)) in counted.iter_mut().zip(among).enumerate() {
             let Ok(profiles) = counted else { continue };
             let levels = match among {
                 Among::Known(known) => known.keys().cloned().collect(),
-                Among::AtMost(most) => {
-                    let levels = in_place::levels_of_segment(asked, request, at, most + 1).await?;
-                    if levels.len() > *most {
-                        *counted = Err(Misfit::TooManyLevels);
-                        continue;
-                    }
-                    levels
+                Among::AtMost(most) if found[at].len() > *most => {
+                    *counted = Err(Misfit::TooManyLevels);
+                    continue;
                 }
+                Among::AtMost(_) => std::mem::take(&mut found[at]),
             };
             let segment = reference.features.len() + at;
             let found =

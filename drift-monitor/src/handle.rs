@@ -18,7 +18,7 @@ use transactions::ModelDefinition;
 use crate::config::Config;
 use crate::judge::{Before, Judgement, judge, metric_severity, run_of};
 use crate::look::{Looked, Watch};
-use crate::metrics::{CheckLabels, DriftLabels, ModelLabels, MonitorMetrics};
+use crate::metrics::{CheckLabels, DriftLabels, EstimateLabels, ModelLabels, MonitorMetrics};
 use crate::report::{self, Run};
 use crate::store;
 
@@ -297,6 +297,17 @@ impl Monitor {
             .as_of
             .get_or_create(&labels)
             .set(checked.as_of.timestamp());
+        if let Some(estimated) = &checked.estimated {
+            for (metric, value) in [("recall", estimated.recall), ("precision", estimated.precision)] {
+                let labels = EstimateLabels {
+                    model: model.to_string(),
+                    metric: metric.to_owned(),
+                };
+                if let Some(value) = value {
+                    self.metrics.estimated.get_or_create(&labels).set(value.get());
+                }
+            }
+        }
         for metric in &checked.metrics {
             let labels = DriftLabels {
                 model: model.to_string(),

@@ -69,21 +69,25 @@ fn add<P>(profile: &mut Profile, count: &CellCount<P>) -> Result<(), Unusable> {
     profile.add_counted(count.feature, count.cell, count.rows, &moments)
 }
 
-/// The levels of one column of segments, `at` in the order of the settings, among the rows of a request; of more than `most` levels the
-/// most frequent ones.
-pub async fn levels_of_segment(
+/// The levels of each column of segments, of which there are so many, among the rows of a request; of more than `most` levels the most
+/// frequent ones.
+pub async fn levels_of_segments(
     asked: InPlace<'_>,
     request: &Request,
-    at: usize,
+    columns: usize,
     most: usize,
-) -> Result<Vec<String>, SourceError> {
+) -> Result<Vec<Vec<String>>, SourceError> {
     let segments = Request {
         features: FeatureChoice::WithSegments(Vec::new()),
         ..request.clone()
     };
-    let counts = asked.levels(&segments, most).await?;
-    let of_column = counts.into_iter().filter(|count| count.feature == at);
-    Ok(of_column.map(|count| count.level).collect())
+    let mut levels = vec![Vec::new(); columns];
+    for count in asked.levels(&segments, most).await? {
+        if let Some(levels) = levels.get_mut(count.feature) {
+            levels.push(count.level);
+        }
+    }
+    Ok(levels)
 }
 
 /// The rows of a request as one profile per level of a column, `None` standing for rows without a value; levels without a row, and

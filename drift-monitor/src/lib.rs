@@ -2,6 +2,7 @@
 //!
 //! * [`judge`] – metrics and thresholds become a verdict: pure, the only place where they meet. Start here.
 //! * [`config`] – windows, thresholds, evidence, as settings.
+//! * `estimate` – what scores let expect before labels are known.
 //! * [`breakage`], [`explain`] – what broke rather than drifted; what moved within a feature, and since when.
 //! * `reference` – the champion's training window becomes bins and counts.
 //! * [`segments`], `by_segment` – which part of the rows moved, and how rows are read for it.
@@ -16,6 +17,7 @@
 pub mod breakage;
 mod by_segment;
 pub mod config;
+mod estimate;
 pub mod explain;
 mod handle;
 mod in_place;

@@ -210,8 +210,7 @@ impl Watch {
             as_of,
             label_delay: label_delay(definition),
             has_scores: definition.score.is_some(),
-            latest_rows: counts.latest.rows(),
-            latest_scored: counts.latest.scored(),
+            latest: &counts.latest,
             rows: counts.concept.as_ref().map(|(span, outcome)| (*span, outcome)),
         };
         measure::concept(limits, champion, &realised, &mut findings);
@@ -371,8 +370,11 @@ impl Watch {
         let start = target_start.min(concept_start).min(window.start());
         let threshold = champion.operating_threshold;
         let mut stored = store::outcomes(tx, span(start, under_way), as_of).await?;
-        // Once more when all rows have come, and when labels are expected.
-        stored.retain(|hour, _| !is_recounted(*hour, settled) && !is_recounted(*hour, ripe));
+        // Once more when all rows have come, and when labels are expected; and what an older program counted in other cells.
+        stored.retain(|hour, stored| {
+            let again = is_recounted(*hour, settled) || is_recounted(*hour, ripe);
+            !again && stored.outcome.fits(threshold)
+        });
         let finals: BTreeSet<DateTime<Utc>> = stored
             .iter()
             .filter(|(_, stored)| stored.is_final)

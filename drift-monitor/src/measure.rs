@@ -8,10 +8,11 @@ use drift_stats::null_law::Comparison;
 use drift_stats::profile::{Outcome, Profile};
 use drift_stats::proportion::{Difference, difference, relative_change, relative_noise, two_rates};
 use drift_stats::{Histogram, Unusable};
-use schemas::events::{ConceptDrift, DriftKind, NotMeasured, TargetDrift};
+use schemas::events::{ConceptDrift, DriftKind, EstimatedPerformance, NotMeasured, TargetDrift};
 use schemas::{Finite, Share, Window};
 
 use crate::breakage;
+use crate::estimate::Estimator;
 use crate::judge::{Limits, Measured, MetricName};
 use crate::reference::Reference;
 use crate::store::Champion;
@@ -27,6 +28,8 @@ pub struct Findings {
     pub target: Option<TargetDrift>,
     /// How far recall dropped, when it could be measured.
     pub concept: Option<ConceptDrift>,
+    /// What scores let expect of the newest rows, where a validation says what they stand for.
+    pub estimated: Option<EstimatedPerformance>,
 }
 
 /// Every kind of drift, in the order of reports.
@@ -240,10 +243,8 @@ pub struct Realised<'a> {
     pub label_delay: TimeDelta,
     /// Whether the model has a column with scores.
     pub has_scores: bool,
-    /// The newest rows since the promotion, whether their label is known or not, count.
-    pub latest_rows: u64,
-    /// Those of them that have a score, count.
-    pub latest_scored: u64,
+    /// The newest rows since the promotion, whether their label is known or not.
+    pub latest: &'a Outcome,
     /// Rows that the champion scored and whose labels can be expected; none right after a promotion.
     pub rows: Option<(Window, &'a Outcome)>,
 }
@@ -259,14 +260,18 @@ impl Realised<'_> {
 pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, findings: &mut Findings) {
     let version = &champion.version;
     let overdue = realised.overdue(champion);
+    let estimator = Estimator::of(champion);
+    findings.estimated = estimator
+        .as_ref()
+        .and_then(|estimator| estimator.of_scored(realised.latest));
     if !realised.has_scores {
         let detail = "the model has no `score` column, so nobody knows what it predicted".to_owned();
         findings.miss(DriftKind::Concept, "no_score_column", detail, false);
         return;
     }
     // Labels take days, scores do not: a feed that stopped must not hide behind what came before.
-    let latest = realised.latest_rows;
-    if latest >= limits.rows_min && realised.latest_scored == 0 {
+    let latest = realised.latest.rows();
+    if latest >= limits.rows_min && realised.latest.scored() == 0 {
         let detail = format!("none of the newest {latest} rows has a score of the serving model");
         findings.miss(DriftKind::Concept, "no_scores", detail, true);
         return;
@@ -328,6 +333,9 @@ pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, fi
     }
     findings.concept = difference(validated_recall, recall, limits.evidence.confidence())
         .and_then(|drop| concept_drift(champion, span, outcome, &drop));
+    if let (Some(concept), Some(estimator)) = (&mut findings.concept, estimator) {
+        (concept.expected_recall, concept.expected_precision) = estimator.of_labelled(outcome);
+    }
 }
 
 fn concept_drift(
@@ -348,11 +356,15 @@ fn concept_drift(
         validated_precision: Share::new(champion.validated_precision).ok(),
         realised_precision: Share::of(precision.hits, precision.of),
         flagged: Some(precision.of),
+        expected_recall: None,
+        expected_precision: None,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use drift_stats::binning::{BinSettings, FeatureBins, NumericBins};
     use drift_stats::profile::{Known, Values};
     use schemas::ModelVersion;
@@ -433,16 +445,18 @@ mod tests {
             validated_recall: 0.9,
             validated_precision: 0.9,
             validated_frauds: 200,
+            scores: None,
         }
     }
+
+    static NOTHING: LazyLock<Outcome> = LazyLock::new(|| Outcome::empty(0.5));
 
     fn realised(hour: i64, outcome: Option<&Outcome>) -> Realised<'_> {
         Realised {
             as_of: at(hour),
             label_delay: TimeDelta::hours(24),
             has_scores: true,
-            latest_rows: 0,
-            latest_scored: 0,
+            latest: &NOTHING,
             rows: outcome.map(|outcome| (Window::new(at(0), at(hour)).unwrap(), outcome)),
         }
     }
@@ -570,6 +584,8 @@ mod tests {
 
     #[test]
     fn waiting_for_labels_is_no_alarm_until_they_are_overdue() {
+        let mut silent = Outcome::empty(0.5);
+        silent.add_rows(f64::NAN, Known::Unknown, 5_000);
         let (unlabelled, unscored) = (outcome(0, 0, 0, 0, 500), {
             let mut outcome = Outcome::empty(0.5);
             (0..500).for_each(|_| outcome.add(f64::NAN, Known::Genuine));
@@ -583,7 +599,7 @@ mod tests {
             (realised(73, Some(&unscored)), "no_scores", true),
             (
                 Realised {
-                    latest_rows: 5_000,
+                    latest: &silent,
                     ..realised(20, None)
                 },
                 "no_scores",

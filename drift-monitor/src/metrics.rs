@@ -28,6 +28,15 @@ pub struct DriftLabels {
     pub feature: String,
 }
 
+/// What scores let expect of the newest rows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EstimateLabels {
+    /// The model.
+    pub model: String,
+    /// `recall` or `precision`.
+    pub metric: String,
+}
+
 /// Numbers of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ModelLabels {
@@ -42,6 +51,8 @@ pub struct MonitorMetrics {
     pub checks: Family<CheckLabels, Counter>,
     /// Values of the newest check.
     pub drift: Family<DriftLabels, Gauge<f64, AtomicU64>>,
+    /// What the newest check expects by scores, before labels are known; stays where it was when nothing is expected.
+    pub estimated: Family<EstimateLabels, Gauge<f64, AtomicU64>>,
     /// Rows in the window of the newest check.
     pub rows: Family<ModelLabels, Gauge>,
     /// Instant that the newest check looked at, seconds since 1970: stale when checks stop.
@@ -56,6 +67,7 @@ impl MonitorMetrics {
         let own = Self {
             checks: Family::default(),
             drift: Family::default(),
+            estimated: Family::default(),
             rows: Family::default(),
             as_of: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.005, 2.5, 10)),
@@ -70,6 +82,11 @@ impl MonitorMetrics {
                 "vigie_drift_value",
                 "Drift metrics of the newest check",
                 own.drift.clone(),
+            );
+            registry.register(
+                "vigie_drift_estimated",
+                "Recall and precision to expect of the newest rows by their scores",
+                own.estimated.clone(),
             );
             registry.register(
                 "vigie_drift_window_rows",

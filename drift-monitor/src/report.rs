@@ -50,6 +50,7 @@ pub fn checked(
         drifted: judgement.drifted.clone(),
         not_measured: looked.findings.not_measured.clone(),
         metrics: judgement.metrics.clone(),
+        estimated: looked.findings.estimated.clone(),
     }
 }
 
@@ -109,6 +110,7 @@ pub fn detected(
             .concept
             .clone()
             .filter(|_| moved(DriftKind::Concept)),
+        estimated: checked.estimated.clone(),
     })
 }
 

@@ -4,7 +4,7 @@ use chassis::Tx;
 use chrono::{DateTime, Utc};
 use drift_stats::profile::{Outcome, Profile};
 use drift_stats::proportion::Rate;
-use schemas::events::{DriftChecked, DriftSeverity, Metric, ModelPromoted, Verdict};
+use schemas::events::{DriftChecked, DriftSeverity, Metric, ModelPromoted, ScoreCounts, Verdict};
 use schemas::{CheckId, ModelName, ModelVersion, Window};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,6 +32,8 @@ pub struct Champion {
     pub validated_precision: f64,
     /// Frauds that recall stands on.
     pub validated_frauds: u64,
+    /// The rows of the validation by their scores, where that was counted.
+    pub scores: Option<ScoreCounts>,
 }
 
 impl Champion {
@@ -57,11 +59,11 @@ impl Champion {
 }
 
 /// Records a promotion; a repeated one changes nothing.
-pub async fn insert_champion(tx: &mut Tx, model: &ModelName, promoted: &ModelPromoted) -> sqlx::Result<()> {
+pub async fn insert_champion(tx: &mut Tx, model: &ModelName, promoted: &ModelPromoted) -> anyhow::Result<()> {
     sqlx::query(
         "insert into champion (model, fence, version, promoted_as_of, training_start, training_end, \
-         operating_threshold, validated_recall, validated_precision, validated_frauds) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
+         operating_threshold, validated_recall, validated_precision, validated_frauds, scores) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict do nothing",
     )
     .bind(model.as_str())
     .bind(promoted.fence.cast_signed())
@@ -73,6 +75,7 @@ pub async fn insert_champion(tx: &mut Tx, model: &ModelName, promoted: &ModelPro
     .bind(promoted.validated_recall.get())
     .bind(promoted.validated_precision.get())
     .bind(promoted.validated_frauds.cast_signed())
+    .bind(promoted.scores.as_ref().map(serde_json::to_value).transpose()?)
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -88,6 +91,7 @@ struct ChampionRow {
     validated_recall: f64,
     validated_precision: f64,
     validated_frauds: i64,
+    scores: Option<Value>,
 }
 
 impl ChampionRow {
@@ -100,6 +104,7 @@ impl ChampionRow {
             validated_recall: self.validated_recall,
             validated_precision: self.validated_precision,
             validated_frauds: self.validated_frauds.unsigned_abs(),
+            scores: self.scores.map(serde_json::from_value).transpose()?,
         })
     }
 }
@@ -112,7 +117,7 @@ pub async fn champion(
 ) -> anyhow::Result<Option<Champion>> {
     let row: Option<ChampionRow> = sqlx::query_as(
         "select version, promoted_as_of, training_start, training_end, operating_threshold, validated_recall, \
-         validated_precision, validated_frauds from champion \
+         validated_precision, validated_frauds, scores from champion \
          where model = $1 and promoted_as_of <= $2 order by fence desc limit 1",
     )
     .bind(model.as_str())
@@ -130,7 +135,7 @@ pub async fn champion_of_fence(
 ) -> anyhow::Result<Option<Champion>> {
     let row: Option<ChampionRow> = sqlx::query_as(
         "select version, promoted_as_of, training_start, training_end, operating_threshold, validated_recall, \
-         validated_precision, validated_frauds from champion where model = $1 and fence = $2",
+         validated_precision, validated_frauds, scores from champion where model = $1 and fence = $2",
     )
     .bind(model.as_str())
     .bind(fence.cast_signed())

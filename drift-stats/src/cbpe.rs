@@ -10,6 +10,11 @@
 //!
 //! Source: NannyML, "Confidence-based performance estimation"; Guillory et al., ICCV 2021. Rows of equal score are one group here.
 
+use serde::{Deserialize, Serialize};
+
+use crate::isotonic::Isotonic;
+use crate::profile::{SCORE_CELLS, first_flagged_cell};
+use crate::proportion::Rate;
 use crate::{Sample, Unusable};
 
 /// A confusion matrix in expectation: parts of rows.
@@ -128,9 +133,145 @@ pub fn estimate(scores: &[f64], probabilities: &[f64], threshold: f64) -> Result
     })
 }
 
+/// What scores stand for, learnt from labelled rows that were counted by the cells of their scores
+/// ([`Outcome::score_counts`](crate::profile::Outcome::score_counts)).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    threshold: f64,
+    /// Probability of fraud per cell, not decreasing.
+    probabilities: Vec<f64>,
+}
+
+impl Calibration {
+    /// Learns it from labelled rows, for predictions at this operating threshold: isotonic over the cells.
+    ///
+    /// # Errors
+    /// [`Unusable::BinsDiffer`] when there are not [`SCORE_CELLS`] of either; [`Unusable::TooFewValues`] without a row.
+    pub fn fit(threshold: f64, genuine: &[u64], frauds: &[u64]) -> Result<Self, Unusable> {
+        if [genuine.len(), frauds.len()] != [SCORE_CELLS; 2] {
+            return Err(Unusable::BinsDiffer);
+        }
+        let rate = |(genuine, frauds): (&u64, &u64)| Rate {
+            hits: *frauds,
+            of: genuine.saturating_add(*frauds),
+        };
+        let rates = genuine.iter().zip(frauds).map(rate);
+        let groups: Vec<(f64, Rate)> = rates
+            .enumerate()
+            .map(|(cell, rate)| (cell as f64, rate))
+            .collect();
+        let curve = Isotonic::fit_rates(&groups)?;
+        Ok(Self {
+            threshold,
+            probabilities: (0..SCORE_CELLS).map(|cell| curve.at(cell as f64)).collect(),
+        })
+    }
+
+    /// What to expect of rows that were counted by the cells of their scores, for predictions at the same threshold.
+    ///
+    /// # Errors
+    /// [`Unusable::BinsDiffer`] when there are not [`SCORE_CELLS`].
+    pub fn expect(&self, rows: &[u64]) -> Result<ExpectedConfusion, Unusable> {
+        if rows.len() != self.probabilities.len() {
+            return Err(Unusable::BinsDiffer);
+        }
+        let first_flagged = first_flagged_cell(self.threshold);
+        let mut confusion = ExpectedConfusion::default();
+        for (cell, (rows, p)) in rows.iter().zip(&self.probabilities).enumerate() {
+            let (fraud, genuine) = if cell >= first_flagged {
+                (&mut confusion.true_positives, &mut confusion.false_positives)
+            } else {
+                (&mut confusion.false_negatives, &mut confusion.true_negatives)
+            };
+            *fraud += *rows as f64 * p;
+            *genuine += *rows as f64 * (1.0 - p);
+        }
+        Ok(confusion)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::{Known, Outcome};
+
+    /// Scores in the middle of cells, more often fraud the higher they are.
+    fn rows() -> Vec<(f64, bool)> {
+        let mut state = 7_u64;
+        let mut dice = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as f64 / (1_u64 << 31) as f64
+        };
+        (0..5_000)
+            .map(|_| {
+                let score = ((dice() * 50.0).floor() + 0.5) / 50.0;
+                (score, dice() < score * score)
+            })
+            .collect()
+    }
+
+    fn counted(threshold: f64, rows: &[(f64, bool)]) -> Outcome {
+        let mut outcome = Outcome::empty(threshold);
+        for (score, is_fraud) in rows {
+            outcome.add(*score, if *is_fraud { Known::Fraud } else { Known::Genuine });
+        }
+        outcome
+    }
+
+    #[test]
+    fn counts_let_expect_what_rows_do() {
+        for threshold in [0.37, 0.5, 0.93] {
+            let all = rows();
+            let (learnt, new) = all.split_at(3_000);
+            let outcome = counted(threshold, learnt);
+            let [genuine, frauds] = [Known::Genuine, Known::Fraud].map(|label| outcome.score_counts(label));
+            let calibration = Calibration::fit(threshold, genuine, frauds).unwrap();
+            let (scores, labels): (Vec<f64>, Vec<f64>) = learnt
+                .iter()
+                .map(|(score, is_fraud)| (*score, f64::from(u8::from(*is_fraud))))
+                .unzip();
+            let curve = Isotonic::fit(&scores, &labels).unwrap();
+            let scores: Vec<f64> = new.iter().map(|(score, _)| *score).collect();
+            let probabilities: Vec<f64> = scores.iter().map(|score| curve.at(*score)).collect();
+            let wanted = estimate(&scores, &probabilities, threshold).unwrap().confusion;
+            let mut unlabelled = Outcome::empty(threshold);
+            for score in &scores {
+                unlabelled.add(*score, Known::Unknown);
+            }
+            let found = calibration
+                .expect(unlabelled.score_counts(Known::Unknown))
+                .unwrap();
+            for (found, wanted) in [
+                (found.true_positives, wanted.true_positives),
+                (found.false_positives, wanted.false_positives),
+                (found.false_negatives, wanted.false_negatives),
+                (found.true_negatives, wanted.true_negatives),
+            ] {
+                assert!((found - wanted).abs() < 1e-6, "{found} {wanted} at {threshold}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_the_rows_that_it_was_learnt_from_it_expects_what_was() {
+        let outcome = counted(0.5, &rows());
+        let [genuine, frauds] = [Known::Genuine, Known::Fraud].map(|label| outcome.score_counts(label));
+        let calibration = Calibration::fit(0.5, genuine, frauds).unwrap();
+        let rows: Vec<u64> = genuine.iter().zip(frauds).map(|(a, b)| a + b).collect();
+        let found = calibration.expect(&rows).unwrap();
+        let was = outcome.confusion().recall().value().unwrap();
+        assert!((found.recall().unwrap() - was).abs() < 0.01, "{found:?}");
+        let all: u64 = frauds.iter().sum();
+        assert!((found.true_positives + found.false_negatives - all as f64).abs() < 1e-6);
+        assert_eq!(calibration.expect(&[0; 3]), Err(Unusable::BinsDiffer));
+        assert_eq!(
+            Calibration::fit(0.5, &[0; SCORE_CELLS], &[1]),
+            Err(Unusable::BinsDiffer)
+        );
+        assert!(Calibration::fit(0.5, &[0; SCORE_CELLS], &[0; SCORE_CELLS]).is_err());
+    }
 
     #[test]
     fn certain_rows_are_counted_as_rows() {

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::proportion::Rate;
 use crate::{Sample, Unusable};
 
 /// A fitted curve.
@@ -57,21 +58,44 @@ impl Isotonic {
         }
         let mut rows: Vec<(f64, f64)> = scores.iter().copied().zip(observed.iter().copied()).collect();
         rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let alike = rows.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq());
+        Ok(Self::pooled(alike.map(|alike| Block {
+            first: alike[0].0,
+            last: alike[0].0,
+            sum: alike.iter().map(|(_, observed)| observed).sum(),
+            weight: alike.len() as f64,
+        })))
+    }
+
+    /// Fits the curve to rates that were observed in groups of rows, each at one score; the scores ascend. Groups without a row say
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Unusable`] when no group has a row, or a score is not finite.
+    pub fn fit_rates(groups: &[(f64, Rate)]) -> Result<Self, Unusable> {
+        if groups.iter().any(|(score, _)| !score.is_finite()) {
+            return Err(Unusable::NotFinite);
+        }
+        let known = || groups.iter().filter(|(_, rate)| rate.of > 0);
+        if known().next().is_none() {
+            return Err(Unusable::TooFewValues {
+                sample: Sample::Reference,
+                values: 0,
+                min: 1,
+            });
+        }
+        Ok(Self::pooled(known().map(|(score, rate)| Block {
+            first: *score,
+            last: *score,
+            sum: rate.hits as f64,
+            weight: rate.of as f64,
+        })))
+    }
+
+    /// The curve of groups in the order of their scores.
+    fn pooled(groups: impl Iterator<Item = Block>) -> Self {
         let mut blocks: Vec<Block> = Vec::new();
-        let mut at = 0;
-        while at < rows.len() {
-            let score = rows[at].0;
-            let mut block = Block {
-                first: score,
-                last: score,
-                sum: 0.0,
-                weight: 0.0,
-            };
-            while at < rows.len() && rows[at].0 <= score {
-                block.sum += rows[at].1;
-                block.weight += 1.0;
-                at += 1;
-            }
+        for mut block in groups {
             while let Some(before) = blocks.pop_if(|before| before.mean() >= block.mean()) {
                 block = Block {
                     first: before.first,
@@ -91,10 +115,10 @@ impl Isotonic {
                 values.push(block.mean());
             }
         }
-        Ok(Self {
+        Self {
             scores: curve,
             values,
-        })
+        }
     }
 
     /// The curve's value at a score; that of the nearest end outside of what it was fitted to.
@@ -130,6 +154,28 @@ mod tests {
         for (score, value) in [(0.0, 0.0), (1.5, 0.25), (3.0, 0.5), (9.0, 0.5)] {
             assert_eq!(curve.at(score), value);
         }
+    }
+
+    #[test]
+    fn groups_count_as_their_rows() {
+        let (scores, observed) = (
+            [0.0, 0.0, 1.0, 2.0, 2.0, 2.0, 5.0],
+            [0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0],
+        );
+        let rate = |hits, of| Rate { hits, of };
+        let groups = [
+            (0.0, rate(1, 2)),
+            (1.0, rate(0, 1)),
+            (2.0, rate(2, 3)),
+            (3.0, rate(0, 0)),
+            (5.0, rate(1, 1)),
+        ];
+        assert_eq!(Isotonic::fit_rates(&groups), Isotonic::fit(&scores, &observed));
+        assert!(Isotonic::fit_rates(&[(0.0, rate(0, 0))]).is_err());
+        assert_eq!(
+            Isotonic::fit_rates(&[(f64::NAN, rate(0, 1))]),
+            Err(Unusable::NotFinite)
+        );
     }
 
     #[test]

@@ -327,6 +327,8 @@ impl Profile {
 
 /// Equal-width bins of the score on `[0, 1]`.
 pub const SCORE_BINS: usize = 50;
+/// Cells that scores are counted in: the bins, of which the one with the operating threshold is cut in two there.
+pub const SCORE_CELLS: usize = SCORE_BINS + 1;
 
 /// What is known of a row's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -349,14 +351,14 @@ pub struct Outcome {
     frauds: u64,
     scored: u64,
     confusion: Confusion,
-    /// Rows per score bin: label unknown, genuine, fraud.
+    /// Rows per score cell: label unknown, genuine, fraud.
     score_counts: [Vec<u64>; 3],
 }
 
 impl Outcome {
     /// The outcome of no rows, for predictions at this operating threshold.
     pub fn empty(threshold: f64) -> Self {
-        let none = || vec![0; SCORE_BINS];
+        let none = || vec![0; SCORE_CELLS];
         Self {
             threshold,
             rows: 0,
@@ -387,7 +389,7 @@ impl Outcome {
             return;
         }
         self.scored += rows;
-        self.score_counts[label as usize][score_bin(score)] += rows;
+        self.score_counts[label as usize][score_cell(score, self.threshold)] += rows;
         if label != Known::Unknown {
             let (predicted, is_fraud) = (score >= self.threshold, label == Known::Fraud);
             self.confusion.add_rows(predicted, is_fraud, rows);
@@ -406,10 +408,10 @@ impl Outcome {
             return Err(Unusable::BinsDiffer);
         }
         if !score.is_nan() {
-            let bin = score_bin(score);
-            let unknown = &mut self.score_counts[Known::Unknown as usize][bin];
+            let cell = score_cell(score, self.threshold);
+            let unknown = &mut self.score_counts[Known::Unknown as usize][cell];
             *unknown = unknown.checked_sub(rows).ok_or(Unusable::BinsDiffer)?;
-            self.score_counts[label as usize][bin] += rows;
+            self.score_counts[label as usize][cell] += rows;
             let (predicted, is_fraud) = (score >= self.threshold, label == Known::Fraud);
             self.confusion.add_rows(predicted, is_fraud, rows);
         }
@@ -425,13 +427,7 @@ impl Outcome {
     /// # Errors
     /// [`Unusable::BinsDiffer`] when the other was predicted at another threshold; nothing is then changed.
     pub fn merge(&mut self, other: &Self) -> Result<(), Unusable> {
-        let alike = self.threshold.to_bits() == other.threshold.to_bits()
-            && self
-                .score_counts
-                .iter()
-                .zip(&other.score_counts)
-                .all(|(mine, theirs)| mine.len() == theirs.len());
-        if !alike {
+        if !other.fits(self.threshold) {
             return Err(Unusable::BinsDiffer);
         }
         self.rows += other.rows;
@@ -448,6 +444,12 @@ impl Outcome {
             *mine += theirs;
         }
         Ok(())
+    }
+
+    /// Whether it was counted for predictions at this threshold, in the cells that are used now.
+    pub fn fits(&self, threshold: f64) -> bool {
+        let cells = |counts: &Vec<u64>| counts.len() == SCORE_CELLS;
+        self.threshold.to_bits() == threshold.to_bits() && self.score_counts.iter().all(cells)
     }
 
     /// The operating threshold of the predictions.
@@ -483,17 +485,25 @@ impl Outcome {
         &self.confusion
     }
 
-    /// Rows per score bin, whatever their label.
-    pub fn score_histogram(&self) -> Vec<u64> {
-        (0..SCORE_BINS)
-            .map(|bin| self.score_counts.iter().map(|counts| counts[bin]).sum())
-            .collect()
+    /// Rows that have a score, by its cell, of those whose label is this.
+    pub fn score_counts(&self, label: Known) -> &[u64] {
+        &self.score_counts[label as usize]
     }
 }
 
 /// The bin of a score.
 fn score_bin(score: f64) -> usize {
     ((score * SCORE_BINS as f64) as usize).min(SCORE_BINS - 1)
+}
+
+/// The cell of a score. Those above the threshold, itself included, come after those below it.
+fn score_cell(score: f64, threshold: f64) -> usize {
+    score_bin(score) + usize::from(score >= threshold)
+}
+
+/// The first cell of scores that are flagged.
+pub fn first_flagged_cell(threshold: f64) -> usize {
+    score_bin(threshold) + 1
 }
 
 #[cfg(test)]
@@ -601,6 +611,21 @@ mod tests {
     }
 
     #[test]
+    fn cells_of_scores_lie_on_one_side_of_the_threshold() {
+        for threshold in [0.0, 0.01, 0.02, 0.37, 0.5, 0.999, 1.0] {
+            let first = first_flagged_cell(threshold);
+            let mut before = 0;
+            for step in 0..=2_000_u32 {
+                let score = f64::from(step) / 2_000.0;
+                let cell = score_cell(score, threshold);
+                assert!(cell >= before && cell < SCORE_CELLS, "{score} {threshold}");
+                assert_eq!(cell >= first, score >= threshold, "{score} {threshold}");
+                before = cell;
+            }
+        }
+    }
+
+    #[test]
     fn infinite_values_are_counted_but_not_summed() {
         let bins = &bins()[..1];
         let mut profile = Profile::empty(bins);
@@ -643,8 +668,9 @@ mod tests {
             "0.5 is an alarm"
         );
         assert_eq!((confusion.false_positives, confusion.true_negatives), (1, 1));
-        assert_eq!(outcome.score_histogram().iter().sum::<u64>(), 6);
-        assert_eq!(outcome.score_histogram()[SCORE_BINS - 1], 1);
+        let cells = [Known::Unknown, Known::Genuine, Known::Fraud].map(|label| outcome.score_counts(label));
+        assert_eq!(cells.iter().flat_map(|counts| counts.iter()).sum::<u64>(), 6);
+        assert_eq!(cells[0][SCORE_CELLS - 1], 1, "a score of 1 lies in the last cell");
         assert_eq!(outcome.merge(&Outcome::empty(0.4)), Err(Unusable::BinsDiffer));
     }
 }

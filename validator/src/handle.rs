@@ -272,14 +272,16 @@ fn report(trained: &ModelTrained, judgement: Judgement, measurement: Option<Meas
         false_negatives: 0,
         true_negatives: 0,
     };
-    let (rows, frauds, confusion, metrics) = measurement.map_or((0, 0, nothing, Vec::new()), |measurement| {
-        (
-            measurement.measured.rows,
-            measurement.measured.frauds,
-            measurement.confusion,
-            measurement.metrics,
-        )
-    });
+    let (rows, frauds, confusion, metrics, scores) =
+        measurement.map_or((0, 0, nothing, Vec::new(), None), |measurement| {
+            (
+                measurement.measured.rows,
+                measurement.measured.frauds,
+                measurement.confusion,
+                measurement.metrics,
+                Some(measurement.scores),
+            )
+        });
     ModelValidated {
         version: trained.version.clone(),
         decision_id: trained.decision_id,
@@ -295,5 +297,6 @@ fn report(trained: &ModelTrained, judgement: Judgement, measurement: Option<Meas
         confusion,
         metrics,
         gates: judgement.gates,
+        scores,
     }
 }

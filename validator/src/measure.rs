@@ -2,9 +2,10 @@
 
 use drift_stats::Unusable;
 use drift_stats::performance::{Confusion, Ranking};
+use drift_stats::profile::{Known, Outcome};
 use drift_stats::proportion::{self, Rate, wilson};
 use schemas::Share;
-use schemas::events::{self, MetricEstimate};
+use schemas::events::{self, MetricEstimate, ScoreCounts};
 use scoring::{Model, Rows, ScoreError};
 use transactions::{Batch, Column, Label};
 
@@ -19,6 +20,8 @@ pub struct Measurement {
     pub confusion: events::Confusion,
     /// Metrics with intervals.
     pub metrics: Vec<MetricEstimate>,
+    /// The rows by their scores.
+    pub scores: ScoreCounts,
 }
 
 /// Scores the labelled rows of a batch. `names` are the features of the batch in order.
@@ -103,7 +106,19 @@ pub fn measure(
             true_negatives: confusion.true_negatives,
         },
         metrics,
+        scores: by_score(scores, frauds, threshold),
     })
+}
+
+fn by_score(scores: &[f64], frauds: &[bool], threshold: f64) -> ScoreCounts {
+    let mut outcome = Outcome::empty(threshold);
+    for (score, is_fraud) in scores.iter().zip(frauds) {
+        outcome.add(*score, if *is_fraud { Known::Fraud } else { Known::Genuine });
+    }
+    ScoreCounts {
+        genuine: outcome.score_counts(Known::Genuine).to_vec(),
+        frauds: outcome.score_counts(Known::Fraud).to_vec(),
+    }
 }
 
 fn with_interval(rate: Rate, confidence: f64) -> Option<Estimate> {
@@ -171,6 +186,17 @@ mod tests {
             true_negatives: 5,
         };
         assert_eq!(found.confusion, counts, "a score at the threshold is flagged");
+        // Cells are a fiftieth wide; from the threshold on they are one further.
+        let cells = |counts: &[u64]| {
+            counts
+                .iter()
+                .enumerate()
+                .filter(|(_, rows)| **rows > 0)
+                .map(|(cell, _)| cell)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(cells(&found.scores.frauds), [24, 26, 41, 46]);
+        assert_eq!(cells(&found.scores.genuine), [0, 5, 10, 15, 20, 35 + 1]);
         let value = |name: &str| {
             let metric = found.metrics.iter().find(|metric| metric.name == name).unwrap();
             let (value, interval) = (metric.value.unwrap().get(), metric.interval.clone().unwrap());

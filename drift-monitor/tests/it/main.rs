@@ -2,6 +2,7 @@
 
 mod champions;
 mod drifts;
+mod estimates;
 mod references;
 mod scene;
 mod segments;

@@ -99,6 +99,7 @@ pub fn drift(models: &[String], number: u64, champion: Option<&str>) -> anyhow::
         }],
         target: None,
         concept: None,
+        estimated: None,
     };
     Ok(Draft::new(&model, Cause::Key(format!("trial/{number}")), body))
 }

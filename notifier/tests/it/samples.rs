@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use schemas::events::{
     Artifact, ConceptDrift, Confusion, DeclineReason, DriftChecked, DriftDetected, DriftKind, DriftSeverity,
-    FeatureDrift, Interval, LevelShift, MetricEstimate, ModelPromoted, ModelValidated, NotMeasured, Priority,
-    PromotionKind, PromotionRefusal, PromotionRefused, RetrainDeclined, RetrainRequested, RuleOutcome,
-    RuleResult, SegmentDrift, TargetDrift, TrainingFailed, TrainingFailure, TriggerKind, ValidationGate,
-    ValidationVerdict, Verdict,
+    EstimatedPerformance, FeatureDrift, Interval, LevelShift, MetricEstimate, ModelPromoted, ModelValidated,
+    NotMeasured, Priority, PromotionKind, PromotionRefusal, PromotionRefused, RetrainDeclined,
+    RetrainRequested, RuleOutcome, RuleResult, SegmentDrift, TargetDrift, TrainingFailed, TrainingFailure,
+    TriggerKind, ValidationGate, ValidationVerdict, Verdict,
 };
 use schemas::{
     Attributes, CheckId, DecisionId, Event, EventId, Finite, JobId, ModelName, ModelVersion, Sha256Digest,
@@ -101,6 +101,14 @@ pub fn drift_detected(severity: DriftSeverity) -> DriftDetected {
             validated_precision: Some(share(0.79)),
             realised_precision: Some(share(0.613)),
             flagged: Some(1_487),
+            expected_recall: Some(share(0.8481)),
+            expected_precision: Some(share(0.77)),
+        }),
+        estimated: Some(EstimatedPerformance {
+            rows: 9_520,
+            frauds: finite(81.4),
+            recall: Some(share(0.8412)),
+            precision: Some(share(0.7719)),
         }),
     }
 }
@@ -164,6 +172,7 @@ pub fn drift_checked(verdict: Verdict, previous: Option<Verdict>) -> DriftChecke
             },
         ],
         metrics: vec![],
+        estimated: None,
     }
 }
 
@@ -236,6 +245,7 @@ pub fn model_validated(verdict: ValidationVerdict) -> ModelValidated {
             estimate("recall", 0.84, 0.807, 0.868),
             estimate("precision", 0.712, 0.677, 0.746),
         ],
+        scores: None,
         gates: vec![
             ValidationGate {
                 metric: "recall".to_owned(),
@@ -287,6 +297,7 @@ pub fn model_promoted(kind: PromotionKind) -> ModelPromoted {
         validated_recall: share(0.84),
         validated_frauds: 561,
         validated_precision: share(0.781),
+        scores: None,
         registry: "mlflow".to_owned(),
         registry_version: Some("7".to_owned()),
     }

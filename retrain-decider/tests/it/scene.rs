@@ -145,6 +145,7 @@ pub fn drift(hour: i64, severity: DriftSeverity, champion: &str) -> DriftDetecte
         features: Vec::new(),
         target: None,
         concept: None,
+        estimated: None,
     }
 }
 
@@ -235,6 +236,7 @@ pub fn validated(
         },
         metrics: Vec::new(),
         gates: Vec::new(),
+        scores: None,
     }
 }
 
@@ -253,6 +255,7 @@ pub fn promoted(decision_id: DecisionId, hour: i64, name: &str, fence: u64) -> M
         validated_recall: share(0.85),
         validated_frauds: 20,
         validated_precision: share(0.9),
+        scores: None,
         registry: "embedded".to_owned(),
         registry_version: None,
     }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckId, Finite, ModelVersion, Window};
+use crate::{CheckId, Finite, ModelVersion, Share, Window};
 
 /// A drift check finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,24 @@ pub struct DriftChecked {
     pub not_measured: Vec<NotMeasured>,
     /// Every metric that was measured.
     pub metrics: Vec<Metric>,
+    /// How well the champion does on the newest rows by their scores alone, before their labels are known; judged by nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated: Option<EstimatedPerformance>,
+}
+
+/// Performance to expect of rows by their scores, if a score means what it meant at validation (confidence-based estimation).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct EstimatedPerformance {
+    /// The rows: those in the window that this version scored, count.
+    pub rows: u64,
+    /// Frauds to expect among them, found or missed; a number with fractions, 0 or more.
+    #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
+    pub frauds: Finite,
+    /// Share of these that is found; none when none is expected.
+    pub recall: Option<Share>,
+    /// Share of the flagged rows that is fraud; none when no row is flagged.
+    pub precision: Option<Share>,
 }
 
 /// The conclusion of a check.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::DriftKind;
+use super::{DriftKind, EstimatedPerformance};
 use crate::{CheckId, Finite, ModelVersion, Share, Window};
 
 /// The verdict of a check was `drifted`.
@@ -38,6 +38,9 @@ pub struct DriftDetected {
     pub target: Option<TargetDrift>,
     /// The recall, when it dropped.
     pub concept: Option<ConceptDrift>,
+    /// How well the champion does on the newest rows by their scores alone, before their labels are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated: Option<EstimatedPerformance>,
 }
 
 /// How urgent a drift is; ordered from least to most.
@@ -174,4 +177,11 @@ pub struct ConceptDrift {
     /// Rows of `window` that the model flagged, count: what the realised precision stands on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flagged: Option<u64>,
+    /// Recall to expect of the same rows by their scores. Near `validated_recall`: the same score means something else now. Near
+    /// `realised_recall`: the transactions moved to where the model is weak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_recall: Option<Share>,
+    /// Precision to expect of the same rows by their scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_precision: Option<Share>,
 }

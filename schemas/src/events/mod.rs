@@ -17,14 +17,14 @@ mod training_started;
 
 pub use alert::{AlertFailed, AlertSent, Channel};
 pub use drift_check_requested::DriftCheckRequested;
-pub use drift_checked::{DriftChecked, DriftKind, Metric, NotMeasured, Verdict};
+pub use drift_checked::{DriftChecked, DriftKind, EstimatedPerformance, Metric, NotMeasured, Verdict};
 pub use drift_detected::{
     ConceptDrift, DriftDetected, DriftSeverity, FeatureDrift, LevelShift, SegmentDrift, TargetDrift,
 };
 pub use model_promoted::{ModelPromoted, PromotionKind};
 pub use model_trained::{Artifact, ModelTrained, ReportedMetric};
 pub use model_validated::{
-    Confusion, Interval, MetricEstimate, ModelValidated, ValidationGate, ValidationVerdict,
+    Confusion, Interval, MetricEstimate, ModelValidated, ScoreCounts, ValidationGate, ValidationVerdict,
 };
 pub use promotion_refused::{PromotionRefusal, PromotionRefused};
 pub use retrain_asked::RetrainAsked;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::Artifact;
+use super::{Artifact, ScoreCounts};
 use crate::{DecisionId, ModelVersion, Share, Window};
 
 /// A version is champion now.
@@ -37,6 +37,9 @@ pub struct ModelPromoted {
     pub validated_frauds: u64,
     /// Precision at validation.
     pub validated_precision: Share,
+    /// The rows of the validation by their scores: what a score of this version stands for, where that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<ScoreCounts>,
     /// `embedded` or `mlflow`.
     pub registry: String,
     /// The registry's own version number, e.g. MLflow's `7`.

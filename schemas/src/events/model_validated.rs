@@ -38,6 +38,20 @@ pub struct ModelValidated {
     pub metrics: Vec<MetricEstimate>,
     /// The limits in force.
     pub gates: Vec<ValidationGate>,
+    /// The rows judged by their scores: what a score stands for; none when nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<ScoreCounts>,
+}
+
+/// Labelled rows by the cell that their score lies in: fiftieths of 0 to 1, of which the one with the operating threshold is cut in two
+/// there; 51 cells, ascending.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct ScoreCounts {
+    /// Genuine rows per cell, count.
+    pub genuine: Vec<u64>,
+    /// Frauds per cell, count.
+    pub frauds: Vec<u64>,
 }
 
 /// The conclusion of a validation.

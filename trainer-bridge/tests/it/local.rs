@@ -74,6 +74,11 @@ async fn a_request_becomes_a_champion_with_one_trace_and_rows_for_people() {
     assert_eq!(promoted.artifact, trained.artifact);
     assert_eq!(promoted.training_window, trained.training_window);
     assert_eq!(promoted.validated_recall.get(), 0.875);
+    assert_eq!(
+        promoted.scores,
+        validated(&trained, ValidationVerdict::Passed).scores,
+        "what a score stands for goes with the version"
+    );
     let promoted_event = scene.heard(EventKind::ModelPromoted, 1).await;
     assert_eq!(promoted_event.attributes.causation_id, Some(validation));
     assert_eq!(promoted_event.attributes.trace.trace_id(), Some(&TRACE[3..35]));

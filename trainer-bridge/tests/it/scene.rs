@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use chrono::{DateTime, TimeDelta, Utc};
 use schemas::events::{
     Artifact, Confusion, MetricEstimate, ModelPromoted, ModelTrained, ModelValidated, Priority,
-    PromotionRefused, RetrainRequested, TrainingFailed, TrainingStarted, TriggerKind, ValidationVerdict,
+    PromotionRefused, RetrainRequested, ScoreCounts, TrainingFailed, TrainingStarted, TriggerKind,
+    ValidationVerdict,
 };
 use schemas::{
     Attributes, DecisionId, Event, EventBody, EventId, EventKind, ModelName, ModelVersion, Share,
@@ -213,6 +214,10 @@ pub fn validated(trained: &ModelTrained, verdict: ValidationVerdict) -> ModelVal
             metric("false_positive_rate", 0.005),
         ],
         gates: Vec::new(),
+        scores: Some(ScoreCounts {
+            genuine: vec![764, 4],
+            frauds: vec![4, 28],
+        }),
     }
 }
 

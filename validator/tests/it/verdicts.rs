@@ -47,6 +47,20 @@ async fn a_candidate_exactly_at_both_limits_passes_with_the_whole_report() {
         }
     );
     assert_eq!((report.rows, report.frauds), (1_000, 75));
+    // Each row once, by its score.
+    let scores = report.scores.as_ref().expect("the rows by their scores");
+    let rows = |counts: &[u64]| {
+        (
+            counts.len(),
+            counts
+                .iter()
+                .filter(|rows| **rows > 0)
+                .copied()
+                .collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(rows(&scores.frauds), (51, vec![15, 60]));
+    assert_eq!(rows(&scores.genuine), (51, vec![905, 20]));
     assert_eq!(value(&report, "recall"), 0.80);
     assert_eq!(value(&report, "precision"), 0.75);
     assert!((value(&report, "f1") - 120.0 / 155.0).abs() < 1e-12);

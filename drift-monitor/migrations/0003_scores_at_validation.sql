@@ -1,0 +1,19 @@
+-- The rows of the validation by their scores (schemas::events::ScoreCounts): what a score stands for. Null for promotions from before it
+-- was counted.
+alter table champion add column scores jsonb;
+
+create or replace view public.drift_checks as
+select check_id,
+       model                       as model_name,
+       as_of,
+       champion,
+       verdict,
+       severity,
+       since,
+       consecutive,
+       (report ->> 'rows')::bigint as window_rows,
+       report -> 'not_measured'    as not_measured,
+       recorded_at,
+       (report -> 'estimated' ->> 'recall')::double precision    as estimated_recall,
+       (report -> 'estimated' ->> 'precision')::double precision as estimated_precision
+from check_run;
