@@ -53,7 +53,7 @@ fn promoted() -> ModelPromoted {
         validated_recall: share(0.88),
         validated_frauds: 300,
         validated_precision: share(0.9),
-        scores: None,
+        score_counts: None,
         registry: "embedded".to_owned(),
         registry_version: None,
     }

@@ -9,14 +9,14 @@ use crate::in_place;
 use crate::reference::{Reference, corrupt};
 use crate::segments::{Among, LEVELS_MAX, MISSING, Misfit, Profiles, add};
 
-/// Most profiles of one feature each that are kept for one column, so that a reference of many features stays small.
-const KEPT_MAX: usize = 5_000;
-/// Levels that are told apart however many features there are.
+/// Profiles of one feature each that are kept of a reference, about: a few MiB.
+const KEPT_MAX: usize = 10_000;
+/// Levels of a column that are told apart however many features there are.
 const LEVELS_MIN: usize = 10;
 
-/// How many levels a column of segments may have where so many features are counted by each.
-fn levels_max(features: usize) -> usize {
-    (KEPT_MAX / features.max(1)).clamp(LEVELS_MIN, LEVELS_MAX)
+/// How many levels, rows without one among them, each of so many columns may have where so many features are counted by each.
+fn levels_max(features: usize, columns: usize) -> usize {
+    (KEPT_MAX / (features * columns).max(1)).clamp(LEVELS_MIN, LEVELS_MAX)
 }
 
 /// Rows of some spans.
@@ -45,7 +45,7 @@ impl Rows<'_> {
         known: Option<&[Profiles]>,
     ) -> Result<Vec<Profiles>, SourceError> {
         let columns = &self.source.definition().segments;
-        let most = levels_max(reference.features.len());
+        let most = levels_max(reference.features.len(), columns.len());
         let among_of = |at: usize| match known.and_then(|known| known.get(at)) {
             Some(known) => Among::Known(known),
             None => Among::AtMost(most),
@@ -109,7 +109,8 @@ impl Rows<'_> {
         };
         for (at, (counted, among)) in counted.iter_mut().zip(among).enumerate() {
             let Ok(profiles) = counted else { continue };
-            let levels = match among {
+            let levels: Vec<String> = match among {
+                Among::Known(known) if known.is_empty() => continue,
                 Among::Known(known) => known.keys().cloned().collect(),
                 Among::AtMost(most) if found[at].len() > *most => {
                     *counted = Err(Misfit::TooManyLevels);
@@ -129,6 +130,10 @@ impl Rows<'_> {
                 if let Err(error) = whole.merge(&part) {
                     return Err(corrupt(self.source, &error.to_string()));
                 }
+            }
+            // Rows without a level are one, and several spans may have others.
+            if most.is_some_and(|most| profiles.len() > most) {
+                *counted = Err(Misfit::TooManyLevels);
             }
         }
         Ok(())
@@ -158,8 +163,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_more_features_the_fewer_levels() {
-        assert_eq!((levels_max(0), levels_max(1), levels_max(25)), (200, 200, 200));
-        assert_eq!((levels_max(50), levels_max(500)), (100, 10));
+    fn the_more_there_is_to_count_the_fewer_levels() {
+        assert_eq!(
+            (levels_max(0, 1), levels_max(1, 1), levels_max(50, 1)),
+            (200, 200, 200)
+        );
+        assert_eq!(
+            (levels_max(30, 2), levels_max(30, 5), levels_max(500, 5)),
+            (166, 66, 10)
+        );
     }
 }

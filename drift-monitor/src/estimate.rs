@@ -1,7 +1,7 @@
 //! What scores let expect before labels are known (confidence-based performance estimation): pure, and judged by nobody.
 
 use drift_stats::cbpe::{Calibration, ExpectedConfusion};
-use drift_stats::profile::{Known, Outcome};
+use drift_stats::outcome::{Known, Outcome};
 use schemas::events::EstimatedPerformance;
 use schemas::{Finite, Share};
 
@@ -14,7 +14,7 @@ pub struct Estimator(Calibration);
 impl Estimator {
     /// Of a champion.
     pub fn of(champion: &Champion) -> Option<Self> {
-        let scores = champion.scores.as_ref()?;
+        let scores = champion.score_counts.as_ref()?;
         match Calibration::fit(champion.operating_threshold, &scores.genuine, &scores.frauds) {
             Ok(calibration) => Some(Self(calibration)),
             Err(why) => {
@@ -24,8 +24,11 @@ impl Estimator {
         }
     }
 
-    /// Of all rows that have a score, whatever is known of their labels; `None` without one.
-    pub fn of_scored(&self, rows: &Outcome) -> Option<EstimatedPerformance> {
+    /// Of all rows that have a score, whatever is known of their labels; `None` when these are fewer than `rows_min`.
+    pub fn of_scored(&self, rows: &Outcome, rows_min: u64) -> Option<EstimatedPerformance> {
+        if rows.scored() < rows_min {
+            return None;
+        }
         let all = [Known::Unknown, Known::Genuine, Known::Fraud];
         let expected = self.expect(rows, &all)?;
         let frauds = expected.true_positives + expected.false_negatives;
@@ -37,7 +40,7 @@ impl Estimator {
         })
     }
 
-    /// Recall and precision to expect of the rows whose label is known, beside what was realised on them.
+    /// Recall and precision of the rows whose label is known, to be held beside what was realised on them.
     pub fn of_labelled(&self, rows: &Outcome) -> (Option<Share>, Option<Share>) {
         let expected = self.expect(rows, &[Known::Genuine, Known::Fraud]);
         let of =
@@ -83,7 +86,7 @@ mod tests {
             validated_recall: 0.9,
             validated_precision: 0.9,
             validated_frauds: 100,
-            scores,
+            score_counts: scores,
         }
     }
 
@@ -102,10 +105,11 @@ mod tests {
         let estimator = Estimator::of(&champion(Some(scores.clone()))).unwrap();
         let mut rows = Outcome::empty(0.5);
         rows.add_rows(f64::NAN, Known::Genuine, 100);
-        assert_eq!(estimator.of_scored(&rows), None);
+        assert_eq!(estimator.of_scored(&rows, 1), None);
         assert_eq!(estimator.of_labelled(&rows), (None, None));
         rows.add_rows(0.9, Known::Unknown, 10);
-        let found = estimator.of_scored(&rows).unwrap();
+        assert_eq!(estimator.of_scored(&rows, 11), None, "too few");
+        let found = estimator.of_scored(&rows, 10).unwrap();
         assert_eq!((found.rows, found.frauds.get()), (10, 9.0));
         assert_eq!(found.recall.map(Share::get), Some(1.0));
         assert!((found.precision.unwrap().get() - 0.9).abs() < 1e-12);

@@ -43,13 +43,22 @@ pub async fn start(config: Config, context: Context, tasks: &mut Tasks) -> anyho
     for definition in &models {
         // A source that does not fit is said at once and in full; checks go on and say `unknown`, which alerts.
         match monitor.watch.open(definition).await {
-            Ok(source) => tracing::info!(
-                model.name = %definition.model,
-                "model `{}` is read from {}, {} features watched",
-                definition.model,
-                definition.source,
-                source.monitored().count()
-            ),
+            Ok(source) => {
+                tracing::info!(
+                    model.name = %definition.model,
+                    "model `{}` is read from {}, {} features watched",
+                    definition.model,
+                    definition.source,
+                    source.monitored().count()
+                );
+                for problem in source.segment_problems() {
+                    tracing::error!(
+                        model.name = %definition.model,
+                        "model `{}`: it will not be told in which segments features move: {problem}",
+                        definition.model
+                    );
+                }
+            }
             Err(error) => {
                 tracing::error!(model.name = %definition.model, "model `{}`: {error}", definition.model);
             }
@@ -297,14 +306,21 @@ impl Monitor {
             .as_of
             .get_or_create(&labels)
             .set(checked.as_of.timestamp());
-        if let Some(estimated) = &checked.estimated {
-            for (metric, value) in [("recall", estimated.recall), ("precision", estimated.precision)] {
-                let labels = EstimateLabels {
-                    model: model.to_string(),
-                    metric: metric.to_owned(),
-                };
-                if let Some(value) = value {
+        let estimated = checked.estimated.as_ref();
+        for (metric, value) in [
+            ("recall", estimated.and_then(|estimated| estimated.recall)),
+            ("precision", estimated.and_then(|estimated| estimated.precision)),
+        ] {
+            let labels = EstimateLabels {
+                model: model.to_string(),
+                metric: metric.to_owned(),
+            };
+            match value {
+                Some(value) => {
                     self.metrics.estimated.get_or_create(&labels).set(value.get());
+                }
+                None => {
+                    self.metrics.estimated.remove(&labels);
                 }
             }
         }

@@ -8,7 +8,8 @@ use chassis::Tx;
 use chassis::db::while_reading;
 use chrono::{DateTime, TimeDelta, Utc};
 use drift_stats::Unusable;
-use drift_stats::profile::{Outcome, Profile};
+use drift_stats::outcome::Outcome;
+use drift_stats::profile::Profile;
 use schemas::events::DriftKind;
 use schemas::{ModelName, ModelVersion, Window};
 use sqlx::PgPool;
@@ -18,7 +19,7 @@ use crate::by_segment::Rows;
 use crate::config::{Config, ReferenceKind};
 use crate::explain;
 use crate::measure::{self, Findings, Realised, Volume};
-use crate::reference::{self, Reference};
+use crate::reference::{self, Reference, SegmentsOf};
 use crate::segments::{self, Profiles, SegmentShift, Segments};
 use crate::store::{self, Champion, Span};
 use crate::window::{
@@ -28,6 +29,18 @@ use crate::window::{
 
 /// How far back hours are asked since when something moved.
 const LOOK_BACK: TimeDelta = TimeDelta::days(30);
+
+/// Longest that segments are read for, in readings of a source.
+const SEGMENT_READINGS: u32 = 3;
+
+/// What was found by segment.
+#[derive(Debug, Default)]
+struct BySegment {
+    /// In which segments each feature moved.
+    told: BTreeMap<String, Vec<SegmentShift>>,
+    /// The reference by segment, if it was counted now.
+    counted: Option<Vec<SegmentsOf>>,
+}
 
 /// What a look found.
 #[derive(Debug)]
@@ -240,8 +253,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Adds in which segments features moved, where the model has columns of segments. The verdict stands without it: rows that cannot
-    /// be read now are said in the log.
+    /// Adds in which segments features moved, where the model has columns of segments. The verdict stands without it: when they cannot
+    /// be read, or not soon enough, the log says so, and the next check tries again.
     pub async fn look_by_segment(
         &self,
         tx: &mut Tx,
@@ -250,52 +263,106 @@ impl Watch {
         moved: &BTreeSet<&str>,
         looked: &mut Looked,
     ) -> anyhow::Result<()> {
-        let Some(counts) = looked.counts.as_ref().filter(|_| !definition.segments.is_empty()) else {
+        let Some(champion) = looked.champion.clone() else {
             return Ok(());
         };
+        let model = &definition.model;
+        let longest = self.reading_max() * SEGMENT_READINGS;
+        let reading = Box::pin(self.by_segment(definition, &champion, as_of, moved, looked));
+        let why = match while_reading(tx, longest, tokio::time::timeout(longest, reading)).await? {
+            Ok(Ok(BySegment { told, counted })) => {
+                looked.segments = told;
+                if let Some(counted) = counted {
+                    store::save_segments(tx, model, &champion.version, &counted).await?;
+                    self.remember_segments(model, &champion.version, counted);
+                }
+                return Ok(());
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not read within {} s", longest.as_secs()),
+        };
+        tracing::warn!(model.name = %model, "model `{model}`: it is not told in which segments features moved: {why}");
+        Ok(())
+    }
+
+    async fn by_segment(
+        &self,
+        definition: &ModelDefinition,
+        champion: &Champion,
+        as_of: DateTime<Utc>,
+        moved: &BTreeSet<&str>,
+        looked: &Looked,
+    ) -> anyhow::Result<BySegment> {
+        let (Some(counts), false) = (&looked.counts, definition.segments.is_empty()) else {
+            return Ok(BySegment::default());
+        };
+        let source = self.open(definition).await?;
         let all = &counts.reference;
         let positions: Vec<usize> = (0..all.features.len())
             .filter(|at| moved.contains(all.features[*at].as_str()))
             .collect();
         let reference = all.of_features(&positions);
-        let window = self.data_window(as_of)?;
-        let reading = async {
-            let source = self.open(definition).await?;
-            let rows = |windows| Rows {
+        let of_moved = |profiles: &Profiles| -> Profiles {
+            let parts = profiles.iter();
+            parts
+                .map(|(level, part)| (level.clone(), part.of_features(&positions)))
+                .collect()
+        };
+        let mut counted = None;
+        let before: Vec<Profiles> = if looked.compared.is_empty() {
+            let kept = match all.by_segment(&definition.segments) {
+                Some(kept) => kept,
+                None => {
+                    let window = all.window.unwrap_or(champion.training_window);
+                    let rows = Rows {
+                        source: &source,
+                        windows: &[window],
+                        as_of: champion.promoted_as_of,
+                    };
+                    let profiles = rows.by_segment(all, None).await?;
+                    let named = definition.segments.iter().cloned().zip(profiles);
+                    let fresh = named.map(|(column, profiles)| SegmentsOf { column, profiles });
+                    &*counted.insert(fresh.collect::<Vec<_>>())
+                }
+            };
+            kept.iter().map(|segments| of_moved(&segments.profiles)).collect()
+        } else {
+            let rows = Rows {
                 source: &source,
-                windows,
+                windows: &looked.compared,
                 as_of,
             };
-            let before: Vec<Profiles> = if looked.compared.is_empty() {
-                let kept = reference.segments.iter();
-                kept.map(|segments| segments.profiles.clone()).collect()
-            } else {
-                rows(&looked.compared[..]).by_segment(&reference, None).await?
-            };
-            let now = rows(&[window]).by_segment(&reference, Some(&before)).await?;
-            Ok::<_, SourceError>(before.into_iter().zip(now))
+            rows.by_segment(&reference, None).await?
         };
-        // A statement for each column of segments, at most two for each part.
-        let readings = 4 * definition.segments.len() as u32;
-        let parts = match while_reading(tx, self.reading_max() * readings, Box::pin(reading)).await? {
-            Ok(parts) => parts,
-            Err(error) => {
-                tracing::warn!(model.name = %definition.model, "model `{}`: {error}; in which segments features moved is not told", definition.model);
-                return Ok(());
-            }
+        let rows = Rows {
+            source: &source,
+            windows: &[self.data_window(as_of)?],
+            as_of,
         };
+        let now = rows.by_segment(&reference, Some(&before)).await?;
         let segments: Vec<Segments> = definition
             .segments
             .iter()
-            .zip(parts)
+            .zip(before.into_iter().zip(now))
             .map(|(column, (before, now))| Segments {
                 column: column.clone(),
                 profiles: [before, now],
             })
             .collect();
-        let found = segments::moved(&segments, &reference, &self.config.limits, all.features.len());
-        looked.segments = reference.features.into_iter().zip(found).collect();
-        Ok(())
+        let current = counts.window.of_features(&positions);
+        let limits = &self.config.limits;
+        let found = segments::moved(&segments, &reference, &current, limits, all.features.len());
+        Ok(BySegment {
+            told: reference.features.into_iter().zip(found).collect(),
+            counted,
+        })
+    }
+
+    fn remember_segments(&self, model: &ModelName, version: &ModelVersion, segments: Vec<SegmentsOf>) {
+        let mut references = self.references.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, reference)) = references.get_mut(model).filter(|(of, _)| of == version) {
+            Arc::make_mut(reference).segments = segments;
+        }
     }
 
     /// Makes the reference of a new champion.
@@ -474,12 +541,9 @@ impl Watch {
             ReferenceKind::Fixed(window) => window,
             _ => champion.training_window,
         };
-        let by_segment = self.config.reference.span().is_none();
         let fits = |reference: &Reference| {
             let of = reference.window.unwrap_or(champion.training_window);
-            let columns = || reference.segments.iter().map(|segments| &segments.column);
-            let segments_fit = !by_segment || columns().eq(&definition.segments);
-            reference.features == watched && of == window && segments_fit
+            reference.features == watched && of == window
         };
         if let Some(reference) = self.remembered(&definition.model, &champion.version)
             && fits(&reference)
@@ -488,15 +552,10 @@ impl Watch {
         }
         let stored = store::reference(tx, &definition.model, &champion.version).await?;
         let Some(reference) = stored.filter(fits) else {
-            let building =
-                reference::build(source, window, champion.promoted_as_of, &self.config, by_segment);
-            // It reads twice; where rows are counted in place, it asks five times. Segments are one more reading, or two questions each.
-            let segments = definition.segments.len() as u32;
-            let readings = match source.in_place() {
-                Some(_) => 5 + 2 * segments,
-                None => 2 + segments.min(1),
-            };
-            let built = while_reading(tx, self.reading_max() * readings, Box::pin(building)).await??;
+            let building = reference::build(source, window, champion.promoted_as_of, &self.config);
+            // It reads twice; where rows are counted in place, it asks five times.
+            let readings = if source.in_place().is_some() { 5 } else { 2 };
+            let built = while_reading(tx, self.reading_max() * readings, building).await??;
             let rows = built.profile.rows();
             if rows < self.config.limits.rows_min {
                 return Err(Obstacle::Reference(format!(

@@ -51,7 +51,7 @@ pub struct MonitorMetrics {
     pub checks: Family<CheckLabels, Counter>,
     /// Values of the newest check.
     pub drift: Family<DriftLabels, Gauge<f64, AtomicU64>>,
-    /// What the newest check expects by scores, before labels are known; stays where it was when nothing is expected.
+    /// What the newest check expects by scores, before labels are known; absent when it expects nothing.
     pub estimated: Family<EstimateLabels, Gauge<f64, AtomicU64>>,
     /// Rows in the window of the newest check.
     pub rows: Family<ModelLabels, Gauge>,

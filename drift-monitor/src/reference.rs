@@ -11,7 +11,6 @@ use transactions::{Column, Order, Request, SourceError, TransactionSource};
 
 use chrono::{DateTime, Utc};
 
-use crate::by_segment::Rows;
 use crate::config::Config;
 use crate::in_place;
 use crate::segments::Profiles;
@@ -32,7 +31,7 @@ pub struct Reference {
     /// ([`drift_stats::between`]); of references from before this was measured, nothing.
     #[serde(default)]
     pub between: Vec<f64>,
-    /// The reference by the levels of each column of segments, where these are counted with it.
+    /// The reference by the levels of columns of segments, once that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<SegmentsOf>,
     /// Rows of the reference whose label was known.
@@ -65,28 +64,26 @@ impl Reference {
         }
     }
 
-    /// The same of some of its features, by their positions.
+    /// The same of some of its features, by their positions, and not by segment.
     #[must_use]
     pub fn of_features(&self, positions: &[usize]) -> Self {
         fn pick<T: Clone>(all: &[T], positions: &[usize]) -> Vec<T> {
             positions.iter().filter_map(|at| all.get(*at).cloned()).collect()
         }
-        let segments = self.segments.iter().map(|segments| SegmentsOf {
-            column: segments.column.clone(),
-            profiles: segments
-                .profiles
-                .iter()
-                .map(|(level, profile)| (level.clone(), profile.of_features(positions)))
-                .collect(),
-        });
         Self {
             features: pick(&self.features, positions),
             bins: pick(&self.bins, positions),
             profile: self.profile.of_features(positions),
             between: pick(&self.between, positions),
-            segments: segments.collect(),
+            segments: Vec::new(),
             ..*self
         }
+    }
+
+    /// The reference by these columns, when it was counted by them and no others.
+    pub fn by_segment(&self, columns: &[String]) -> Option<&[SegmentsOf]> {
+        let counted = self.segments.iter().map(|segments| &segments.column);
+        counted.eq(columns).then_some(&self.segments)
     }
 
     /// The fraud rate of the reference.
@@ -98,41 +95,16 @@ impl Reference {
     }
 }
 
-/// Reads the training window twice, in bounded memory: once for the edges of bins, once to count; and once more to count by segment, if
-/// `by_segment` says so and the model has columns of segments.
+/// Reads the training window twice, in bounded memory: once for the edges of bins, once to count.
 pub async fn build(
     source: &TransactionSource,
     window: Window,
     as_of: DateTime<Utc>,
     config: &Config,
-    by_segment: bool,
 ) -> Result<Reference, SourceError> {
-    let mut reference = match source.in_place() {
-        Some(asked) => in_place::reference(source, asked, window, as_of, config).await?,
-        None => read(source, window, as_of, config).await?,
-    };
-    let columns = &source.definition().segments;
-    if by_segment && !columns.is_empty() {
-        let rows = Rows {
-            source,
-            windows: &[window],
-            as_of,
-        };
-        let counted = rows.by_segment(&reference, None).await?;
-        let named = columns.iter().cloned().zip(counted);
-        reference.segments = named
-            .map(|(column, profiles)| SegmentsOf { column, profiles })
-            .collect();
+    if let Some(asked) = source.in_place() {
+        return in_place::reference(source, asked, window, as_of, config).await;
     }
-    Ok(reference)
-}
-
-async fn read(
-    source: &TransactionSource,
-    window: Window,
-    as_of: DateTime<Utc>,
-    config: &Config,
-) -> Result<Reference, SourceError> {
     // Edges and blocks are made of rows in their order.
     let request = Request {
         order: Order::Stored,

@@ -81,7 +81,7 @@ pub fn detected(
         features
             .iter_mut()
             .take(EXPLAINED_MAX)
-            .for_each(|feature| told(counts, feature));
+            .for_each(|feature| add_explanation(counts, feature));
     }
     for feature in features.iter_mut().take(EXPLAINED_MAX) {
         let found = looked.segments.get(&feature.feature);
@@ -114,7 +114,7 @@ pub fn detected(
     })
 }
 
-fn told(counts: &Counts, feature: &mut FeatureDrift) {
+fn add_explanation(counts: &Counts, feature: &mut FeatureDrift) {
     let Explained { shifts, began } = counts.explain(&feature.feature);
     feature.began = began;
     feature.moved = shifts

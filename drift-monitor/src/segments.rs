@@ -12,7 +12,7 @@ use transactions::Column;
 use crate::judge::Limits;
 use crate::reference::{Reference, values_of};
 
-/// Most levels that a column may have to be one of segments.
+/// Most levels, rows without one among them, that a column may have to be one of segments.
 pub const LEVELS_MAX: usize = 200;
 /// Segments that are told of a feature.
 const TOLD_MAX: usize = 3;
@@ -98,14 +98,16 @@ pub struct SegmentShift {
     pub noise: f64,
 }
 
-/// For each feature of the reference the segments in which it moved farther than chance and the reference's own unrest explain, and than
-/// anybody minds, the farthest first.
+/// For each feature of the reference the segments in which it moved farther than in all rows together, the farthest first.
 ///
-/// All segments and the `watched` features (among them those of the reference) share the level of evidence. Segments with fewer rows
-/// than a check needs, in either part, say nothing.
+/// Farther: beyond what chance and the reference's own unrest explain, beyond what anybody minds, and beyond the index of all rows by
+/// three standard errors of the segment's ([`standard_error`]). A feature that moved alike everywhere has none. All segments and the
+/// `watched` features (among them those of the reference) share the level of evidence. Segments with fewer rows than a check needs, in
+/// either part, say nothing, and so do those that the reference has not.
 pub fn moved(
     segments: &[Segments],
     reference: &Reference,
+    current: &Profile,
     limits: &Limits,
     watched: usize,
 ) -> Vec<Vec<SegmentShift>> {
@@ -113,15 +115,30 @@ pub fn moved(
     let alpha = per_test(limits.evidence.data, all * watched);
     (0..reference.features.len())
         .map(|at| {
+            let whole = compared(at, reference, &reference.profile, current).map_or(0.0, |found| found.psi);
             let mut found: Vec<SegmentShift> = segments
                 .iter()
                 .flat_map(|segments| of_feature(segments, at, reference, limits, alpha))
+                .filter(|shift| shift.psi - 3.0 * standard_error(shift.psi, shift.rows) > whole)
                 .collect();
             found.sort_by(|a, b| b.psi.total_cmp(&a.psi).then(a.level.cmp(&b.level)));
             found.truncate(TOLD_MAX);
             found
         })
         .collect()
+}
+
+/// About the standard error of an index of this size, by the rows that it compares: it behaves as a chi-squared with a centre, whose
+/// spread beside that of chance is the root of four times the centre.
+fn standard_error(psi: f64, [before, now]: [u64; 2]) -> f64 {
+    2.0 * (psi * (1.0 / before as f64 + 1.0 / now as f64)).sqrt()
+}
+
+fn compared(at: usize, reference: &Reference, before: &Profile, now: &Profile) -> Option<Comparison> {
+    let bins = reference.bins.get(at)?;
+    let unrest = reference.between.get(at).copied().unwrap_or(0.0);
+    let (before, now) = (before.histogram(at, bins).ok()?, now.histogram(at, bins).ok()?);
+    Comparison::of(&before, &now, unrest).ok()
 }
 
 fn of_feature(
@@ -131,8 +148,6 @@ fn of_feature(
     limits: &Limits,
     alpha: f64,
 ) -> Vec<SegmentShift> {
-    let bins = &reference.bins[at];
-    let unrest = reference.between.get(at).copied().unwrap_or(0.0);
     let [before, now] = &segments.profiles;
     before
         .iter()
@@ -142,8 +157,7 @@ fn of_feature(
             if rows.iter().any(|rows| *rows < limits.rows_min) {
                 return None;
             }
-            let (before, now) = (before.histogram(at, bins).ok()?, now.histogram(at, bins).ok()?);
-            let found = Comparison::of(&before, &now, unrest).ok()?;
+            let found = compared(at, reference, before, now)?;
             let noise = found.noise(alpha);
             (found.psi > noise && found.psi > limits.data_tell).then(|| SegmentShift {
                 column: segments.column.clone(),

@@ -2,7 +2,8 @@
 
 use chassis::Tx;
 use chrono::{DateTime, Utc};
-use drift_stats::profile::{Outcome, Profile};
+use drift_stats::outcome::Outcome;
+use drift_stats::profile::Profile;
 use drift_stats::proportion::Rate;
 use schemas::events::{DriftChecked, DriftSeverity, Metric, ModelPromoted, ScoreCounts, Verdict};
 use schemas::{CheckId, ModelName, ModelVersion, Window};
@@ -11,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::judge::{Before, Previous, Unknown, blocking};
-use crate::reference::Reference;
+use crate::reference::{Reference, SegmentsOf};
 use crate::report::Run;
 use crate::window::{Counted, StoredOutcome};
 
@@ -33,7 +34,7 @@ pub struct Champion {
     /// Frauds that recall stands on.
     pub validated_frauds: u64,
     /// The rows of the validation by their scores, where that was counted.
-    pub scores: Option<ScoreCounts>,
+    pub score_counts: Option<ScoreCounts>,
 }
 
 impl Champion {
@@ -62,7 +63,7 @@ impl Champion {
 pub async fn insert_champion(tx: &mut Tx, model: &ModelName, promoted: &ModelPromoted) -> anyhow::Result<()> {
     sqlx::query(
         "insert into champion (model, fence, version, promoted_as_of, training_start, training_end, \
-         operating_threshold, validated_recall, validated_precision, validated_frauds, scores) \
+         operating_threshold, validated_recall, validated_precision, validated_frauds, score_counts) \
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict do nothing",
     )
     .bind(model.as_str())
@@ -75,7 +76,13 @@ pub async fn insert_champion(tx: &mut Tx, model: &ModelName, promoted: &ModelPro
     .bind(promoted.validated_recall.get())
     .bind(promoted.validated_precision.get())
     .bind(promoted.validated_frauds.cast_signed())
-    .bind(promoted.scores.as_ref().map(serde_json::to_value).transpose()?)
+    .bind(
+        promoted
+            .score_counts
+            .as_ref()
+            .map(serde_json::to_value)
+            .transpose()?,
+    )
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -91,7 +98,7 @@ struct ChampionRow {
     validated_recall: f64,
     validated_precision: f64,
     validated_frauds: i64,
-    scores: Option<Value>,
+    score_counts: Option<Value>,
 }
 
 impl ChampionRow {
@@ -104,7 +111,7 @@ impl ChampionRow {
             validated_recall: self.validated_recall,
             validated_precision: self.validated_precision,
             validated_frauds: self.validated_frauds.unsigned_abs(),
-            scores: self.scores.map(serde_json::from_value).transpose()?,
+            score_counts: self.score_counts.map(serde_json::from_value).transpose()?,
         })
     }
 }
@@ -117,7 +124,7 @@ pub async fn champion(
 ) -> anyhow::Result<Option<Champion>> {
     let row: Option<ChampionRow> = sqlx::query_as(
         "select version, promoted_as_of, training_start, training_end, operating_threshold, validated_recall, \
-         validated_precision, validated_frauds, scores from champion \
+         validated_precision, validated_frauds, score_counts from champion \
          where model = $1 and promoted_as_of <= $2 order by fence desc limit 1",
     )
     .bind(model.as_str())
@@ -135,7 +142,7 @@ pub async fn champion_of_fence(
 ) -> anyhow::Result<Option<Champion>> {
     let row: Option<ChampionRow> = sqlx::query_as(
         "select version, promoted_as_of, training_start, training_end, operating_threshold, validated_recall, \
-         validated_precision, validated_frauds, scores from champion where model = $1 and fence = $2",
+         validated_precision, validated_frauds, score_counts from champion where model = $1 and fence = $2",
     )
     .bind(model.as_str())
     .bind(fence.cast_signed())
@@ -178,6 +185,25 @@ pub async fn save_reference(
     .bind(model.as_str())
     .bind(version.as_str())
     .bind(serde_json::to_value(reference)?)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Keeps a reference by segment.
+pub async fn save_segments(
+    tx: &mut Tx,
+    model: &ModelName,
+    version: &ModelVersion,
+    segments: &[SegmentsOf],
+) -> anyhow::Result<()> {
+    sqlx::query(
+        "update reference set reference = jsonb_set(reference, '{segments}', $3::jsonb) where model = $1 and version = $2",
+    )
+    .bind(model.as_str())
+    .bind(version.as_str())
+    // As text: a value of JSON would take many times its memory.
+    .bind(serde_json::to_string(segments)?)
     .execute(&mut **tx)
     .await?;
     Ok(())

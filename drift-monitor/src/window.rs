@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Duration, DurationRound as _, TimeDelta, Utc};
 use drift_stats::Unusable;
 use drift_stats::binning::FeatureBins;
-use drift_stats::profile::{Known, Outcome, Profile};
+use drift_stats::outcome::{Known, Outcome};
+use drift_stats::profile::Profile;
 use schemas::Window;
 use transactions::{Batch, Request, SourceError, TransactionSource};
 
@@ -53,16 +54,22 @@ fn spans(
     is_known: impl Fn(DateTime<Utc>) -> bool,
     end: DateTime<Utc>,
 ) -> Vec<Window> {
+    let spans = each_span(hours.iter().copied().filter(|hour| !is_known(*hour)), end);
+    match (&spans[..], spans.len() > SPANS_MAX) {
+        ([first, .., last], true) => Window::new(first.start(), last.end()).into_iter().collect(),
+        _ => spans,
+    }
+}
+
+/// Hours that follow each other are one span; the last ends at `end`, or before.
+fn each_span(hours: impl Iterator<Item = DateTime<Utc>>, end: DateTime<Utc>) -> Vec<Window> {
     let mut spans: Vec<(DateTime<Utc>, DateTime<Utc>)> = Vec::new();
-    for hour in hours.iter().copied().filter(|hour| !is_known(*hour)) {
+    for hour in hours {
         let next = hour + TimeDelta::hours(1);
         match spans.last_mut() {
             Some((_, until)) if *until == hour => *until = next,
             _ => spans.push((hour, next)),
         }
-    }
-    if let ([(start, _), .., (_, until)], true) = (&spans[..], spans.len() > SPANS_MAX) {
-        spans = vec![(*start, *until)];
     }
     spans
         .into_iter()
@@ -70,10 +77,9 @@ fn spans(
         .collect()
 }
 
-/// Few spans that hold all of these hours, and perhaps some between them; oldest first.
+/// The spans of these hours and no others, oldest first.
 pub fn spans_of(hours: &BTreeSet<DateTime<Utc>>, end: DateTime<Utc>) -> Vec<Window> {
-    let hours: Vec<DateTime<Utc>> = hours.iter().copied().collect();
-    spans(&hours, |_| false, end)
+    each_span(hours.iter().copied(), end)
 }
 
 /// Ages, in hours since its end, at which an hour is counted again, so that rows and labels that came late, or were corrected, get
@@ -352,6 +358,20 @@ mod tests {
                 .ok()
                 .into_iter()
                 .collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn rows_of_alike_hours_are_those_and_no_others() {
+        let alike: BTreeSet<DateTime<Utc>> = (0..30)
+            .flat_map(|week| [at(week * 168, 0), at(week * 168 + 1, 0)])
+            .collect();
+        let windows = spans_of(&alike, at(30 * 168, 0));
+        assert_eq!(windows.len(), 30, "however many");
+        assert!(
+            windows
+                .iter()
+                .all(|window| window.end() - window.start() == TimeDelta::hours(2))
         );
     }
 

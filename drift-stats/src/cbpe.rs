@@ -6,14 +6,13 @@
 //!
 //! Limits: it assumes that a score means what it meant when it was calibrated. It sees what a shift of the inputs does to the
 //! results, and is blind to concept drift, where the same score means something else: compare it with what was realised once labels
-//! have ripened.
+//! have ripened. Nor does it know how much fraud there is: where fraud becomes rarer and nothing else changes, rows below the threshold
+//! still count for as many missed frauds, so that estimated recall falls and estimated precision stays, though it is the other way round.
 //!
 //! Source: NannyML, "Confidence-based performance estimation"; Guillory et al., ICCV 2021. Rows of equal score are one group here.
 
-use serde::{Deserialize, Serialize};
-
 use crate::isotonic::Isotonic;
-use crate::profile::{SCORE_CELLS, first_flagged_cell};
+use crate::outcome::{SCORE_CELLS, first_flagged_cell};
 use crate::proportion::Rate;
 use crate::{Sample, Unusable};
 
@@ -134,8 +133,8 @@ pub fn estimate(scores: &[f64], probabilities: &[f64], threshold: f64) -> Result
 }
 
 /// What scores stand for, learnt from labelled rows that were counted by the cells of their scores
-/// ([`Outcome::score_counts`](crate::profile::Outcome::score_counts)).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// ([`Outcome::score_counts`](crate::outcome::Outcome::score_counts)).
+#[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
     threshold: f64,
     /// Probability of fraud per cell, not decreasing.
@@ -193,7 +192,7 @@ impl Calibration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{Known, Outcome};
+    use crate::outcome::{Known, Outcome};
 
     /// Scores in the middle of cells, more often fraud the higher they are.
     fn rows() -> Vec<(f64, bool)> {

@@ -3,7 +3,7 @@
 //! * [`binning`] – bins of a feature, fixed once from the reference.
 //! * [`binned`] – Kolmogorov–Smirnov and Wasserstein from counts, with the range that the true value lies in.
 //! * [`reference`] – bins of all features from a stream of reference rows, in bounded memory.
-//! * [`profile`] – a window reduced to counts in those bins; profiles merge by addition.
+//! * [`profile`] – the features of a window reduced to counts in those bins; [`outcome`] – its scores and labels. Both merge by addition.
 //! * [`psi`], [`jensen_shannon`], [`hellinger`], [`kullback_leibler`], [`l_infinity`], [`total_variation`] – detectors on
 //!   histograms; a new one is one new file and one line in [`DETECTORS`].
 //! * [`contingency`] – chi-squared and Cramér's V of two samples in the same levels.
@@ -41,6 +41,7 @@ pub mod multiple;
 pub mod null;
 pub mod null_law;
 pub mod onset;
+pub mod outcome;
 pub mod pca;
 pub mod performance;
 pub mod profile;

@@ -2,7 +2,8 @@
 
 use drift_stats::binning::{BinSettings, FeatureBins, NumericBins};
 use drift_stats::null::{Sizes, per_test, psi_critical, psi_expected};
-use drift_stats::profile::{Known, Outcome, Profile, Values};
+use drift_stats::outcome::{Known, Outcome};
+use drift_stats::profile::{Profile, Values};
 use drift_stats::proportion::{relative_change, two_rates};
 use drift_stats::{DETECTORS, Score, Unusable};
 

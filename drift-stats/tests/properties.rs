@@ -2,8 +2,9 @@
 
 use drift_stats::binning::{BinSettings, FeatureBins, NumericBins};
 use drift_stats::null::{Sizes, psi_p_value};
+use drift_stats::outcome::{Known, Outcome};
 use drift_stats::performance::Ranking;
-use drift_stats::profile::{Known, Outcome, Profile, Values};
+use drift_stats::profile::{Profile, Values};
 use drift_stats::proportion::{Rate, difference, two_rates, wilson};
 use drift_stats::psi::of_counts;
 use proptest::prelude::*;

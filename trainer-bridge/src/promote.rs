@@ -316,7 +316,7 @@ async fn finish(at_work: &AtWork<'_>, registry: &str) -> anyhow::Result<Option<M
         validated_recall,
         validated_frauds: validated.frauds,
         validated_precision,
-        scores: validated.scores.clone(),
+        score_counts: validated.score_counts.clone(),
         registry: registry.to_owned(),
         registry_version: version.registration.registry_version.clone(),
     };

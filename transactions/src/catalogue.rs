@@ -71,6 +71,8 @@ pub struct Layout {
     pub features: Vec<(Feature, FoundColumn)>,
     /// How many of `features` are the model's own.
     pub of_model: usize,
+    /// Columns of segments that cannot serve; they are not among `features`.
+    pub segment_problems: Vec<CatalogueProblem>,
 }
 
 const INSTANT: &[ColumnType] = &[ColumnType::InstantWithZone, ColumnType::InstantWithoutZone];
@@ -85,16 +87,23 @@ const FEATURE: &[ColumnType] = &[
 const CATEGORY: &[ColumnType] = &[ColumnType::Integer, ColumnType::Boolean, ColumnType::Text];
 const ID: &[ColumnType] = &[ColumnType::Integer, ColumnType::Text];
 
-/// Compares the settings with the columns found.
-///
-/// # Errors
-/// Every problem at once.
-pub fn resolve(definition: &ModelDefinition, found: &[FoundColumn]) -> Result<Layout, Vec<CatalogueProblem>> {
-    let mut problems = Vec::new();
-    let mut pick = |setting: &'static str, name: &str, usable: &[ColumnType], expected: &'static str| {
-        let Some(column) = found.iter().find(|column| column.name == name) else {
-            let nearest = nearest(name, found.iter().map(|column| column.name.as_str()));
-            problems.push(CatalogueProblem::MissingColumn {
+/// Looks for columns among those found, and notes those that are not there or cannot serve.
+struct Picker<'a> {
+    found: &'a [FoundColumn],
+    problems: Vec<CatalogueProblem>,
+}
+
+impl Picker<'_> {
+    fn pick(
+        &mut self,
+        setting: &'static str,
+        name: &str,
+        usable: &[ColumnType],
+        expected: &'static str,
+    ) -> Option<FoundColumn> {
+        let Some(column) = self.found.iter().find(|column| column.name == name) else {
+            let nearest = nearest(name, self.found.iter().map(|column| column.name.as_str()));
+            self.problems.push(CatalogueProblem::MissingColumn {
                 setting,
                 column: name.to_owned(),
                 nearest,
@@ -102,7 +111,7 @@ pub fn resolve(definition: &ModelDefinition, found: &[FoundColumn]) -> Result<La
             return None;
         };
         if !usable.contains(&column.kind) {
-            problems.push(CatalogueProblem::WrongType {
+            self.problems.push(CatalogueProblem::WrongType {
                 setting,
                 column: name.to_owned(),
                 found: column.type_name.clone(),
@@ -111,7 +120,20 @@ pub fn resolve(definition: &ModelDefinition, found: &[FoundColumn]) -> Result<La
             return None;
         }
         Some(column.clone())
+    }
+}
+
+/// Compares the settings with the columns found. Columns of segments explain and decide nothing: what is wrong with them stands beside.
+///
+/// # Errors
+/// Every problem at once.
+pub fn resolve(definition: &ModelDefinition, found: &[FoundColumn]) -> Result<Layout, Vec<CatalogueProblem>> {
+    let mut columns = Picker {
+        found,
+        problems: Vec::new(),
     };
+    let mut pick =
+        |setting, name: &str, usable: &[ColumnType], expected| columns.pick(setting, name, usable, expected);
     let time = pick("time", &definition.time, INSTANT, "a timestamp");
     let label = pick(
         "label",
@@ -166,9 +188,14 @@ pub fn resolve(definition: &ModelDefinition, found: &[FoundColumn]) -> Result<La
             )
         }));
     }
+    let Picker { problems, .. } = columns;
     let of_model = features.len();
+    let mut segments = Picker {
+        found,
+        problems: Vec::new(),
+    };
     for name in &definition.segments {
-        let column = pick("segments", name, CATEGORY, "a text, a whole number or a boolean");
+        let column = segments.pick("segments", name, CATEGORY, "a text, a whole number or a boolean");
         features.extend(column.map(|column| {
             let segment = Feature {
                 name: name.clone(),
@@ -187,6 +214,7 @@ pub fn resolve(definition: &ModelDefinition, found: &[FoundColumn]) -> Result<La
             id: id.flatten(),
             features,
             of_model,
+            segment_problems: segments.problems,
         }),
         _ => Err(problems),
     }

@@ -141,11 +141,18 @@ impl ModelDefinition {
         let id = optional_column(section, "id");
         let features = read_features(section);
         let segments = read_columns(section, "segments", 0..=SEGMENTS_MAX);
-        for (role, used) in [
+        let known_later = [
             ("label", Some(&label)),
             ("label_time", label_time.as_ref()),
             ("score", score.as_ref()),
-        ] {
+        ];
+        for (role, used) in known_later {
+            if let Some(used) = used.filter(|used| segments.contains(used)) {
+                section.problem(
+                    "segments",
+                    format!("columns known with the transaction; `{used}` is the `{role}` column"),
+                );
+            }
             if let Some(used) = used.filter(|used| features.iter().any(|feature| feature.column == **used)) {
                 section.problem(
                     "features",
@@ -409,7 +416,7 @@ mod tests {
             features = ["x", "x", "y"]
             not_monitored = ["z"]
             weights = ["x=1", "x=2", "w=1", "y=-1", "y"]
-            segments = ["c", "c"]
+            segments = ["c", "c", "y"]
             [models.b]
             source = "mysql"
             features = []
@@ -431,6 +438,7 @@ mod tests {
             "got \"y=-1\"",
             "got \"y\"",
             "each column once; `c` is there twice",
+            "columns known with the transaction; `y` is the `label` column",
             "`models.b.source` is `mysql`",
             "a list of 0 to 5 columns",
             "one of `postgres`, `parquet`, `csv`, `databricks`",

@@ -259,6 +259,11 @@ impl TransactionSource {
             .map(|(feature, _)| feature)
     }
 
+    /// What is wrong with the columns of segments; nothing but questions for segments fails for it.
+    pub fn segment_problems(&self) -> &[CatalogueProblem] {
+        &self.layout.segment_problems
+    }
+
     /// The features that are watched for drift, in the order of the settings.
     pub fn monitored(&self) -> impl Iterator<Item = &Feature> {
         self.features().filter(|feature| feature.monitored)
@@ -407,6 +412,12 @@ impl TransactionSource {
                 Ok(monitored.map(|(at, _)| at).collect())
             }
             FeatureChoice::WithSegments(names) => {
+                if !self.segment_problems().is_empty() {
+                    return Err(SourceError::Catalogue {
+                        source_name: self.definition.source.to_string(),
+                        problems: self.segment_problems().to_vec(),
+                    });
+                }
                 let mut chosen = self.chosen(&FeatureChoice::Named(names.clone()))?;
                 chosen.extend(self.layout.of_model..self.layout.features.len());
                 Ok(chosen)

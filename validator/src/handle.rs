@@ -272,14 +272,14 @@ fn report(trained: &ModelTrained, judgement: Judgement, measurement: Option<Meas
         false_negatives: 0,
         true_negatives: 0,
     };
-    let (rows, frauds, confusion, metrics, scores) =
+    let (rows, frauds, confusion, metrics, score_counts) =
         measurement.map_or((0, 0, nothing, Vec::new(), None), |measurement| {
             (
                 measurement.measured.rows,
                 measurement.measured.frauds,
                 measurement.confusion,
                 measurement.metrics,
-                Some(measurement.scores),
+                Some(measurement.score_counts),
             )
         });
     ModelValidated {
@@ -297,6 +297,6 @@ fn report(trained: &ModelTrained, judgement: Judgement, measurement: Option<Meas
         confusion,
         metrics,
         gates: judgement.gates,
-        scores,
+        score_counts,
     }
 }

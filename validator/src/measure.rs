@@ -1,8 +1,8 @@
 //! Scores and labels of the holdout become confusion, metrics and intervals.
 
 use drift_stats::Unusable;
+use drift_stats::outcome::{Known, Outcome};
 use drift_stats::performance::{Confusion, Ranking};
-use drift_stats::profile::{Known, Outcome};
 use drift_stats::proportion::{self, Rate, wilson};
 use schemas::Share;
 use schemas::events::{self, MetricEstimate, ScoreCounts};
@@ -21,7 +21,7 @@ pub struct Measurement {
     /// Metrics with intervals.
     pub metrics: Vec<MetricEstimate>,
     /// The rows by their scores.
-    pub scores: ScoreCounts,
+    pub score_counts: ScoreCounts,
 }
 
 /// Scores the labelled rows of a batch. `names` are the features of the batch in order.
@@ -106,7 +106,7 @@ pub fn measure(
             true_negatives: confusion.true_negatives,
         },
         metrics,
-        scores: by_score(scores, frauds, threshold),
+        score_counts: by_score(scores, frauds, threshold),
     })
 }
 
@@ -195,8 +195,8 @@ mod tests {
                 .map(|(cell, _)| cell)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(cells(&found.scores.frauds), [24, 26, 41, 46]);
-        assert_eq!(cells(&found.scores.genuine), [0, 5, 10, 15, 20, 35 + 1]);
+        assert_eq!(cells(&found.score_counts.frauds), [24, 26, 41, 46]);
+        assert_eq!(cells(&found.score_counts.genuine), [0, 5, 10, 15, 20, 35 + 1]);
         let value = |name: &str| {
             let metric = found.metrics.iter().find(|metric| metric.name == name).unwrap();
             let (value, interval) = (metric.value.unwrap().get(), metric.interval.clone().unwrap());

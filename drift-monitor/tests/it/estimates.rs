@@ -1,6 +1,6 @@
 //! What the scores let expect is told before labels are known, and beside what was realised once they are.
 
-use drift_stats::profile::{Known, Outcome};
+use drift_stats::outcome::{Known, Outcome};
 use schemas::events::{DriftSeverity, ModelPromoted, ScoreCounts, Verdict};
 
 use crate::scene::{Scene, promoted};
@@ -19,7 +19,7 @@ fn counted(name: &str, fence: u64, hour: i64) -> ModelPromoted {
         holdout.add_rows(score, label, rows);
     }
     ModelPromoted {
-        scores: Some(ScoreCounts {
+        score_counts: Some(ScoreCounts {
             genuine: holdout.score_counts(Known::Genuine).to_vec(),
             frauds: holdout.score_counts(Known::Fraud).to_vec(),
         }),
@@ -97,7 +97,7 @@ async fn expected_and_realised(change: &str) -> (f64, f64) {
     assert_eq!(check.detected().severity, DriftSeverity::Immediate);
     let concept = check.detected().concept.clone().expect("how recall dropped");
     replica.stop().await;
-    let expected = concept.expected_recall.expect("what was to be expected").get();
+    let expected = concept.estimated_recall.expect("what was to be expected").get();
     (expected, concept.realised_recall.get())
 }
 

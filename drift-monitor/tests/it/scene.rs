@@ -244,7 +244,7 @@ pub fn promoted(name: &str, fence: u64, hour: i64) -> ModelPromoted {
         validated_recall: share(0.88),
         validated_frauds: 300,
         validated_precision: share(0.9),
-        scores: None,
+        score_counts: None,
         registry: "embedded".to_owned(),
         registry_version: None,
     }

@@ -101,8 +101,8 @@ pub fn drift_detected(severity: DriftSeverity) -> DriftDetected {
             validated_precision: Some(share(0.79)),
             realised_precision: Some(share(0.613)),
             flagged: Some(1_487),
-            expected_recall: Some(share(0.8481)),
-            expected_precision: Some(share(0.77)),
+            estimated_recall: Some(share(0.8481)),
+            estimated_precision: Some(share(0.77)),
         }),
         estimated: Some(EstimatedPerformance {
             rows: 9_520,
@@ -245,7 +245,7 @@ pub fn model_validated(verdict: ValidationVerdict) -> ModelValidated {
             estimate("recall", 0.84, 0.807, 0.868),
             estimate("precision", 0.712, 0.677, 0.746),
         ],
-        scores: None,
+        score_counts: None,
         gates: vec![
             ValidationGate {
                 metric: "recall".to_owned(),
@@ -297,7 +297,7 @@ pub fn model_promoted(kind: PromotionKind) -> ModelPromoted {
         validated_recall: share(0.84),
         validated_frauds: 561,
         validated_precision: share(0.781),
-        scores: None,
+        score_counts: None,
         registry: "mlflow".to_owned(),
         registry_version: Some("7".to_owned()),
     }

@@ -236,7 +236,7 @@ pub fn validated(
         },
         metrics: Vec::new(),
         gates: Vec::new(),
-        scores: None,
+        score_counts: None,
     }
 }
 
@@ -255,7 +255,7 @@ pub fn promoted(decision_id: DecisionId, hour: i64, name: &str, fence: u64) -> M
         validated_recall: share(0.85),
         validated_frauds: 20,
         validated_precision: share(0.9),
-        scores: None,
+        score_counts: None,
         registry: "embedded".to_owned(),
         registry_version: None,
     }

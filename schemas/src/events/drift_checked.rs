@@ -36,21 +36,24 @@ pub struct DriftChecked {
     pub not_measured: Vec<NotMeasured>,
     /// Every metric that was measured.
     pub metrics: Vec<Metric>,
-    /// How well the champion does on the newest rows by their scores alone, before their labels are known; judged by nobody.
+    /// How well the champion does on the newest rows by their scores alone, before their labels are known; judged by nobody. None when
+    /// the champion's validation did not count its scores, or the rows are too few.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated: Option<EstimatedPerformance>,
 }
 
-/// Performance to expect of rows by their scores, if a score means what it meant at validation (confidence-based estimation).
+/// Confidence-based performance estimation: recall and precision of rows by their scores, if a score means what it meant at validation.
+/// Blind where it does not; and where fraud becomes rarer, estimated recall falls though true recall does not, because the rows that are
+/// let through count for as many missed frauds as before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
 pub struct EstimatedPerformance {
     /// The rows: those in the window that this version scored, count.
     pub rows: u64,
-    /// Frauds to expect among them, found or missed; a number with fractions, 0 or more.
+    /// Frauds among them, found or missed, as estimated; a number with fractions, 0 or more.
     #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
     pub frauds: Finite,
-    /// Share of these that is found; none when none is expected.
+    /// Share of these that is found; none when there are none.
     pub recall: Option<Share>,
     /// Share of the flagged rows that is fraud; none when no row is flagged.
     pub precision: Option<Share>,

@@ -97,8 +97,8 @@ pub struct FeatureDrift {
     /// that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<DateTime<Utc>>,
-    /// Segments of the rows in which it moved farthest, beyond what the segment's rows explain, the farthest first; at most three, and
-    /// none unless the model has columns of segments.
+    /// Segments in which it moved farther than in all rows together, the farthest first; at most three, and none unless the model has
+    /// columns of segments. Levels that the reference has not, and segments with few rows, are not compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<SegmentDrift>,
 }
@@ -118,7 +118,7 @@ pub struct SegmentDrift {
     /// Population stability index within the segment, dimensionless, 0 or more.
     #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
     pub psi: Finite,
-    /// What the segment's rows alone explain of it, same scale.
+    /// What the segment's rows, all segments and features together, and the unrest of the reference explain of it, same scale.
     #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
     pub noise: Finite,
 }
@@ -177,11 +177,12 @@ pub struct ConceptDrift {
     /// Rows of `window` that the model flagged, count: what the realised precision stands on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flagged: Option<u64>,
-    /// Recall to expect of the same rows by their scores. Near `validated_recall`: the same score means something else now. Near
-    /// `realised_recall`: the transactions moved to where the model is weak.
+    /// Recall of the same rows as their scores let estimate it (see `EstimatedPerformance`). Where the scores explain less than the drop,
+    /// that is consistent with scores that mean something else now; where they explain it, with transactions that moved to where the
+    /// model is weak, or with fraud that became rarer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expected_recall: Option<Share>,
-    /// Precision to expect of the same rows by their scores.
+    pub estimated_recall: Option<Share>,
+    /// Precision of the same rows as their scores let estimate it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expected_precision: Option<Share>,
+    pub estimated_precision: Option<Share>,
 }

@@ -39,7 +39,7 @@ pub struct ModelPromoted {
     pub validated_precision: Share,
     /// The rows of the validation by their scores: what a score of this version stands for, where that was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scores: Option<ScoreCounts>,
+    pub score_counts: Option<ScoreCounts>,
     /// `embedded` or `mlflow`.
     pub registry: String,
     /// The registry's own version number, e.g. MLflow's `7`.

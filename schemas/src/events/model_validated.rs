@@ -40,7 +40,7 @@ pub struct ModelValidated {
     pub gates: Vec<ValidationGate>,
     /// The rows judged by their scores: what a score stands for; none when nothing was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scores: Option<ScoreCounts>,
+    pub score_counts: Option<ScoreCounts>,
 }
 
 /// Labelled rows by the cell that their score lies in: fiftieths of 0 to 1, of which the one with the operating threshold is cut in two
@@ -49,8 +49,10 @@ pub struct ModelValidated {
 #[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
 pub struct ScoreCounts {
     /// Genuine rows per cell, count.
+    #[cfg_attr(feature = "generate", schemars(length(min = 51, max = 51)))]
     pub genuine: Vec<u64>,
     /// Frauds per cell, count.
+    #[cfg_attr(feature = "generate", schemars(length(min = 51, max = 51)))]
     pub frauds: Vec<u64>,
 }
 

@@ -75,8 +75,8 @@ async fn a_request_becomes_a_champion_with_one_trace_and_rows_for_people() {
     assert_eq!(promoted.training_window, trained.training_window);
     assert_eq!(promoted.validated_recall.get(), 0.875);
     assert_eq!(
-        promoted.scores,
-        validated(&trained, ValidationVerdict::Passed).scores,
+        promoted.score_counts,
+        validated(&trained, ValidationVerdict::Passed).score_counts,
         "what a score stands for goes with the version"
     );
     let promoted_event = scene.heard(EventKind::ModelPromoted, 1).await;

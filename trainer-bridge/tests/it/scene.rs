@@ -214,9 +214,9 @@ pub fn validated(trained: &ModelTrained, verdict: ValidationVerdict) -> ModelVal
             metric("false_positive_rate", 0.005),
         ],
         gates: Vec::new(),
-        scores: Some(ScoreCounts {
-            genuine: vec![764, 4],
-            frauds: vec![4, 28],
+        score_counts: Some(ScoreCounts {
+            genuine: [vec![0; 25], vec![764, 4], vec![0; 24]].concat(),
+            frauds: [vec![0; 25], vec![4, 28], vec![0; 24]].concat(),
         }),
     }
 }

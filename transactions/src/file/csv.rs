@@ -36,10 +36,18 @@ pub(super) fn records(path: &Path, columns: &[&str], plan: &Plan) -> Result<Reco
     positions.sort_unstable();
     positions.dedup();
     // What names categories is text: `007` is not 7 then.
-    let features = plan.features.iter().map(|at| &plan.layout.features[*at]);
-    let texts: Vec<usize> = features
-        .filter(|(feature, _)| feature.kind == FeatureKind::Category)
-        .filter_map(|(feature, _)| position(&feature.name))
+    let of_kind = |kind| {
+        let features = plan.features.iter().map(|at| &plan.layout.features[*at].0);
+        let named = features.filter(move |feature| feature.kind == kind);
+        named
+            .filter_map(|feature| position(&feature.name))
+            .collect::<Vec<_>>()
+    };
+    // A number among the features that is a column of segments too stays a number, and names its level as it is printed.
+    let numbers = of_kind(FeatureKind::Numeric);
+    let texts: Vec<usize> = of_kind(FeatureKind::Category)
+        .into_iter()
+        .filter(|at| !numbers.contains(at))
         .collect();
     let reader = dialect
         .records(path, positions, |at| texts.contains(&at))

@@ -225,7 +225,10 @@ impl Statements<'_> {
         let mut parts = vec![format!("cast({} as string)", micros(&layout.time))];
         match &layout.id {
             Some(id) => parts.push(as_text(id)),
-            None => parts.extend(layout.features.iter().map(|(_, column)| as_text(column))),
+            None => {
+                let features = layout.features[..layout.of_model].iter();
+                parts.extend(features.map(|(_, column)| as_text(column)));
+            }
         }
         let taken = (share.clamp(0.0, 1.0) * SAMPLE_PARTS as f64).ceil() as u64;
         format!(

@@ -5,8 +5,8 @@ use local_stack::peers::databricks::Databricks;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use transactions::{
-    Batch, Column, DataFile, FeatureChoice, Label, Order, Readers, Request, SourceDefinition,
-    TransactionSource,
+    Batch, Column, DataFile, FeatureChoice, Label, ModelDefinition, Order, Readers, Request,
+    SourceDefinition, TransactionSource,
 };
 
 use crate::support::{
@@ -412,16 +412,26 @@ async fn a_csv_file_gives_what_its_table_gives() {
     let path = folder.path().join("payment.csv");
     std::fs::write(&path, format!("{names}\n{written}\n")).expect("a file");
     let readers: Readers = pool.into();
-    let file = definition(SourceDefinition::File(DataFile::Csv(path)));
+    // `online` is true or false, and a number among the features; a column of segments names its values.
+    let by_segment = |mut definition: ModelDefinition| {
+        definition.segments = ["online", "weekend", "channel"].map(str::to_owned).to_vec();
+        definition
+    };
+    let file = by_segment(definition(SourceDefinition::File(DataFile::Csv(path))));
     let file = TransactionSource::open(&file, &readers, SETTINGS)
         .await
         .expect("a source");
-    let table = in_postgres("bank", "payment");
+    let table = by_segment(in_postgres("bank", "payment"));
     let table = TransactionSource::open(&table, &readers, SETTINGS)
         .await
         .expect("a source");
     let day = 86_400;
+    let with_segments = FeatureChoice::WithSegments(vec!["online".to_owned(), "terminal".to_owned()]);
     for request in [
+        Request {
+            features: with_segments,
+            ..Request::all(window(0, day), at(day))
+        },
         Request::all(window(0, day), at(day)),
         Request::all(window(3_600, 7_200), at(5_400)),
         Request::news(window(0, day), at(20_000), at(40_000)),

@@ -48,7 +48,7 @@ async fn a_candidate_exactly_at_both_limits_passes_with_the_whole_report() {
     );
     assert_eq!((report.rows, report.frauds), (1_000, 75));
     // Each row once, by its score.
-    let scores = report.scores.as_ref().expect("the rows by their scores");
+    let scores = report.score_counts.as_ref().expect("the rows by their scores");
     let rows = |counts: &[u64]| {
         (
             counts.len(),

@@ -9,7 +9,7 @@ use anyhow::bail;
 use chassis::Sources;
 use chrono::Utc;
 use schemas::events::{DriftCheckRequested, DriftChecked, Metric, Verdict};
-use schemas::{Event, EventKind, ModelName};
+use schemas::{Event, EventKind, ModelName, Share};
 
 use crate::cli::{CheckArgs, Output, ReportArgs};
 use crate::operator::{self, Operator, who};
@@ -96,6 +96,17 @@ fn describe(model: &ModelName, checked: &DriftChecked) -> String {
         );
     }
     text.push('\n');
+    if let Some(estimated) = &checked.estimated {
+        let rate =
+            |rate: Option<Share>| rate.map_or_else(|| "none".to_owned(), |rate| format!("{:.3}", rate.get()));
+        let _ = writeln!(
+            text,
+            "estimated by the scores of {} rows, if they mean what they meant at validation: recall {}, precision {}",
+            estimated.rows,
+            rate(estimated.recall),
+            rate(estimated.precision)
+        );
+    }
     for missing in &checked.not_measured {
         let _ = writeln!(
             text,

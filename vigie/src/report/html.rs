@@ -298,7 +298,7 @@ fn detail(page: &mut String, feature: &FeatureReport) {
             .collect();
         let _ = write!(
             page,
-            "<p class=\"soft\">Moved most in {}</p>",
+            "<p class=\"soft\">Moved farthest in {}</p>",
             segments.join("; ")
         );
     }

@@ -105,6 +105,7 @@ fn conclude(reference: &Table, current: &Table, counted: &Counted, config: &Conf
     let segments = segments::moved(
         &counted.segments,
         &counted.reference,
+        &counted.current,
         limits,
         counted.reference.features.len(),
     );

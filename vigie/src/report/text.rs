@@ -244,7 +244,7 @@ pub fn what(feature: &FeatureReport) -> String {
         }
     }
     if let Some(farthest) = feature.segments.first() {
-        words.push(format!("most in {}", segment(farthest)));
+        words.push(format!("farthest in {}", segment(farthest)));
     }
     let [was, is] = feature.missing;
     if (is - was).abs() >= 0.01 {

@@ -308,13 +308,13 @@ fn the_segment_in_which_a_feature_moved_is_named_when_asked() {
         (&"channel".into(), &"online".into())
     );
     assert!(segments[0]["psi"].as_f64().unwrap() > amount["psi"].as_f64().unwrap() * 2.0);
-    assert!(text.contains("most in channel = online (PSI "), "{text}");
+    assert!(text.contains("farthest in channel = online (PSI "), "{text}");
     assert!(
         feature(&report, "distance").get("segments").is_none(),
         "what did not move is quiet"
     );
     let (_, report, text) = compared(&plain(20_000), &now, &[]);
-    assert!(feature(&report, "amount").get("segments").is_none() && !text.contains("most in"));
+    assert!(feature(&report, "amount").get("segments").is_none() && !text.contains("farthest in"));
 }
 
 #[test]
