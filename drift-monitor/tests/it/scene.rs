@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use drift_monitor::DriftMonitor;
+use local_stack::peers::databricks::Databricks;
 use schemas::events::{
     Artifact, DriftCheckRequested, DriftChecked, DriftDetected, ModelPromoted, PromotionKind,
 };
@@ -100,6 +101,25 @@ impl Scene {
     pub fn with_settings(mut self, sections: &str) -> Self {
         sections.clone_into(&mut self.more);
         self
+    }
+
+    /// Its payments behind a warehouse, with the settings of its features and further sections.
+    pub async fn behind_a_warehouse(self, features: &str, more: &str) -> (Databricks, Self) {
+        let workspace = Databricks::start().await.expect("a workspace");
+        let database = &self.bench.env.database_url;
+        workspace
+            .add_warehouse("fa1e", database)
+            .await
+            .expect("a warehouse");
+        let (url, token) = (workspace.url(), workspace.token());
+        let scene = self
+            .with_model(&format!(
+                "source = \"databricks\"\ntable = \"main.bank.payment\"\n{features}"
+            ))
+            .with_settings(&format!(
+                "{more}[warehouse]\nhost = {url:?}\ntoken = {token:?}\nid = \"fa1e\"\n"
+            ));
+        (workspace, scene)
     }
 
     /// Changes payments of hours `[from, to)`.

@@ -1,6 +1,5 @@
 //! Where columns of segments are set, it is told in which of them a feature moved.
 
-use local_stack::peers::databricks::Databricks;
 use schemas::events::{DriftDetected, Verdict};
 
 use crate::scene::{Scene, promoted};
@@ -144,27 +143,17 @@ async fn a_column_of_segments_that_is_gone_or_locked_hinders_nothing() {
 
 #[tokio::test]
 async fn a_warehouse_counts_segments_as_a_table_does() {
-    let workspace = Databricks::start().await.expect("a workspace");
-    let (beside, scene) = (world().await.with_model(&in_a_table(FEATURES)), world().await);
-    let database = &scene.bench.env.database_url;
-    workspace
-        .add_warehouse("fa1e", database)
-        .await
-        .expect("a warehouse");
-    let scene = scene
-        .with_model(&format!(
-            "source = \"databricks\"\ntable = \"main.bank.payment\"\n{FEATURES}"
-        ))
-        .with_settings(&format!(
-            "[warehouse]\nhost = {:?}\ntoken = {:?}\nid = \"fa1e\"\n",
-            workspace.url(),
-            workspace.token()
-        ));
+    let beside = world().await.with_model(&in_a_table(FEATURES));
+    let (_workspace, scene) = world().await.behind_a_warehouse(FEATURES, "").await;
     let (found, wanted) = (detected(&scene).await, detected(&beside).await);
     // To the last bit. Since when it moved depends on the hours that other checks left behind.
     let numbers = |found: &DriftDetected| (found.features[0].psi, found.features[0].segments.clone());
     assert_eq!(numbers(&found), numbers(&wanted));
     assert_eq!(told(&found), [("country", "FR", 12_000, 720)]);
+    // Of a rolling reference it is asked span by span.
+    let (_workspace, rolling) = world().await.behind_a_warehouse(FEATURES, "").await;
+    let rolling = rolling.with_drift("reference = \"rolling\"\nreference_span = \"5d\"");
+    assert_eq!(told(&detected(&rolling).await), [("country", "FR", 3_600, 720)]);
 }
 
 #[tokio::test]

@@ -24,26 +24,6 @@ async fn world() -> Scene {
     scene
 }
 
-/// The scene's payments behind a warehouse, with further settings.
-async fn behind_a_warehouse(scene: Scene, more: &str) -> (Databricks, Scene) {
-    let workspace = Databricks::start().await.expect("a workspace");
-    let database = &scene.bench.env.database_url;
-    workspace
-        .add_warehouse("fa1e", database)
-        .await
-        .expect("a warehouse");
-    let scene = scene
-        .with_model(&format!(
-            "source = \"databricks\"\ntable = \"main.bank.payment\"\n{FEATURES}"
-        ))
-        .with_settings(&format!(
-            "{more}[warehouse]\nhost = {:?}\ntoken = {:?}\nid = \"fa1e\"\n",
-            workspace.url(),
-            workspace.token()
-        ));
-    (workspace, scene)
-}
-
 /// Values by metric and feature, and whether they exceed, to the last bit.
 fn values(checked: &DriftChecked) -> BTreeMap<(String, Option<String>), (u64, bool)> {
     let of = |metric: &schemas::events::Metric| {
@@ -56,7 +36,7 @@ fn values(checked: &DriftChecked) -> BTreeMap<(String, Option<String>), (u64, bo
 #[tokio::test]
 async fn a_warehouse_gives_the_verdicts_of_a_table() {
     let beside = world().await;
-    let (workspace, scene) = behind_a_warehouse(world().await, "").await;
+    let (workspace, scene) = world().await.behind_a_warehouse(FEATURES, "").await;
     let (replica, replica_beside) = (scene.start().await, beside.start().await);
     for scene in [&scene, &beside] {
         scene.promote(promoted("v1", 1, 0)).await;
@@ -141,8 +121,10 @@ async fn a_warehouse_that_is_away_is_no_drift() {
 #[tokio::test]
 async fn edges_come_from_a_sample_where_rows_are_many() {
     // The training window has 24,000 rows.
-    let (workspace, scene) =
-        behind_a_warehouse(world().await, "[drift.bins]\nsample_rows_max = 2000\n").await;
+    let (workspace, scene) = world()
+        .await
+        .behind_a_warehouse(FEATURES, "[drift.bins]\nsample_rows_max = 2000\n")
+        .await;
     let replica = scene.start().await;
     scene.promote(promoted("v1", 1, 0)).await;
     scene.set_clock(400).await;

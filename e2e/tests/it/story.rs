@@ -72,6 +72,18 @@ async fn a_model_decays_is_retrained_and_everything_is_on_record() {
         }
     }
 
+    // What a score stands for goes from the validation by the promotion into the checks.
+    let estimated: Vec<f64> = heard
+        .iter()
+        .filter(|message| message.subject.as_str() == "drift.detected")
+        .filter_map(|message| serde_json::from_slice::<serde_json::Value>(&message.payload).ok())
+        .filter_map(|body| body["estimated"]["recall"].as_f64())
+        .collect();
+    assert!(
+        !estimated.is_empty() && estimated.iter().all(|recall| *recall > 0.3),
+        "{estimated:?}"
+    );
+
     let promoted: Vec<_> = report
         .models
         .iter()

@@ -218,7 +218,15 @@ fn a_degraded_model_is_told_as_critical_though_nothing_else_moved() {
     );
     assert_eq!(
         alert.facts[0].value,
-        "71.0 % on 1,284 known frauds; 86.0 % at validation"
+        "71.0 % on 1,284 known frauds; 86.0 % at validation; 84.8 % by the scores"
+    );
+    assert_eq!(
+        alert.facts[1].value,
+        "0.150 (between 0.080 and 0.220); the scores do not explain it: a score may mean something else now"
+    );
+    assert!(
+        alert.facts.iter().all(|fact| !fact.name.contains("Estimated")),
+        "what was realised is not followed by what was hoped for"
     );
     assert!(alert.moved.is_empty());
 }
