@@ -302,4 +302,29 @@ mod tests {
             Err(Unusable::OutsideRange { .. })
         ));
     }
+
+    #[test]
+    fn it_does_not_know_how_much_fraud_there_is() {
+        // 88 of 100 frauds above the threshold and one in two hundred genuine rows, whatever the share of fraud.
+        let counts = |frauds: u64, genuine: u64| {
+            let mut outcome = Outcome::empty(0.5);
+            for (score, label, rows) in [
+                (0.9, Known::Fraud, frauds * 88 / 100),
+                (0.1, Known::Fraud, frauds - frauds * 88 / 100),
+                (0.9, Known::Genuine, genuine / 200),
+                (0.1, Known::Genuine, genuine - genuine / 200),
+            ] {
+                outcome.add_rows(score, label, rows);
+            }
+            [Known::Genuine, Known::Fraud].map(|label| outcome.score_counts(label).to_vec())
+        };
+        let [genuine, frauds] = counts(500, 9_500);
+        let calibration = Calibration::fit(0.5, &genuine, &frauds).unwrap();
+        for (frauds, wanted) in [(250, 0.80), (500, 0.88), (1_000, 0.935)] {
+            let [genuine, frauds] = counts(frauds, 10_000 - frauds);
+            let rows: Vec<u64> = genuine.iter().zip(&frauds).map(|(a, b)| a + b).collect();
+            let found = calibration.expect(&rows).unwrap().recall().unwrap();
+            assert!((found - wanted).abs() < 0.005, "{found} {wanted}");
+        }
+    }
 }
