@@ -111,6 +111,9 @@ pub fn moved(
     limits: &Limits,
     watched: usize,
 ) -> Vec<Vec<SegmentShift>> {
+    if segments.is_empty() {
+        return vec![Vec::new(); reference.features.len()];
+    }
     let all: usize = segments.iter().map(|segments| segments.profiles[0].len()).sum();
     let alpha = per_test(limits.evidence.data, all * watched);
     (0..reference.features.len())

@@ -231,6 +231,32 @@ fn a_degraded_model_is_told_as_critical_though_nothing_else_moved() {
     assert!(alert.moved.is_empty());
 }
 
+#[test]
+fn before_labels_are_known_people_are_told_what_scores_let_estimate() {
+    let mut drift = samples::drift_detected(DriftSeverity::High);
+    drift.concept = None;
+    let alert = told(&drift.clone().into());
+    let fact = alert
+        .facts
+        .iter()
+        .find(|fact| fact.name == "Estimated by the scores");
+    assert_eq!(
+        fact.map(|fact| fact.value.as_str()),
+        Some("recall 84.1 %, precision 77.2 % of 9,520 rows, if a score means what it meant at validation")
+    );
+    // Nothing is made up where nothing is estimated.
+    if let Some(estimated) = &mut drift.estimated {
+        (estimated.recall, estimated.precision) = (None, None);
+    }
+    let alert = told(&drift.into());
+    assert!(
+        alert
+            .facts
+            .iter()
+            .all(|fact| fact.name != "Estimated by the scores")
+    );
+}
+
 /// It also graded a falling fraud rate as harmless, because it forgot the absolute value.
 #[test]
 fn a_falling_fraud_rate_is_told_with_its_sign() {

@@ -141,3 +141,24 @@ fn describe(model: &ModelName, checked: &DriftChecked) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_is_told_with_what_it_assumes_and_only_where_there_is_one() {
+        let golden = include_str!("../../../schemas/golden/drift.checked.v1.estimated.json");
+        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
+        let mut checked: DriftChecked = serde_json::from_value(golden["data"].clone()).unwrap();
+        let model = ModelName::new("fraud-cards").unwrap();
+        let line = "estimated by the scores of 9611 rows, if they mean what they meant at validation: recall 0.841, precision 0.772";
+        assert!(
+            describe(&model, &checked).contains(line),
+            "{}",
+            describe(&model, &checked)
+        );
+        checked.estimated = None;
+        assert!(!describe(&model, &checked).contains("estimated"));
+    }
+}
