@@ -30,6 +30,8 @@ def timed(name, command):
 def main():
     vigie, folder, rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     reference, current = (str(folder / f"{side}_{rows}.parquet") for side in ("reference", "current"))
+    # Files that were just written are not written out while others are timed.
+    os.sync()
     page = str(folder / f"report_{rows}.html")
     print(f"\n33 columns, {rows:,} rows in each file, {os.cpu_count()} cores\n")
     print("| what | wall | CPU | memory | exit |\n| --- | ---: | ---: | ---: | ---: |", flush=True)
