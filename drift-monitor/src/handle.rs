@@ -18,7 +18,7 @@ use transactions::ModelDefinition;
 use crate::config::Config;
 use crate::judge::{Before, Judgement, judge, metric_severity, run_of};
 use crate::look::{Looked, Watch};
-use crate::metrics::{CheckLabels, DriftLabels, EstimateLabels, ModelLabels, MonitorMetrics};
+use crate::metrics::{CheckLabels, DriftLabels, ModelLabels, MonitorMetrics};
 use crate::report::{self, Run};
 use crate::store;
 
@@ -306,24 +306,7 @@ impl Monitor {
             .as_of
             .get_or_create(&labels)
             .set(checked.as_of.timestamp());
-        let estimated = checked.estimated.as_ref();
-        for (metric, value) in [
-            ("recall", estimated.and_then(|estimated| estimated.recall)),
-            ("precision", estimated.and_then(|estimated| estimated.precision)),
-        ] {
-            let labels = EstimateLabels {
-                model: model.to_string(),
-                metric: metric.to_owned(),
-            };
-            match value {
-                Some(value) => {
-                    self.metrics.estimated.get_or_create(&labels).set(value.get());
-                }
-                None => {
-                    self.metrics.estimated.remove(&labels);
-                }
-            }
-        }
+        self.metrics.show_scores(model.as_str(), checked);
         for metric in &checked.metrics {
             let labels = DriftLabels {
                 model: model.to_string(),

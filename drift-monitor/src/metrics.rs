@@ -7,6 +7,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use schemas::Share;
+use schemas::events::DriftChecked;
 
 /// Checks by model and verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -28,12 +30,12 @@ pub struct DriftLabels {
     pub feature: String,
 }
 
-/// What scores let expect of the newest rows.
+/// What scores tell of the newest rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct EstimateLabels {
+pub struct ScoreLabels {
     /// The model.
     pub model: String,
-    /// `recall` or `precision`.
+    /// Of an estimate `recall` or `precision`; of scores `psi`, `noise`, `validated_flagged` or `flagged`.
     pub metric: String,
 }
 
@@ -52,7 +54,9 @@ pub struct MonitorMetrics {
     /// Values of the newest check.
     pub drift: Family<DriftLabels, Gauge<f64, AtomicU64>>,
     /// What the newest check expects by scores, before labels are known; absent when it expects nothing.
-    pub estimated: Family<EstimateLabels, Gauge<f64, AtomicU64>>,
+    pub estimated: Family<ScoreLabels, Gauge<f64, AtomicU64>>,
+    /// How the scores of the newest check lie beside those of the validation; absent when that is not known.
+    pub prediction: Family<ScoreLabels, Gauge<f64, AtomicU64>>,
     /// Rows in the window of the newest check.
     pub rows: Family<ModelLabels, Gauge>,
     /// Instant that the newest check looked at, seconds since 1970: stale when checks stop.
@@ -68,6 +72,7 @@ impl MonitorMetrics {
             checks: Family::default(),
             drift: Family::default(),
             estimated: Family::default(),
+            prediction: Family::default(),
             rows: Family::default(),
             as_of: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.005, 2.5, 10)),
@@ -89,6 +94,11 @@ impl MonitorMetrics {
                 own.estimated.clone(),
             );
             registry.register(
+                "vigie_drift_prediction",
+                "The scores of the newest rows beside those of the validation: PSI, its noise, shares of flagged rows",
+                own.prediction.clone(),
+            );
+            registry.register(
                 "vigie_drift_window_rows",
                 "Rows in the window of the newest check",
                 own.rows.clone(),
@@ -105,5 +115,45 @@ impl MonitorMetrics {
             );
         });
         own
+    }
+
+    /// Shows what scores tell of a check; what it does not know is not shown.
+    pub fn show_scores(&self, model: &str, checked: &DriftChecked) {
+        let estimated = checked.estimated.as_ref();
+        let prediction = checked.prediction.as_ref();
+        let estimates = [
+            ("recall", estimated.and_then(|found| found.recall)),
+            ("precision", estimated.and_then(|found| found.precision)),
+        ];
+        for (metric, value) in estimates {
+            show(&self.estimated, model, metric, value.map(Share::get));
+        }
+        let predictions = [
+            ("psi", prediction.map(|found| found.psi.get())),
+            ("noise", prediction.map(|found| found.noise.get())),
+            (
+                "validated_flagged",
+                prediction.map(|found| found.validated_flagged.get()),
+            ),
+            ("flagged", prediction.map(|found| found.flagged.get())),
+        ];
+        for (metric, value) in predictions {
+            show(&self.prediction, model, metric, value);
+        }
+    }
+}
+
+fn show(family: &Family<ScoreLabels, Gauge<f64, AtomicU64>>, model: &str, metric: &str, value: Option<f64>) {
+    let labels = ScoreLabels {
+        model: model.to_owned(),
+        metric: metric.to_owned(),
+    };
+    match value {
+        Some(value) => {
+            family.get_or_create(&labels).set(value);
+        }
+        None => {
+            family.remove(&labels);
+        }
     }
 }

@@ -51,6 +51,7 @@ pub fn checked(
         not_measured: looked.findings.not_measured.clone(),
         metrics: judgement.metrics.clone(),
         estimated: looked.findings.estimated.clone(),
+        prediction: looked.findings.prediction.clone(),
     }
 }
 
@@ -111,6 +112,7 @@ pub fn detected(
             .clone()
             .filter(|_| moved(DriftKind::Concept)),
         estimated: checked.estimated.clone(),
+        prediction: checked.prediction.clone(),
     })
 }
 

@@ -12,7 +12,9 @@ use drift_stats::outcome::Outcome;
 use drift_stats::profile::Profile;
 use drift_stats::proportion::{Difference, difference, relative_change, relative_noise, two_rates};
 use drift_stats::{Histogram, Unusable};
-use schemas::events::{ConceptDrift, DriftKind, EstimatedPerformance, NotMeasured, TargetDrift};
+use schemas::events::{
+    ConceptDrift, DriftKind, EstimatedPerformance, NotMeasured, PredictionDrift, TargetDrift,
+};
 use schemas::{Finite, Share, Window};
 
 use crate::breakage;
@@ -34,6 +36,8 @@ pub struct Findings {
     pub concept: Option<ConceptDrift>,
     /// What scores let expect of the newest rows, where a validation says what they stand for.
     pub estimated: Option<EstimatedPerformance>,
+    /// How their scores lie beside those of the validation.
+    pub prediction: Option<PredictionDrift>,
 }
 
 /// Every kind of drift, in the order of reports.
@@ -265,9 +269,11 @@ pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, fi
     let version = &champion.version;
     let overdue = realised.overdue(champion);
     let estimator = Estimator::of(champion);
-    findings.estimated = estimator
-        .as_ref()
-        .and_then(|estimator| estimator.of_scored(realised.latest, limits.rows_min));
+    if let Some(estimator) = &estimator {
+        let (rows, rows_min) = (realised.latest, limits.rows_min);
+        findings.estimated = estimator.of_scored(rows, rows_min);
+        findings.prediction = estimator.prediction(rows, rows_min, limits.evidence.data);
+    }
     if !realised.has_scores {
         let detail = "the model has no `score` column, so nobody knows what it predicted".to_owned();
         findings.miss(DriftKind::Concept, "no_score_column", detail, false);
@@ -338,7 +344,10 @@ pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, fi
     findings.concept = difference(validated_recall, recall, limits.evidence.confidence())
         .and_then(|drop| concept_drift(champion, span, outcome, &drop));
     if let (Some(concept), Some(estimator)) = (&mut findings.concept, estimator) {
-        (concept.estimated_recall, concept.estimated_precision) = estimator.of_labelled(outcome);
+        let expected = estimator.of_labelled(outcome);
+        concept.estimated_recall = expected.recall;
+        concept.estimated_recall_interval = expected.recall_interval;
+        concept.estimated_precision = expected.precision;
     }
 }
 
@@ -361,6 +370,7 @@ fn concept_drift(
         realised_precision: Share::of(precision.hits, precision.of),
         flagged: Some(precision.of),
         estimated_recall: None,
+        estimated_recall_interval: None,
         estimated_precision: None,
     })
 }

@@ -1,7 +1,7 @@
 //! What the scores let expect is told before labels are known, and beside what was realised once they are.
 
 use drift_stats::outcome::{Known, Outcome};
-use schemas::events::{DriftSeverity, ModelPromoted, ScoreCounts, Verdict};
+use schemas::events::{DriftSeverity, Interval, ModelPromoted, ScoreCounts, Verdict};
 
 use crate::scene::{Scene, promoted};
 
@@ -45,7 +45,7 @@ async fn performance_is_estimated_before_labels_are_known() {
             "score = case when score > 0.5 and transaction_id % 2 = 0 then 0.1 else score end",
         )
         .await;
-    for (hour, recall, precision) in [(90, 0.88, 0.9), (130, 0.78, 0.9)] {
+    for (hour, recall, precision, moved) in [(90, 0.88, 0.9, false), (130, 0.78, 0.9, true)] {
         let check = scene.check(hour).await;
         let estimated = check.checked().estimated.clone().expect("an estimate");
         assert_eq!(estimated.rows, 1_440, "hour {hour}");
@@ -55,6 +55,19 @@ async fn performance_is_estimated_before_labels_are_known() {
         };
         near(estimated.recall, recall);
         near(estimated.precision, precision);
+        let around = estimated.recall_interval.clone().expect("how sure it is");
+        let found = estimated.recall.unwrap();
+        assert!(around.low < found && found < around.high, "{around:?}");
+        // Half of the flagged rows are flagged no more.
+        let prediction = check.checked().prediction.clone().expect("how scores lie");
+        assert_eq!(
+            prediction.psi > prediction.noise,
+            moved,
+            "hour {hour}: {prediction:?}"
+        );
+        let flagged = prediction.flagged.get() / prediction.validated_flagged.get();
+        let wanted = if moved { 0.5 } else { 1.0 };
+        assert!((flagged - wanted).abs() < 0.25, "hour {hour}: {prediction:?}");
         let frauds = estimated.frauds.get();
         assert!((30.0..110.0).contains(&frauds), "hour {hour}: {frauds}");
         // It judges nothing.
@@ -71,6 +84,14 @@ async fn performance_is_estimated_before_labels_are_known() {
         .count("select count(*) from drift_checks where estimated_recall between 0.7 and 0.95 and estimated_precision > 0.8")
         .await;
     assert!(shown >= 2, "{shown}");
+    let shown = scene
+        .count(
+            "select count(*) from drift_checks where estimated_recall between estimated_recall_low and estimated_recall_high \
+             and estimated_precision between estimated_precision_low and estimated_precision_high \
+             and score_psi > score_noise and flagged < 0.8 * validated_flagged",
+        )
+        .await;
+    assert!(shown >= 1, "{shown}");
     replica.stop().await;
 }
 
@@ -83,11 +104,12 @@ async fn without_counts_of_the_validation_nothing_is_estimated() {
     let check = scene.check(90).await;
     assert_eq!(check.checked().verdict, Verdict::Stable);
     assert_eq!(check.checked().estimated, None);
+    assert_eq!(check.checked().prediction, None);
     replica.stop().await;
 }
 
 /// What is expected and what is realised of recall on ripened labels, after a change.
-async fn expected_and_realised(change: &str) -> (f64, f64) {
+async fn expected_and_realised(change: &str) -> (f64, Interval, f64) {
     let scene = Scene::new().await;
     let replica = scene.start().await;
     scene.promote(counted("v1", 1, 0)).await;
@@ -98,18 +120,23 @@ async fn expected_and_realised(change: &str) -> (f64, f64) {
     let concept = check.detected().concept.clone().expect("how recall dropped");
     replica.stop().await;
     let expected = concept.estimated_recall.expect("what was to be expected").get();
-    (expected, concept.realised_recall.get())
+    let around = concept.estimated_recall_interval.expect("how sure that is");
+    (expected, around, concept.realised_recall.get())
 }
 
 #[tokio::test]
 async fn a_score_that_means_something_else_is_told_from_scores_that_moved() {
     // The frauds are others, and as many; the scores are what they were.
-    let (expected, realised) =
+    let (expected, around, realised) =
         expected_and_realised("is_fraud = transaction_id % 20 = 7, labelled_at = tx_time + interval '1 day'")
             .await;
     assert!(expected > 0.83 && realised < 0.2, "{expected} {realised}");
+    assert!(
+        around.low.get() > realised && around.high.get() > expected,
+        "{around:?}"
+    );
     // The frauds are the same, and the model saw most of them coming less clearly: its scores say so themselves.
-    let (expected, realised) = expected_and_realised(
+    let (expected, _, realised) = expected_and_realised(
         "score = case when score > 0.5 and transaction_id % 10 > 0 then 0.1 else score end",
     )
     .await;

@@ -100,6 +100,7 @@ pub fn drift(models: &[String], number: u64, champion: Option<&str>) -> anyhow::
         target: None,
         concept: None,
         estimated: None,
+        prediction: None,
     };
     Ok(Draft::new(&model, Cause::Key(format!("trial/{number}")), body))
 }

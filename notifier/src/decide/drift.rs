@@ -2,7 +2,7 @@
 
 use schemas::events::{
     ConceptDrift, DriftChecked, DriftDetected, DriftKind, DriftSeverity, EstimatedPerformance, FeatureDrift,
-    LevelShift, SegmentDrift, TargetDrift,
+    LevelShift, PredictionDrift, SegmentDrift, TargetDrift,
 };
 use schemas::{ModelName, Share};
 
@@ -48,9 +48,10 @@ pub fn drift_detected(body: &DriftDetected, model: &ModelName) -> Draft {
     if let Some(data_drift) = body.data_drift {
         facts.push(Fact::new("Data drift (PSI)", format!("{:.2}", data_drift.get())));
     }
-    // What was realised stands above an estimate that assumes that nothing of the kind happened.
-    if let Some(estimated) = body.estimated.as_ref().filter(|_| body.concept.is_none()) {
-        facts.extend(estimate_fact(estimated));
+    // What was realised stands above what scores alone tell, which assumes that nothing of the kind happened.
+    if body.concept.is_none() {
+        facts.extend(body.estimated.as_ref().and_then(estimate_fact));
+        facts.extend(body.prediction.as_ref().and_then(prediction_fact));
     }
     facts.push(Fact::new("Window", window(&body.window)));
     facts.push(Fact::new("Rows in the window", count(body.rows)));
@@ -151,24 +152,38 @@ fn concept_facts(concept: &ConceptDrift, fraud_rate_moved: bool) -> Vec<Fact> {
 /// What the scores of the same rows say of a drop of recall. Nothing where recall may not have dropped, nor where the fraud rate moved:
 /// an estimate by scores does not know that it did.
 fn meaning(concept: &ConceptDrift, fraud_rate_moved: bool) -> Option<&'static str> {
-    let explained = concept.validated_recall.get() - concept.estimated_recall?.get();
+    let estimated = concept.estimated_recall?.get();
     let least = concept.drop_low.get();
     if least <= 0.0 || fraud_rate_moved {
         return None;
     }
-    Some(if explained < least {
-        "; the scores do not explain it: a score may mean something else now"
-    } else {
+    let explained = match &concept.estimated_recall_interval {
+        Some(expected) => concept.realised_recall >= expected.low,
+        // Told by a monitor that did not say how sure it is.
+        None => concept.validated_recall.get() - estimated >= least,
+    };
+    Some(if explained {
         "; the scores explain it: transactions may have moved to where the model is weak"
+    } else {
+        "; the scores do not explain it: a score may mean something else now"
     })
 }
 
-/// `recall 84.1 %, precision 77.0 % of 9,520 rows, if a score means what it meant at validation`.
+/// `recall 84.1 % (80.2 % to 87.3 %), precision 77.0 % of 9,520 rows, if a score means what it meant at validation`.
 fn estimate_fact(estimated: &EstimatedPerformance) -> Option<Fact> {
-    let rates = [("recall", estimated.recall), ("precision", estimated.precision)];
+    let rates = [
+        ("recall", estimated.recall, &estimated.recall_interval),
+        ("precision", estimated.precision, &estimated.precision_interval),
+    ];
     let known: Vec<String> = rates
         .into_iter()
-        .filter_map(|(what, rate)| Some(format!("{what} {}", percent(rate?.get()))))
+        .filter_map(|(what, rate, interval)| {
+            let around = interval.as_ref().map_or_else(String::new, |interval| {
+                let [low, high] = [interval.low, interval.high].map(|end| percent(end.get()));
+                format!(" ({low} to {high})")
+            });
+            Some(format!("{what} {}{around}", percent(rate?.get())))
+        })
         .collect();
     let text = format!(
         "{} of {} rows, if a score means what it meant at validation",
@@ -176,6 +191,17 @@ fn estimate_fact(estimated: &EstimatedPerformance) -> Option<Fact> {
         count(estimated.rows)
     );
     (!known.is_empty()).then(|| Fact::new("Estimated by the scores", text))
+}
+
+/// `PSI 0.41 beside those of the validation; flagged rows 0.91 % → 2.13 %`; nothing where chance explains it.
+fn prediction_fact(prediction: &PredictionDrift) -> Option<Fact> {
+    let text = format!(
+        "PSI {:.2} beside those of the validation; flagged rows {} → {}",
+        prediction.psi.get(),
+        percent(prediction.validated_flagged.get()),
+        percent(prediction.flagged.get()),
+    );
+    (prediction.psi > prediction.noise).then(|| Fact::new("Scores", text))
 }
 
 fn target_facts(target: &TargetDrift) -> [Fact; 1] {
@@ -243,6 +269,7 @@ pub fn became_unknown(body: &DriftChecked, model: &ModelName) -> Draft {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
+    use schemas::events::Interval;
     use schemas::{Finite, Window};
 
     use super::*;
@@ -263,6 +290,7 @@ mod tests {
             realised_precision: None,
             flagged: None,
             estimated_recall: estimated.map(share),
+            estimated_recall_interval: None,
             estimated_precision: None,
         }
     }
@@ -296,12 +324,32 @@ mod tests {
             ),
             ("the fraud rate moved too", Some(0.70), 0.08, true, None),
         ];
-        for (case, estimated, low, moved, wanted) in cases {
-            let found = meaning(&concept(estimated, low), moved);
+        let judged = |case: &str, concept: &ConceptDrift, moved, wanted: Option<&str>| {
+            let found = meaning(concept, moved);
             assert_eq!(found.is_some(), wanted.is_some(), "{case}: {found:?}");
             if let (Some(found), Some(wanted)) = (found, wanted) {
                 assert!(found.contains(wanted), "{case}: {found}");
             }
+        };
+        for (case, estimated, low, moved, wanted) in cases {
+            judged(case, &concept(estimated, low), moved, wanted);
+        }
+        // What is known of the estimate counts: realised are 0.71.
+        for (case, expected, wanted) in [
+            ("realised below it", (0.72, 0.82), "do not explain"),
+            ("realised within it", (0.71, 0.82), "explain it"),
+            ("realised above it", (0.60, 0.70), "explain it"),
+        ] {
+            let share = |value| Share::new(value).unwrap();
+            let concept = ConceptDrift {
+                estimated_recall_interval: Some(Interval {
+                    low: share(expected.0),
+                    high: share(expected.1),
+                    level: share(0.95),
+                }),
+                ..concept(Some(0.77), 0.08)
+            };
+            judged(case, &concept, false, Some(wanted));
         }
     }
 }

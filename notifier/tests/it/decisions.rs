@@ -242,11 +242,24 @@ fn before_labels_are_known_people_are_told_what_scores_let_estimate() {
         .find(|fact| fact.name == "Estimated by the scores");
     assert_eq!(
         fact.map(|fact| fact.value.as_str()),
-        Some("recall 84.1 %, precision 77.2 % of 9,520 rows, if a score means what it meant at validation")
+        Some(
+            "recall 84.1 % (79.0 % to 88.2 %), precision 77.2 % of 9,520 rows, if a score means what it meant at validation"
+        )
+    );
+    let scores = |alert: &Alert| {
+        let fact = alert.facts.iter().find(|fact| fact.name == "Scores");
+        fact.map(|fact| fact.value.clone())
+    };
+    assert_eq!(
+        scores(&alert).as_deref(),
+        Some("PSI 0.07 beside those of the validation; flagged rows 0.91 % → 2.13 %")
     );
     // Nothing is made up where nothing is estimated.
     if let Some(estimated) = &mut drift.estimated {
         (estimated.recall, estimated.precision) = (None, None);
+    }
+    if let Some(prediction) = &mut drift.prediction {
+        prediction.noise = prediction.psi;
     }
     let alert = told(&drift.into());
     assert!(
@@ -255,6 +268,7 @@ fn before_labels_are_known_people_are_told_what_scores_let_estimate() {
             .iter()
             .all(|fact| fact.name != "Estimated by the scores")
     );
+    assert_eq!(scores(&alert), None, "no more than chance");
 }
 
 /// It also graded a falling fraud rate as harmless, because it forgot the absolute value.

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use schemas::events::{
     Artifact, ConceptDrift, Confusion, DeclineReason, DriftChecked, DriftDetected, DriftKind, DriftSeverity,
     EstimatedPerformance, FeatureDrift, Interval, LevelShift, MetricEstimate, ModelPromoted, ModelValidated,
-    NotMeasured, Priority, PromotionKind, PromotionRefusal, PromotionRefused, RetrainDeclined,
-    RetrainRequested, RuleOutcome, RuleResult, SegmentDrift, TargetDrift, TrainingFailed, TrainingFailure,
-    TriggerKind, ValidationGate, ValidationVerdict, Verdict,
+    NotMeasured, PredictionDrift, Priority, PromotionKind, PromotionRefusal, PromotionRefused,
+    RetrainDeclined, RetrainRequested, RuleOutcome, RuleResult, SegmentDrift, TargetDrift, TrainingFailed,
+    TrainingFailure, TriggerKind, ValidationGate, ValidationVerdict, Verdict,
 };
 use schemas::{
     Attributes, CheckId, DecisionId, Event, EventId, Finite, JobId, ModelName, ModelVersion, Sha256Digest,
@@ -102,6 +102,7 @@ pub fn drift_detected(severity: DriftSeverity) -> DriftDetected {
             realised_precision: Some(share(0.613)),
             flagged: Some(1_487),
             estimated_recall: Some(share(0.8481)),
+            estimated_recall_interval: Some(interval(0.8177, 0.8742)),
             estimated_precision: Some(share(0.77)),
         }),
         estimated: Some(EstimatedPerformance {
@@ -109,7 +110,23 @@ pub fn drift_detected(severity: DriftSeverity) -> DriftDetected {
             frauds: finite(81.4),
             recall: Some(share(0.8412)),
             precision: Some(share(0.7719)),
+            recall_interval: Some(interval(0.7904, 0.8817)),
+            precision_interval: None,
         }),
+        prediction: Some(PredictionDrift {
+            psi: finite(0.0712),
+            noise: finite(0.0094),
+            validated_flagged: share(0.0091),
+            flagged: share(0.0213),
+        }),
+    }
+}
+
+fn interval(low: f64, high: f64) -> Interval {
+    Interval {
+        low: share(low),
+        high: share(high),
+        level: share(0.95),
     }
 }
 
@@ -173,6 +190,7 @@ pub fn drift_checked(verdict: Verdict, previous: Option<Verdict>) -> DriftChecke
         ],
         metrics: vec![],
         estimated: None,
+        prediction: None,
     }
 }
 

@@ -146,6 +146,7 @@ pub fn drift(hour: i64, severity: DriftSeverity, champion: &str) -> DriftDetecte
         target: None,
         concept: None,
         estimated: None,
+        prediction: None,
     }
 }
 

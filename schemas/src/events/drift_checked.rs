@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::Interval;
 use crate::{CheckId, Finite, ModelVersion, Share, Window};
 
 /// A drift check finished.
@@ -40,6 +41,9 @@ pub struct DriftChecked {
     /// the champion's validation did not count its scores, or the rows are too few.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated: Option<EstimatedPerformance>,
+    /// How the scores of the newest rows lie beside those of the champion's validation; judged by nobody. None where `estimated` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<PredictionDrift>,
 }
 
 /// Confidence-based performance estimation: recall and precision of rows by their scores, if a score means what it meant at validation.
@@ -57,6 +61,28 @@ pub struct EstimatedPerformance {
     pub recall: Option<Share>,
     /// Share of the flagged rows that is fraud; none when no row is flagged.
     pub precision: Option<Share>,
+    /// Where recall of these rows comes to lie once their labels are known, if a score means what it meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall_interval: Option<Interval>,
+    /// The same of precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision_interval: Option<Interval>,
+}
+
+/// Prediction drift: the scores of the rows of a window beside those of the rows that the version was validated on, whatever their labels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
+pub struct PredictionDrift {
+    /// Population stability index over fiftieths of the score, dimensionless, 0 or more.
+    #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
+    pub psi: Finite,
+    /// What the number of rows alone explains, same scale.
+    #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
+    pub noise: Finite,
+    /// Share of the validation's rows that the version flags.
+    pub validated_flagged: Share,
+    /// Share of the window's rows that it flags.
+    pub flagged: Share,
 }
 
 /// The conclusion of a check.

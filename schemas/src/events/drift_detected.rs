@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{DriftKind, EstimatedPerformance};
+use super::{DriftKind, EstimatedPerformance, Interval, PredictionDrift};
 use crate::{CheckId, Finite, ModelVersion, Share, Window};
 
 /// The verdict of a check was `drifted`.
@@ -41,6 +41,9 @@ pub struct DriftDetected {
     /// How well the champion does on the newest rows by their scores alone, before their labels are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated: Option<EstimatedPerformance>,
+    /// How the scores of the newest rows lie beside those of the champion's validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<PredictionDrift>,
 }
 
 /// How urgent a drift is; ordered from least to most.
@@ -182,6 +185,10 @@ pub struct ConceptDrift {
     /// model is weak, or with fraud that became rarer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_recall: Option<Share>,
+    /// Where recall of these rows is to be expected, if a score means what it meant: a realised recall below it is what the scores do not
+    /// explain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_recall_interval: Option<Interval>,
     /// Precision of the same rows as their scores let estimate it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_precision: Option<Share>,

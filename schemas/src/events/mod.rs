@@ -17,7 +17,9 @@ mod training_started;
 
 pub use alert::{AlertFailed, AlertSent, Channel};
 pub use drift_check_requested::DriftCheckRequested;
-pub use drift_checked::{DriftChecked, DriftKind, EstimatedPerformance, Metric, NotMeasured, Verdict};
+pub use drift_checked::{
+    DriftChecked, DriftKind, EstimatedPerformance, Metric, NotMeasured, PredictionDrift, Verdict,
+};
 pub use drift_detected::{
     ConceptDrift, DriftDetected, DriftSeverity, FeatureDrift, LevelShift, SegmentDrift, TargetDrift,
 };

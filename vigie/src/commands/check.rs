@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::bail;
 use chassis::Sources;
 use chrono::Utc;
-use schemas::events::{DriftCheckRequested, DriftChecked, Metric, Verdict};
+use schemas::events::{DriftCheckRequested, DriftChecked, Interval, Metric, Verdict};
 use schemas::{Event, EventKind, ModelName, Share};
 
 use crate::cli::{CheckArgs, Output, ReportArgs};
@@ -63,6 +63,17 @@ fn standing(metric: &Metric) -> String {
     }
 }
 
+/// `0.841 (0.802 to 0.873)`.
+fn rate(rate: Option<Share>, interval: Option<&Interval>) -> String {
+    let Some(rate) = rate else {
+        return "none".to_owned();
+    };
+    let around = interval.map_or_else(String::new, |interval| {
+        format!(" ({:.3} to {:.3})", interval.low.get(), interval.high.get())
+    });
+    format!("{:.3}{around}", rate.get())
+}
+
 fn describe(model: &ModelName, checked: &DriftChecked) -> String {
     let mut text = String::new();
     let verdict = match checked.verdict {
@@ -97,14 +108,22 @@ fn describe(model: &ModelName, checked: &DriftChecked) -> String {
     }
     text.push('\n');
     if let Some(estimated) = &checked.estimated {
-        let rate =
-            |rate: Option<Share>| rate.map_or_else(|| "none".to_owned(), |rate| format!("{:.3}", rate.get()));
         let _ = writeln!(
             text,
             "estimated by the scores of {} rows, if they mean what they meant at validation: recall {}, precision {}",
             estimated.rows,
-            rate(estimated.recall),
-            rate(estimated.precision)
+            rate(estimated.recall, estimated.recall_interval.as_ref()),
+            rate(estimated.precision, estimated.precision_interval.as_ref())
+        );
+    }
+    if let Some(prediction) = &checked.prediction {
+        let _ = writeln!(
+            text,
+            "scores beside those of the validation: PSI {:.4} (noise {:.4}); {:.3} % of the rows flagged, {:.3} % then",
+            prediction.psi.get(),
+            prediction.noise.get(),
+            100.0 * prediction.flagged.get(),
+            100.0 * prediction.validated_flagged.get()
         );
     }
     for missing in &checked.not_measured {
@@ -148,17 +167,30 @@ mod tests {
 
     #[test]
     fn an_estimate_is_told_with_what_it_assumes_and_only_where_there_is_one() {
-        let golden = include_str!("../../../schemas/golden/drift.checked.v1.estimated.json");
-        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
-        let mut checked: DriftChecked = serde_json::from_value(golden["data"].clone()).unwrap();
-        let model = ModelName::new("fraud-cards").unwrap();
-        let line = "estimated by the scores of 9611 rows, if they mean what they meant at validation: recall 0.841, precision 0.772";
+        let of_golden = |golden: &str| -> DriftChecked {
+            let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
+            serde_json::from_value(golden["data"].clone()).unwrap()
+        };
+        let told = |checked: &DriftChecked| describe(&ModelName::new("fraud-cards").unwrap(), checked);
+        let mut checked = of_golden(include_str!(
+            "../../../schemas/golden/drift.checked.v1.estimated.json"
+        ));
+        let line = "estimated by the scores of 9611 rows, if they mean what they meant at validation: recall 0.841, precision 0.772\n";
+        assert!(told(&checked).contains(line), "{}", told(&checked));
         assert!(
-            describe(&model, &checked).contains(line),
-            "{}",
-            describe(&model, &checked)
+            !told(&checked).contains("beside those"),
+            "not said by its monitor"
         );
         checked.estimated = None;
-        assert!(!describe(&model, &checked).contains("estimated"));
+        assert!(!told(&checked).contains("estimated"));
+        let checked = of_golden(include_str!(
+            "../../../schemas/golden/drift.checked.v1.prediction.json"
+        ));
+        for line in [
+            "recall 0.841 (0.790 to 0.881), precision 0.772 (0.714 to 0.821)\n",
+            "scores beside those of the validation: PSI 0.0712 (noise 0.0094); 2.130 % of the rows flagged, 0.910 % then\n",
+        ] {
+            assert!(told(&checked).contains(line), "{}", told(&checked));
+        }
     }
 }

@@ -1,0 +1,25 @@
+-- Where estimates come to lie, and how scores lie beside those of the validation.
+create or replace view public.drift_checks as
+select check_id,
+       model                       as model_name,
+       as_of,
+       champion,
+       verdict,
+       severity,
+       since,
+       consecutive,
+       (report ->> 'rows')::bigint as window_rows,
+       report -> 'not_measured'    as not_measured,
+       recorded_at,
+       (report -> 'estimated' ->> 'rows')::bigint                                     as estimated_rows,
+       (report -> 'estimated' ->> 'recall')::double precision                         as estimated_recall,
+       (report -> 'estimated' ->> 'precision')::double precision                      as estimated_precision,
+       (report -> 'estimated' -> 'recall_interval' ->> 'low')::double precision       as estimated_recall_low,
+       (report -> 'estimated' -> 'recall_interval' ->> 'high')::double precision      as estimated_recall_high,
+       (report -> 'estimated' -> 'precision_interval' ->> 'low')::double precision    as estimated_precision_low,
+       (report -> 'estimated' -> 'precision_interval' ->> 'high')::double precision   as estimated_precision_high,
+       (report -> 'prediction' ->> 'psi')::double precision                           as score_psi,
+       (report -> 'prediction' ->> 'noise')::double precision                         as score_noise,
+       (report -> 'prediction' ->> 'validated_flagged')::double precision             as validated_flagged,
+       (report -> 'prediction' ->> 'flagged')::double precision                       as flagged
+from check_run;
