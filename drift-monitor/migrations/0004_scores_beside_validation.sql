@@ -20,6 +20,7 @@ select check_id,
        (report -> 'estimated' -> 'precision_interval' ->> 'high')::double precision   as estimated_precision_high,
        (report -> 'prediction' ->> 'psi')::double precision                           as score_psi,
        (report -> 'prediction' ->> 'noise')::double precision                         as score_noise,
-       (report -> 'prediction' ->> 'validated_flagged')::double precision             as validated_flagged,
-       (report -> 'prediction' ->> 'flagged')::double precision                       as flagged
+       (report -> 'prediction' ->> 'validated_flagged_share')::double precision       as validated_flagged_share,
+       (report -> 'prediction' ->> 'flagged_share')::double precision                 as flagged_share,
+       (report -> 'prediction' ->> 'beyond_chance')::boolean                          as scores_beyond_chance
 from check_run;

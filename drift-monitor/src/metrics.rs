@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use schemas::Share;
-use schemas::events::DriftChecked;
+use schemas::events::{DriftChecked, Interval, PredictionDrift};
 
 /// Checks by model and verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,7 +35,8 @@ pub struct DriftLabels {
 pub struct ScoreLabels {
     /// The model.
     pub model: String,
-    /// Of an estimate `recall` or `precision`; of scores `psi`, `noise`, `validated_flagged` or `flagged`.
+    /// Of an estimate `recall` or `precision`, each also with `_low` and `_high`; of scores `psi`, `noise`, `validated_flagged_share`,
+    /// `flagged_share` or `beyond_chance` (1 or 0).
     pub metric: String,
 }
 
@@ -90,12 +91,12 @@ impl MonitorMetrics {
             );
             registry.register(
                 "vigie_drift_estimated",
-                "Recall and precision to expect of the newest rows by their scores",
+                "Recall and precision to expect of the newest rows by their scores, with the ends of their intervals",
                 own.estimated.clone(),
             );
             registry.register(
                 "vigie_drift_prediction",
-                "The scores of the newest rows beside those of the validation: PSI, its noise, shares of flagged rows",
+                "The scores of the newest rows beside those of the validation: PSI and its noise, shares of flagged rows (0 to 1), and whether it is beyond chance (1 or 0)",
                 own.prediction.clone(),
             );
             registry.register(
@@ -121,21 +122,35 @@ impl MonitorMetrics {
     pub fn show_scores(&self, model: &str, checked: &DriftChecked) {
         let estimated = checked.estimated.as_ref();
         let prediction = checked.prediction.as_ref();
+        let end = |interval: Option<&Interval>, of: fn(&Interval) -> Share| interval.map(of);
+        let [recall, precision] = [
+            estimated.and_then(|found| found.recall_interval.as_ref()),
+            estimated.and_then(|found| found.precision_interval.as_ref()),
+        ];
         let estimates = [
             ("recall", estimated.and_then(|found| found.recall)),
+            ("recall_low", end(recall, |interval| interval.low)),
+            ("recall_high", end(recall, |interval| interval.high)),
             ("precision", estimated.and_then(|found| found.precision)),
+            ("precision_low", end(precision, |interval| interval.low)),
+            ("precision_high", end(precision, |interval| interval.high)),
         ];
         for (metric, value) in estimates {
             show(&self.estimated, model, metric, value.map(Share::get));
         }
+        let of = |value: fn(&PredictionDrift) -> f64| prediction.map(value);
         let predictions = [
-            ("psi", prediction.map(|found| found.psi.get())),
-            ("noise", prediction.map(|found| found.noise.get())),
+            ("psi", of(|found| found.psi.get())),
+            ("noise", of(|found| found.noise.get())),
             (
-                "validated_flagged",
-                prediction.map(|found| found.validated_flagged.get()),
+                "validated_flagged_share",
+                of(|found| found.validated_flagged_share.get()),
             ),
-            ("flagged", prediction.map(|found| found.flagged.get())),
+            ("flagged_share", of(|found| found.flagged_share.get())),
+            (
+                "beyond_chance",
+                of(|found| f64::from(u8::from(found.beyond_chance))),
+            ),
         ];
         for (metric, value) in predictions {
             show(&self.prediction, model, metric, value);

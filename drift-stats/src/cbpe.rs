@@ -9,16 +9,14 @@
 //! have ripened. Nor does it know how much fraud there is: where fraud becomes rarer and nothing else changes, rows below the threshold
 //! still count for as many missed frauds, so that estimated recall falls and estimated precision stays, though it is the other way round.
 //!
-//! Intervals ([`Calibration::intervals`]) are for what will be realised on the same rows once they are labelled, if the assumption holds.
-//! Two things are uncertain: which of the rows are fraud (each a draw with its probability), and the probabilities, which come from so
-//! many labelled rows. To first order (delta method) their variances add; the interval is symmetric on the logit scale. What is not in
-//! it: that a score may mean something else now, and that pooling may have smoothed the curve.
+//! Intervals are in [`Calibration::intervals`].
 //!
 //! Source: NannyML, "Confidence-based performance estimation"; Guillory et al., ICCV 2021. Rows of equal score are one group here.
 
 use crate::isotonic::Isotonic;
 use crate::outcome::{SCORE_CELLS, first_flagged_cell};
-use crate::proportion::{Interval, Rate, z_of};
+use crate::predictive::{self, Cell};
+use crate::proportion::{Interval, Rate};
 use crate::{Sample, Unusable};
 
 /// A confusion matrix in expectation: parts of rows.
@@ -142,29 +140,13 @@ pub fn estimate(scores: &[f64], probabilities: &[f64], threshold: f64) -> Result
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
     threshold: f64,
+    /// Frauds among the labelled rows, per cell.
+    seen: Vec<Rate>,
     /// Probability of fraud per cell, not decreasing.
     probabilities: Vec<f64>,
-    /// Cells that share what is known of them, in order.
-    blocks: Vec<Block>,
 }
 
-/// Neighbouring cells with one probability, and the labelled rows it was learnt from.
-#[derive(Debug, Clone, PartialEq)]
-struct Block {
-    /// One more than the last cell.
-    end: usize,
-    seen: Rate,
-}
-
-impl Block {
-    /// Variance of one row's label: Jeffreys' estimate, so that a block that saw no fraud is not sure that there is none.
-    fn variance(&self) -> f64 {
-        let p = (self.seen.hits as f64 + 0.5) / (self.seen.of as f64 + 1.0);
-        p * (1.0 - p)
-    }
-}
-
-/// Where recall and precision come to lie once the rows are labelled.
+/// Where recall and precision come to lie once the rows are labelled, if a score means what it meant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExpectedIntervals {
     /// Of recall; none when no fraud is expected.
@@ -182,25 +164,21 @@ impl Calibration {
         if [genuine.len(), frauds.len()] != [SCORE_CELLS; 2] {
             return Err(Unusable::BinsDiffer);
         }
-        let rates: Vec<Rate> = genuine
-            .iter()
-            .zip(frauds)
-            .map(|(genuine, frauds)| Rate {
-                hits: *frauds,
-                of: genuine.saturating_add(*frauds),
-            })
-            .collect();
-        let groups: Vec<(f64, Rate)> = rates
+        let rate = |(genuine, frauds): (&u64, &u64)| Rate {
+            hits: *frauds,
+            of: genuine.saturating_add(*frauds),
+        };
+        let seen: Vec<Rate> = genuine.iter().zip(frauds).map(rate).collect();
+        let groups: Vec<(f64, Rate)> = seen
             .iter()
             .enumerate()
             .map(|(cell, rate)| (cell as f64, *rate))
             .collect();
         let curve = Isotonic::fit_rates(&groups)?;
-        let probabilities: Vec<f64> = (0..SCORE_CELLS).map(|cell| curve.at(cell as f64)).collect();
         Ok(Self {
             threshold,
-            blocks: blocks(&rates, &probabilities),
-            probabilities,
+            seen,
+            probabilities: (0..SCORE_CELLS).map(|cell| curve.at(cell as f64)).collect(),
         })
     }
 
@@ -226,79 +204,53 @@ impl Calibration {
         Ok(confusion)
     }
 
-    /// Intervals for what is realised on rows that were counted by the cells of their scores, once their labels are known.
-    /// `confidence` is two-sided, between 0 and 1.
+    /// Where recall and precision of these rows come to lie once their labels are known ([`crate::predictive`]). `confidence` is two-sided,
+    /// between 0 and 1. What is [expected](Self::expect) lies inside.
     ///
     /// # Errors
     /// [`Unusable::BinsDiffer`] when there are not [`SCORE_CELLS`].
     pub fn intervals(&self, rows: &[u64], confidence: f64) -> Result<ExpectedIntervals, Unusable> {
         let expected = self.expect(rows)?;
-        let z = z_of(confidence);
-        let frauds = expected.true_positives + expected.false_negatives;
-        let alarms = expected.true_positives + expected.false_positives;
-        // What one more fraud does to the rate, among the flagged rows and among the rest.
-        let of_recall = [
-            expected.false_negatives / frauds.powi(2),
-            -expected.true_positives / frauds.powi(2),
-        ];
-        let of_precision = [alarms.recip(), 0.0];
-        let around = |rate: Option<f64>, whole: f64, slopes| {
-            rate.map(|rate| logit_interval(rate, whole, z * self.deviation(rows, slopes)))
+        let cells: Vec<Cell> = rows
+            .iter()
+            .zip(&self.seen)
+            .zip(smoothed(&self.seen, &self.probabilities))
+            .map(|((rows, seen), probability)| Cell {
+                rows: *rows,
+                seen: *seen,
+                probability,
+            })
+            .collect();
+        let (others, flagged) = cells.split_at(first_flagged_cell(self.threshold).min(cells.len()));
+        // Pooling may have moved the estimate a little out of what the rates themselves say.
+        let with = |rate: Option<f64>, interval: Option<Interval>| {
+            rate.zip(interval).map(|(rate, interval)| Interval {
+                low: interval.low.min(rate),
+                high: interval.high.max(rate),
+            })
         };
         Ok(ExpectedIntervals {
-            recall: around(expected.recall(), frauds, of_recall),
-            precision: around(expected.precision(), alarms, of_precision),
+            recall: with(expected.recall(), predictive::recall(flagged, others, confidence)),
+            precision: with(expected.precision(), predictive::precision(flagged, confidence)),
         })
     }
-
-    /// Standard deviation of a number that changes by `slopes` with each fraud among the flagged rows and among the rest.
-    fn deviation(&self, rows: &[u64], slopes: [f64; 2]) -> f64 {
-        let first_flagged = first_flagged_cell(self.threshold);
-        let (mut variance, mut begin) = (0.0, 0);
-        for block in &self.blocks {
-            let (mut labels, mut together) = (0.0, 0.0);
-            for (cell, rows) in rows.iter().enumerate().take(block.end).skip(begin) {
-                let (rows, slope) = (*rows as f64, slopes[usize::from(cell < first_flagged)]);
-                labels += rows * slope * slope;
-                together += rows * slope;
-            }
-            variance += block.variance() * (labels + together * together / block.seen.of as f64);
-            begin = block.end;
-        }
-        variance.sqrt()
-    }
 }
 
-/// Cells of one probability are a block; cells in which nothing was seen belong to the block before, at the beginning to the one after.
-fn blocks(rates: &[Rate], probabilities: &[f64]) -> Vec<Block> {
-    let mut blocks: Vec<(f64, Block)> = Vec::new();
-    for (cell, (rate, p)) in rates.iter().zip(probabilities).enumerate() {
-        let end = cell + 1;
-        match blocks.last_mut() {
-            Some((_, block)) if rate.of == 0 => block.end = end,
-            Some((same, block)) if same.total_cmp(p).is_eq() => {
-                block.end = end;
-                block.seen.hits += rate.hits;
-                block.seen.of += rate.of;
-            }
-            None if rate.of == 0 => {}
-            _ => blocks.push((*p, Block { end, seen: *rate })),
-        }
-    }
-    blocks.into_iter().map(|(_, block)| block).collect()
-}
-
-/// `rate` and so much on either side, on the logit scale; half a row of `whole` keeps the logit finite.
-fn logit_interval(rate: f64, whole: f64, half: f64) -> Interval {
-    let room = 0.5 / (whole + 1.0);
-    let inside = rate.clamp(room, 1.0 - room);
-    let logit = (inside / (1.0 - inside)).ln();
-    let half = half / (inside * (1.0 - inside));
-    let back = |value: f64| 1.0 / (1.0 + (-value).exp());
-    Interval {
-        low: back(logit - half).min(rate),
-        high: back(logit + half).max(rate),
-    }
+/// Probabilities, with half a fraud and half a genuine row more (Jeffreys) in each block of cells that share one.
+fn smoothed(seen: &[Rate], probabilities: &[f64]) -> Vec<f64> {
+    let cells: Vec<(&Rate, f64)> = seen.iter().zip(probabilities.iter().copied()).collect();
+    cells
+        .chunk_by(|a, b| a.1.total_cmp(&b.1).is_eq())
+        .flat_map(|block| {
+            let count = |of: fn(&Rate) -> u64| block.iter().map(|(rate, _)| of(rate) as f64).sum::<f64>();
+            let (frauds, rows) = (count(|rate| rate.hits), count(|rate| rate.of));
+            let known = (frauds + 0.5) / (rows + 1.0);
+            // Between two blocks lies what is between their probabilities.
+            block
+                .iter()
+                .map(move |(_, p)| if rows > 0.0 { known } else { *p })
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -382,92 +334,6 @@ mod tests {
             Err(Unusable::BinsDiffer)
         );
         assert!(Calibration::fit(0.5, &[0; SCORE_CELLS], &[0; SCORE_CELLS]).is_err());
-    }
-
-    /// Rows with their labels, and the same rows without; scores lie mostly near 0, as those of a fraud model do.
-    fn drawn(dice: &mut impl FnMut() -> f64, rows: usize) -> (Outcome, Outcome) {
-        let (mut outcome, mut blank) = (Outcome::empty(0.5), Outcome::empty(0.5));
-        for _ in 0..rows {
-            let score = dice().powi(4);
-            let is_fraud = dice() < 0.8 * score.powf(1.5);
-            outcome.add(score, if is_fraud { Known::Fraud } else { Known::Genuine });
-            blank.add(score, Known::Unknown);
-        }
-        (outcome, blank)
-    }
-
-    #[test]
-    fn intervals_hold_what_is_realised_as_often_as_they_say() {
-        let mut state = 11_u64;
-        let mut dice = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 11) as f64 / (1_u64 << 53) as f64
-        };
-        // Validations and windows of different sizes: either may be what is uncertain.
-        for (learnt_from, window) in [
-            (300, 5_000),
-            (500, 500),
-            (1_000, 10_000),
-            (3_000, 3_000),
-            (20_000, 500),
-        ] {
-            let (mut held, draws) = ([0_u32; 2], 500);
-            for _ in 0..draws {
-                let (learnt, _) = drawn(&mut dice, learnt_from);
-                let [genuine, frauds] =
-                    [Known::Genuine, Known::Fraud].map(|label| learnt.score_counts(label));
-                let calibration = Calibration::fit(0.5, genuine, frauds).unwrap();
-                let (realised, blank) = drawn(&mut dice, window);
-                let found = calibration
-                    .intervals(blank.score_counts(Known::Unknown), 0.95)
-                    .unwrap();
-                let was = realised.confusion();
-                for (at, (found, was)) in [(found.recall, was.recall()), (found.precision, was.precision())]
-                    .into_iter()
-                    .enumerate()
-                {
-                    let (found, was) = (found.unwrap(), was.value().unwrap());
-                    assert!(0.0 <= found.low && found.low <= found.high && found.high <= 1.0);
-                    held[at] += u32::from((found.low..=found.high).contains(&was));
-                }
-            }
-            for held in held {
-                let share = f64::from(held) / f64::from(draws);
-                assert!(
-                    (0.92..=0.985).contains(&share),
-                    "{share} of {window} rows by {learnt_from}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_few_labelled_rows_leave_much_open_and_no_fraud_is_not_surely_none() {
-        let interval = |found: u64, missed: u64, genuine: u64| {
-            let mut outcome = Outcome::empty(0.5);
-            outcome.add_rows(0.9, Known::Fraud, found);
-            outcome.add_rows(0.9, Known::Genuine, found / 9);
-            outcome.add_rows(0.1, Known::Fraud, missed);
-            outcome.add_rows(0.1, Known::Genuine, genuine);
-            let [genuine, frauds] = [Known::Genuine, Known::Fraud].map(|label| outcome.score_counts(label));
-            let calibration = Calibration::fit(0.5, genuine, frauds).unwrap();
-            let mut window = Outcome::empty(0.5);
-            window.add_rows(0.9, Known::Unknown, 1_000);
-            window.add_rows(0.1, Known::Unknown, 100_000);
-            calibration
-                .intervals(window.score_counts(Known::Unknown), 0.95)
-                .unwrap()
-                .recall
-                .unwrap()
-        };
-        let width = |found: Interval| found.high - found.low;
-        let [few, many] = [interval(18, 2, 2_000), interval(1_800, 200, 200_000)];
-        assert!(width(few) > 5.0 * width(many), "{few:?} {many:?}");
-        // Not one fraud was seen below the threshold, among few rows: recall is estimated at 1, and may be less.
-        let none = interval(18, 0, 2_000);
-        assert!(none.low < 0.97, "{none:?}");
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub mod onset;
 pub mod outcome;
 pub mod pca;
 pub mod performance;
+mod predictive;
 pub mod profile;
 pub mod proportion;
 pub mod psi;

@@ -1,6 +1,5 @@
 //! One trace runs through outbox, headers and consumers, and is exported.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -82,6 +81,13 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// From the first event to the last reader.
+const SPANS: [&str; 3] = [
+    "begin the loop",
+    "process drift.check.requested",
+    "process retrain.asked",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_runs_from_the_first_event_to_the_last_reader() {
     let (address, sink) = receiver().await;
@@ -160,8 +166,10 @@ async fn one_trace_runs_from_the_first_event_to_the_last_reader() {
             .filter(|(_, span)| hex(&span.trace_id) == trace_id)
             .cloned()
             .collect();
-        let names: BTreeSet<&str> = spans.iter().map(|(_, span)| span.name.as_str()).collect();
-        (names.len() >= 3).then_some(spans)
+        let all = SPANS
+            .iter()
+            .all(|name| spans.iter().any(|(_, span)| span.name == *name));
+        all.then_some(spans)
     })
     .await;
     // A message may come again, and each delivery has a span of its own: all of them continue the writer's.
@@ -174,11 +182,9 @@ async fn one_trace_runs_from_the_first_event_to_the_last_reader() {
         );
         found
     };
-    let begin = named("begin the loop");
+    let [begin, checks, asked_spans] = SPANS.map(named);
     assert_eq!(begin.len(), 1, "the writer began once");
     let begin = begin[0];
-    let checks = named("process drift.check.requested");
-    let asked_spans = named("process retrain.asked");
     assert!(begin.0.contains("vigie-test"), "{}", begin.0);
     for check in &checks {
         assert_eq!(

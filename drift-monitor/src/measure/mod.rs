@@ -348,6 +348,7 @@ pub fn concept(limits: &Limits, champion: &Champion, realised: &Realised<'_>, fi
         concept.estimated_recall = expected.recall;
         concept.estimated_recall_interval = expected.recall_interval;
         concept.estimated_precision = expected.precision;
+        concept.estimated_precision_interval = expected.precision_interval;
     }
 }
 
@@ -372,5 +373,6 @@ fn concept_drift(
         estimated_recall: None,
         estimated_recall_interval: None,
         estimated_precision: None,
+        estimated_precision_interval: None,
     })
 }

@@ -1,5 +1,7 @@
 //! What the scores let expect is told before labels are known, and beside what was realised once they are.
 
+use std::collections::BTreeSet;
+
 use drift_stats::outcome::{Known, Outcome};
 use schemas::events::{DriftSeverity, Interval, ModelPromoted, ScoreCounts, Verdict};
 
@@ -55,29 +57,31 @@ async fn performance_is_estimated_before_labels_are_known() {
         };
         near(estimated.recall, recall);
         near(estimated.precision, precision);
+        // 60 frauds or so, as 10,000 rows taught: not to a fiftieth, but better than to a third.
         let around = estimated.recall_interval.clone().expect("how sure it is");
-        let found = estimated.recall.unwrap();
-        assert!(around.low < found && found < around.high, "{around:?}");
+        let width = around.high.get() - around.low.get();
+        assert!((0.02..0.3).contains(&width), "{around:?}");
+        assert!(
+            (around.low.get()..around.high.get()).contains(&recall),
+            "{around:?}"
+        );
         // Half of the flagged rows are flagged no more.
         let prediction = check.checked().prediction.clone().expect("how scores lie");
-        assert_eq!(
-            prediction.psi > prediction.noise,
-            moved,
-            "hour {hour}: {prediction:?}"
-        );
-        let flagged = prediction.flagged.get() / prediction.validated_flagged.get();
+        assert_eq!(prediction.beyond_chance, moved, "hour {hour}: {prediction:?}");
+        let flagged = prediction.flagged_share.get() / prediction.validated_flagged_share.get();
         let wanted = if moved { 0.5 } else { 1.0 };
         assert!((flagged - wanted).abs() < 0.25, "hour {hour}: {prediction:?}");
         let frauds = estimated.frauds.get();
         assert!((30.0..110.0).contains(&frauds), "hour {hour}: {frauds}");
-        // It judges nothing.
-        assert!(
-            !check
-                .checked()
-                .metrics
-                .iter()
-                .any(|metric| metric.name.contains("estimate"))
-        );
+        // It judges nothing: what has a threshold is what had one before.
+        let judged: BTreeSet<&str> = check
+            .checked()
+            .metrics
+            .iter()
+            .map(|metric| metric.name.as_str())
+            .collect();
+        let known = ["fraud_rate_change", "precision_drop", "psi", "recall_drop"];
+        assert!(judged.iter().all(|name| known.contains(name)), "{judged:?}");
         assert_ne!(check.checked().verdict, Verdict::Drifted, "hour {hour}");
     }
     let shown = scene
@@ -86,9 +90,9 @@ async fn performance_is_estimated_before_labels_are_known() {
     assert!(shown >= 2, "{shown}");
     let shown = scene
         .count(
-            "select count(*) from drift_checks where estimated_recall between estimated_recall_low and estimated_recall_high \
-             and estimated_precision between estimated_precision_low and estimated_precision_high \
-             and score_psi > score_noise and flagged < 0.8 * validated_flagged",
+            "select count(*) from drift_checks where estimated_recall_high - estimated_recall_low between 0.02 and 0.3 \
+             and estimated_precision_high > estimated_precision_low and score_psi > 0 and score_noise > 0 \
+             and scores_beyond_chance and flagged_share < 0.8 * validated_flagged_share",
         )
         .await;
     assert!(shown >= 1, "{shown}");

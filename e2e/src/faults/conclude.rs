@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::auditor::audit;
 use super::nemesis::Fault;
+use super::operator::redrive_exhausted;
 use super::producer::{Ledger, Producer};
 use super::report::Report;
 use super::settle::settle;
@@ -34,6 +35,8 @@ pub struct Story {
     pub unmet: usize,
     /// What was planned and did not happen.
     pub missed: Vec<String>,
+    /// Whether readers died so often in a row that a message may have met its last delivery: then a person redrives it.
+    pub redrives: bool,
 }
 
 /// Waits until everything has come to rest, audits it, and stops the world; what is left of it is kept when something does
@@ -48,7 +51,10 @@ pub async fn conclude(
     story: Story,
 ) -> anyhow::Result<Report> {
     let ledger = producer.stop().await?;
-    let settled = settle(&world.pool, SETTLED_WITHIN).await;
+    let mut settled = settle(&world.pool, SETTLED_WITHIN).await;
+    if story.redrives && redrive_exhausted(&world.pool).await? > 0 {
+        settled = settle(&world.pool, SETTLED_WITHIN).await;
+    }
     let findings = audit(&world, &ledger, &settled).await?;
     let report = Report {
         recoveries: recoveries(&world.pool, &ledger, &story.faults).await?,

@@ -188,6 +188,7 @@ pub async fn run(options: CrashOptions) -> anyhow::Result<Report> {
         faults: Vec::new(),
         unmet: 0,
         missed,
+        redrives: true,
     };
     conclude(world, pool, producer, story).await
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use async_nats::jetstream::stream;
 use chrono::Utc;
+use sqlx::{Connection as _, PgConnection};
 
 use super::conclude::{Story, conclude};
 use super::nemesis::{Fault, Kind};
@@ -104,7 +105,11 @@ async fn writers(world: &World) -> [(&'static str, Written); 2] {
 /// PostgreSQL writes 80 MB, more than any file that it may have left over; rows too small to be compressed, and hardly any
 /// work for the processor.
 async fn postgres_writes(world: &World) -> anyhow::Result<()> {
-    let mut tx = world.pool.begin().await?;
+    // A connection of its own: one that is refused is an answer, and a pool would go on asking. PostgreSQL may have ended itself.
+    let mut connection = PgConnection::connect(&world.stack.database_url())
+        .await
+        .context("it takes no connection")?;
+    let mut tx = connection.begin().await?;
     // Whoever stops waiting for it must not leave it writing.
     let patience = format!("set local statement_timeout = '{} s'", WRITE_WITHIN.as_secs());
     sqlx::query(sqlx::AssertSqlSafe(patience))
@@ -225,6 +230,7 @@ pub async fn run(options: DiskFullOptions) -> anyhow::Result<Option<Report>> {
         faults,
         unmet: 0,
         missed,
+        redrives: false,
     };
     let report = conclude(world, pool, producer, story).await?;
     drop(disk);

@@ -9,6 +9,7 @@
 //! * [`witness`] – counts how often an event takes effect, where nothing else keeps it single.
 //! * [`watch`] – sees whether what has ended changes all the same.
 //! * [`auditor`] – the invariants I1 to I12 on tables, stream and ledgers.
+//! * [`operator`] – does what a person would do about what is parked.
 //! * [`conclude`] – the end of a trial: rest, audit, report.
 //! * [`random`], [`crash_points`], [`controls`], [`outage`], [`disk_full`], [`load`] – the trials; [`report`] says what came of one.
 //! * [`planted`] – whether the auditor sees what is spoilt on purpose.
@@ -23,6 +24,7 @@ pub mod fleet;
 pub mod load;
 pub mod nemesis;
 pub mod notebook;
+pub mod operator;
 pub mod outage;
 pub mod planted;
 pub mod producer;

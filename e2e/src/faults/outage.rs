@@ -95,6 +95,7 @@ pub async fn run(options: OutageOptions) -> anyhow::Result<Outage> {
         faults: Vec::new(),
         unmet: 0,
         missed: Vec::new(),
+        redrives: false,
     };
     let mut report = conclude(world, pool, producer, story).await?;
     if flow_resumed.is_none_or(|after| after > options.within) {

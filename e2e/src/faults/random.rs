@@ -94,6 +94,7 @@ pub async fn run(options: RandomOptions) -> anyhow::Result<Report> {
         faults,
         unmet,
         missed,
+        redrives: false,
     };
     conclude(world, pool, producer, story).await
 }

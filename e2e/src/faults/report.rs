@@ -78,7 +78,7 @@ impl Report {
             "commits": counts.commits, "decisions": counts.decisions, "runs": counts.runs,
             "decisions_ended": counts.ends.iter().map(|(how, count)| json!({ "how": how, "count": count })).collect::<Vec<_>>(),
             "promotions": counts.promotions, "alerts": counts.alerts, "told_twice": counts.told_twice,
-            "duplicates": counts.duplicates, "dead_letters": counts.dead_letters,
+            "duplicates": counts.duplicates, "dead_letters": counts.dead_letters, "redriven": counts.redriven,
             "offered_again": counts.offered_again, "witnessed": counts.witnessed, "pointed_again": counts.pointed_again,
             "violations": self.findings.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "missed": self.missed,
@@ -128,6 +128,13 @@ impl std::fmt::Display for Report {
             "  {} further deliveries, {} parked messages, {} events offered again by the sweep",
             counts.duplicates, counts.dead_letters, counts.offered_again
         )?;
+        if counts.redriven > 0 {
+            writeln!(
+                f,
+                "  {} messages met their last delivery, because their reader died each time, and were redriven",
+                counts.redriven
+            )?;
+        }
         if counts.witnessed > 0 {
             writeln!(f, "  {} events were counted by the witness", counts.witnessed)?;
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
+use schemas::events::DriftDetected;
 use vigie::demo::{Disturbance, Services};
 
 use crate::messages::assert_documented;
@@ -73,16 +74,29 @@ async fn a_model_decays_is_retrained_and_everything_is_on_record() {
     }
 
     // What a score stands for goes from the validation by the promotion into the checks.
-    let estimated: Vec<f64> = heard
+    let told: Vec<DriftDetected> = heard
         .iter()
         .filter(|message| message.subject.as_str() == "drift.detected")
-        .filter_map(|message| serde_json::from_slice::<serde_json::Value>(&message.payload).ok())
-        .filter_map(|body| body["estimated"]["recall"].as_f64())
+        .filter_map(|message| serde_json::from_slice(&message.payload).ok())
         .collect();
-    assert!(
-        !estimated.is_empty() && estimated.iter().all(|recall| *recall > 0.3),
-        "{estimated:?}"
-    );
+    let (mut estimated, mut beyond_chance) = (0, 0);
+    for drift in &told {
+        let (Some(found), Some(prediction)) = (&drift.estimated, &drift.prediction) else {
+            continue;
+        };
+        let recall = found.recall.expect("some fraud is expected");
+        let around = found.recall_interval.as_ref().expect("how sure it is");
+        assert!(recall.get() > 0.3, "{found:?}");
+        assert!(
+            around.low < around.high && around.high.get() - around.low.get() < 0.9,
+            "{found:?}"
+        );
+        assert!(prediction.noise.get() > 0.0, "{prediction:?}");
+        estimated += 1;
+        beyond_chance += u32::from(prediction.beyond_chance);
+    }
+    // What drifts here are features that the model looks at, so its scores move too.
+    assert!(estimated > 0 && beyond_chance > 0, "{told:?}");
 
     let promoted: Vec<_> = report
         .models

@@ -2,7 +2,7 @@
 
 use schemas::events::{
     ConceptDrift, DriftChecked, DriftDetected, DriftKind, DriftSeverity, EstimatedPerformance, FeatureDrift,
-    LevelShift, PredictionDrift, SegmentDrift, TargetDrift,
+    Interval, LevelShift, PredictionDrift, SegmentDrift, TargetDrift,
 };
 use schemas::{ModelName, Share};
 
@@ -48,14 +48,14 @@ pub fn drift_detected(body: &DriftDetected, model: &ModelName) -> Draft {
     if let Some(data_drift) = body.data_drift {
         facts.push(Fact::new("Data drift (PSI)", format!("{:.2}", data_drift.get())));
     }
-    // What was realised stands above what scores alone tell, which assumes that nothing of the kind happened.
-    if body.concept.is_none() {
-        facts.extend(body.estimated.as_ref().and_then(estimate_fact));
-        facts.extend(body.prediction.as_ref().and_then(prediction_fact));
+    // What was realised stands above an estimate that assumes that nothing of the kind happened.
+    if let Some(estimated) = body.estimated.as_ref().filter(|_| body.concept.is_none()) {
+        facts.extend(estimate_fact(estimated));
     }
     facts.push(Fact::new("Window", window(&body.window)));
     facts.push(Fact::new("Rows in the window", count(body.rows)));
     facts.push(Fact::new("Champion", name(body.champion.as_str())));
+    facts.extend(body.prediction.as_ref().and_then(prediction_fact));
     let moved = body
         .features
         .iter()
@@ -106,9 +106,13 @@ fn segment(segment: &SegmentDrift) -> String {
 const HELD_BACK_BY_RULES: &str = "The retrain-decider decides next; it waits if the last training is too young or too few rows arrived since.";
 
 fn concept_facts(concept: &ConceptDrift, fraud_rate_moved: bool) -> Vec<Fact> {
-    let by_scores = |estimated: Option<Share>| {
+    let by_scores = |estimated: Option<Share>, interval: &Option<Interval>| {
         estimated.map_or_else(String::new, |share| {
-            format!("; {} by the scores", percent(share.get()))
+            format!(
+                "; {}{} by the scores",
+                percent(share.get()),
+                around(interval.as_ref())
+            )
         })
     };
     let mut facts = vec![
@@ -119,7 +123,7 @@ fn concept_facts(concept: &ConceptDrift, fraud_rate_moved: bool) -> Vec<Fact> {
                 percent(concept.realised_recall.get()),
                 count(concept.frauds),
                 percent(concept.validated_recall.get()),
-                by_scores(concept.estimated_recall),
+                by_scores(concept.estimated_recall, &concept.estimated_recall_interval),
             ),
         ),
         Fact::new(
@@ -142,7 +146,7 @@ fn concept_facts(concept: &ConceptDrift, fraud_rate_moved: bool) -> Vec<Fact> {
             "{}{stands_on}; {} at validation{}",
             percent(realised.get()),
             percent(validated.get()),
-            by_scores(concept.estimated_precision),
+            by_scores(concept.estimated_precision, &concept.estimated_precision_interval),
         );
         facts.push(Fact::new("Precision", text));
     }
@@ -157,19 +161,31 @@ fn meaning(concept: &ConceptDrift, fraud_rate_moved: bool) -> Option<&'static st
     if least <= 0.0 || fraud_rate_moved {
         return None;
     }
-    let explained = match &concept.estimated_recall_interval {
-        Some(expected) => concept.realised_recall >= expected.low,
+    let explains = concept.validated_recall.get() - estimated >= least;
+    let contradicts = match &concept.estimated_recall_interval {
+        Some(expected) => concept.realised_recall < expected.low,
         // Told by a monitor that did not say how sure it is.
-        None => concept.validated_recall.get() - estimated >= least,
+        None => !explains,
     };
-    Some(if explained {
+    Some(if contradicts {
+        "; the scores do not explain it: a score may mean something else now"
+    } else if explains {
         "; the scores explain it: transactions may have moved to where the model is weak"
     } else {
-        "; the scores do not explain it: a score may mean something else now"
+        "; the scores leave open why: they tell too little to contradict it"
     })
 }
 
-/// `recall 84.1 % (80.2 % to 87.3 %), precision 77.0 % of 9,520 rows, if a score means what it meant at validation`.
+/// ` (95 %: 80.2 % to 87.3 %)`, or nothing.
+fn around(interval: Option<&Interval>) -> String {
+    interval.map_or_else(String::new, |interval| {
+        let level = 100.0 * interval.level.get();
+        let [low, high] = [interval.low, interval.high].map(|share| percent(share.get()));
+        format!(" ({level:.0} %: {low} to {high})")
+    })
+}
+
+/// `recall 84.1 % (95 %: 80.2 % to 87.3 %), precision 77.0 % of 9,520 rows, if a score means what it meant at validation`.
 fn estimate_fact(estimated: &EstimatedPerformance) -> Option<Fact> {
     let rates = [
         ("recall", estimated.recall, &estimated.recall_interval),
@@ -178,11 +194,11 @@ fn estimate_fact(estimated: &EstimatedPerformance) -> Option<Fact> {
     let known: Vec<String> = rates
         .into_iter()
         .filter_map(|(what, rate, interval)| {
-            let around = interval.as_ref().map_or_else(String::new, |interval| {
-                let [low, high] = [interval.low, interval.high].map(|end| percent(end.get()));
-                format!(" ({low} to {high})")
-            });
-            Some(format!("{what} {}{around}", percent(rate?.get())))
+            Some(format!(
+                "{what} {}{}",
+                percent(rate?.get()),
+                around(interval.as_ref())
+            ))
         })
         .collect();
     let text = format!(
@@ -193,15 +209,16 @@ fn estimate_fact(estimated: &EstimatedPerformance) -> Option<Fact> {
     (!known.is_empty()).then(|| Fact::new("Estimated by the scores", text))
 }
 
-/// `PSI 0.41 beside those of the validation; flagged rows 0.91 % → 2.13 %`; nothing where chance explains it.
+/// `PSI 0.0712 beside those of the validation (chance: 0.0094); flagged rows 0.91 % → 2.13 %`; nothing where chance explains it.
 fn prediction_fact(prediction: &PredictionDrift) -> Option<Fact> {
     let text = format!(
-        "PSI {:.2} beside those of the validation; flagged rows {} → {}",
+        "PSI {:.4} beside those of the validation (chance: {:.4}); flagged rows {} → {}",
         prediction.psi.get(),
-        percent(prediction.validated_flagged.get()),
-        percent(prediction.flagged.get()),
+        prediction.noise.get(),
+        percent(prediction.validated_flagged_share.get()),
+        percent(prediction.flagged_share.get()),
     );
-    (prediction.psi > prediction.noise).then(|| Fact::new("Scores", text))
+    prediction.beyond_chance.then(|| Fact::new("Scores", text))
 }
 
 fn target_facts(target: &TargetDrift) -> [Fact; 1] {
@@ -269,7 +286,6 @@ pub fn became_unknown(body: &DriftChecked, model: &ModelName) -> Draft {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
-    use schemas::events::Interval;
     use schemas::{Finite, Window};
 
     use super::*;
@@ -292,6 +308,7 @@ mod tests {
             estimated_recall: estimated.map(share),
             estimated_recall_interval: None,
             estimated_precision: None,
+            estimated_precision_interval: None,
         }
     }
 
@@ -334,11 +351,12 @@ mod tests {
         for (case, estimated, low, moved, wanted) in cases {
             judged(case, &concept(estimated, low), moved, wanted);
         }
-        // What is known of the estimate counts: realised are 0.71.
-        for (case, expected, wanted) in [
-            ("realised below it", (0.72, 0.82), "do not explain"),
-            ("realised within it", (0.71, 0.82), "explain it"),
-            ("realised above it", (0.60, 0.70), "explain it"),
+        // How sure the estimate is counts. Validated are 0.86, realised 0.71.
+        for (case, estimated, expected, wanted) in [
+            ("realised below it", 0.77, (0.72, 0.82), "do not explain"),
+            ("realised within it", 0.77, (0.71, 0.82), "explain it"),
+            ("realised above it", 0.66, (0.60, 0.70), "explain it"),
+            ("scores as ever, on few rows", 0.86, (0.68, 0.94), "leave open"),
         ] {
             let share = |value| Share::new(value).unwrap();
             let concept = ConceptDrift {
@@ -347,7 +365,7 @@ mod tests {
                     high: share(expected.1),
                     level: share(0.95),
                 }),
-                ..concept(Some(0.77), 0.08)
+                ..concept(Some(estimated), 0.08)
             };
             judged(case, &concept, false, Some(wanted));
         }

@@ -218,7 +218,7 @@ fn a_degraded_model_is_told_as_critical_though_nothing_else_moved() {
     );
     assert_eq!(
         alert.facts[0].value,
-        "71.0 % on 1,284 known frauds; 86.0 % at validation; 84.8 % by the scores"
+        "71.0 % on 1,284 known frauds; 86.0 % at validation; 84.8 % (95 %: 81.8 % to 87.4 %) by the scores"
     );
     assert_eq!(
         alert.facts[1].value,
@@ -243,7 +243,7 @@ fn before_labels_are_known_people_are_told_what_scores_let_estimate() {
     assert_eq!(
         fact.map(|fact| fact.value.as_str()),
         Some(
-            "recall 84.1 % (79.0 % to 88.2 %), precision 77.2 % of 9,520 rows, if a score means what it meant at validation"
+            "recall 84.1 % (95 %: 79.0 % to 88.2 %), precision 77.2 % (95 %: 69.2 % to 84.0 %) of 9,520 rows, if a score means what it meant at validation"
         )
     );
     let scores = |alert: &Alert| {
@@ -252,14 +252,14 @@ fn before_labels_are_known_people_are_told_what_scores_let_estimate() {
     };
     assert_eq!(
         scores(&alert).as_deref(),
-        Some("PSI 0.07 beside those of the validation; flagged rows 0.91 % → 2.13 %")
+        Some("PSI 0.0712 beside those of the validation (chance: 0.0094); flagged rows 0.91 % → 2.13 %")
     );
     // Nothing is made up where nothing is estimated.
     if let Some(estimated) = &mut drift.estimated {
         (estimated.recall, estimated.precision) = (None, None);
     }
     if let Some(prediction) = &mut drift.prediction {
-        prediction.noise = prediction.psi;
+        prediction.beyond_chance = false;
     }
     let alert = told(&drift.into());
     assert!(

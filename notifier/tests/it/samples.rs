@@ -104,6 +104,7 @@ pub fn drift_detected(severity: DriftSeverity) -> DriftDetected {
             estimated_recall: Some(share(0.8481)),
             estimated_recall_interval: Some(interval(0.8177, 0.8742)),
             estimated_precision: Some(share(0.77)),
+            estimated_precision_interval: Some(interval(0.7312, 0.8049)),
         }),
         estimated: Some(EstimatedPerformance {
             rows: 9_520,
@@ -111,13 +112,15 @@ pub fn drift_detected(severity: DriftSeverity) -> DriftDetected {
             recall: Some(share(0.8412)),
             precision: Some(share(0.7719)),
             recall_interval: Some(interval(0.7904, 0.8817)),
-            precision_interval: None,
+            precision_interval: Some(interval(0.6918, 0.8402)),
         }),
         prediction: Some(PredictionDrift {
             psi: finite(0.0712),
             noise: finite(0.0094),
-            validated_flagged: share(0.0091),
-            flagged: share(0.0213),
+            validated_flagged_share: share(0.0091),
+            flagged_share: share(0.0213),
+            p_value: share(0.000_02),
+            beyond_chance: true,
         }),
     }
 }

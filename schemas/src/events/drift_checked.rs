@@ -61,10 +61,11 @@ pub struct EstimatedPerformance {
     pub recall: Option<Share>,
     /// Share of the flagged rows that is fraud; none when no row is flagged.
     pub precision: Option<Share>,
-    /// Where recall of these rows comes to lie once their labels are known, if a score means what it meant.
+    /// Predictive interval of `recall`: realised recall of these rows lies in it with probability `level` once their labels are known,
+    /// if a score means what it meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall_interval: Option<Interval>,
-    /// The same of precision.
+    /// Predictive interval of `precision`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision_interval: Option<Interval>,
 }
@@ -73,16 +74,21 @@ pub struct EstimatedPerformance {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
 pub struct PredictionDrift {
-    /// Population stability index over fiftieths of the score, dimensionless, 0 or more.
+    /// Population stability index over at most ten ranges of the score, none of which lies on both sides of the operating threshold;
+    /// dimensionless, 0 or more.
     #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
     pub psi: Finite,
-    /// What the number of rows alone explains, same scale.
+    /// What the number of rows alone explains of `psi`, same scale.
     #[cfg_attr(feature = "generate", schemars(extend("minimum" = 0)))]
     pub noise: Finite,
     /// Share of the validation's rows that the version flags.
-    pub validated_flagged: Share,
+    pub validated_flagged_share: Share,
     /// Share of the window's rows that it flags.
-    pub flagged: Share,
+    pub flagged_share: Share,
+    /// Two-sided p-value of the test that both shares are the same (Fisher's exact test).
+    pub p_value: Share,
+    /// Whether `psi` or the change of the share is more than the number of rows explains, at the level of one check.
+    pub beyond_chance: bool,
 }
 
 /// The conclusion of a check.

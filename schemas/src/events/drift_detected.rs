@@ -185,11 +185,13 @@ pub struct ConceptDrift {
     /// model is weak, or with fraud that became rarer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_recall: Option<Share>,
-    /// Where recall of these rows is to be expected, if a score means what it meant: a realised recall below it is what the scores do not
-    /// explain.
+    /// Predictive interval of `estimated_recall`: a realised recall below it is what the scores do not explain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_recall_interval: Option<Interval>,
     /// Precision of the same rows as their scores let estimate it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_precision: Option<Share>,
+    /// Predictive interval of `estimated_precision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_precision_interval: Option<Interval>,
 }

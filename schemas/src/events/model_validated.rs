@@ -93,7 +93,8 @@ pub struct MetricEstimate {
     pub interval: Option<Interval>,
 }
 
-/// A confidence interval.
+/// An interval that holds a number with some probability: a confidence interval of what is estimated, or a predictive interval of what
+/// will be realised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "generate", derive(schemars::JsonSchema))]
 pub struct Interval {

@@ -63,13 +63,14 @@ fn standing(metric: &Metric) -> String {
     }
 }
 
-/// `0.841 (0.802 to 0.873)`.
+/// `0.841 (95 %: 0.802 to 0.873)`.
 fn rate(rate: Option<Share>, interval: Option<&Interval>) -> String {
     let Some(rate) = rate else {
         return "none".to_owned();
     };
     let around = interval.map_or_else(String::new, |interval| {
-        format!(" ({:.3} to {:.3})", interval.low.get(), interval.high.get())
+        let [low, high] = [interval.low, interval.high].map(Share::get);
+        format!(" ({:.0} %: {low:.3} to {high:.3})", 100.0 * interval.level.get())
     });
     format!("{:.3}{around}", rate.get())
 }
@@ -117,13 +118,20 @@ fn describe(model: &ModelName, checked: &DriftChecked) -> String {
         );
     }
     if let Some(prediction) = &checked.prediction {
+        let percent = |share: Share| format!("{:.3} %", 100.0 * share.get());
         let _ = writeln!(
             text,
-            "scores beside those of the validation: PSI {:.4} (noise {:.4}); {:.3} % of the rows flagged, {:.3} % then",
+            "scores beside those of the validation: PSI {:.4} (noise {:.4}); {} of the rows flagged, {} then (p {:.2e}); {}",
             prediction.psi.get(),
             prediction.noise.get(),
-            100.0 * prediction.flagged.get(),
-            100.0 * prediction.validated_flagged.get()
+            percent(prediction.flagged_share),
+            percent(prediction.validated_flagged_share),
+            prediction.p_value.get(),
+            if prediction.beyond_chance {
+                "more than chance explains"
+            } else {
+                "chance explains it"
+            }
         );
     }
     for missing in &checked.not_measured {
@@ -187,8 +195,8 @@ mod tests {
             "../../../schemas/golden/drift.checked.v1.prediction.json"
         ));
         for line in [
-            "recall 0.841 (0.790 to 0.881), precision 0.772 (0.714 to 0.821)\n",
-            "scores beside those of the validation: PSI 0.0712 (noise 0.0094); 2.130 % of the rows flagged, 0.910 % then\n",
+            "recall 0.841 (95 %: 0.790 to 0.881), precision 0.772 (95 %: 0.714 to 0.821)\n",
+            "scores beside those of the validation: PSI 0.0712 (noise 0.0094); 2.130 % of the rows flagged, 0.910 % then (p 2.10e-4); more than chance explains\n",
         ] {
             assert!(told(&checked).contains(line), "{}", told(&checked));
         }

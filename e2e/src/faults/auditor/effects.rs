@@ -7,6 +7,7 @@ use vigie::host::SERVICES;
 
 use super::outside::decision_of;
 use super::{Findings, scalar, some, texts};
+use crate::faults::operator::EXHAUSTED;
 use crate::faults::witness::WITNESS;
 use crate::faults::world::{World, schema_of};
 
@@ -48,8 +49,9 @@ pub(super) async fn handled(pool: &PgPool, findings: &mut Findings) -> anyhow::R
         let parked = texts(
             pool,
             format!(
-                "select consumer || ' ' || reason_class || ' ' || event_id from {schema}.dead_letter \
-                 where event_id in ({said})"
+                "select consumer || ' ' || reason_class || ' ' || event_id from {schema}.dead_letter d \
+                 where event_id in ({said}) and not (reason_class = '{EXHAUSTED}' and state = 'redriven' and exists \
+                 (select from {schema}.inbox i where i.consumer = d.consumer and i.event_id = d.event_id and i.state = 'done'))"
             ),
         )
         .await?;
