@@ -172,3 +172,38 @@ fn show(family: &Family<ScoreLabels, Gauge<f64, AtomicU64>>, model: &str, metric
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_check_does_not_know_is_no_longer_shown() {
+        let golden = include_str!("../../schemas/golden/drift.checked.v1.prediction.json");
+        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
+        let mut checked: DriftChecked = serde_json::from_value(golden["data"].clone()).unwrap();
+        let registry = chassis::metrics::Metrics::new("drift-monitor");
+        let metrics = MonitorMetrics::register(&registry);
+        let shown = || {
+            let text = registry.render().unwrap();
+            let lines = text.lines().filter(|line| {
+                line.starts_with("vigie_drift_estimated{") || line.starts_with("vigie_drift_prediction{")
+            });
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        metrics.show_scores("fraud-cards", &checked);
+        let text = shown().join("\n");
+        for line in [
+            r#"metric="recall_low"} 0.79"#,
+            r#"metric="precision"} 0.772"#,
+            r#"metric="flagged_share"} 0.0213"#,
+            r#"metric="beyond_chance"} 1.0"#,
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        assert_eq!(shown().len(), 11);
+        (checked.estimated, checked.prediction) = (None, None);
+        metrics.show_scores("fraud-cards", &checked);
+        assert_eq!(shown(), Vec::<String>::new());
+    }
+}

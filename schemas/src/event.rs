@@ -66,6 +66,10 @@ macro_rules! events {
         }
 
         /// One event of this release.
+        #[expect(
+            clippy::large_enum_variant,
+            reason = "events are few and do not live long; a box would be in the way of everybody who writes one"
+        )]
         #[derive(Debug, Clone, PartialEq)]
         pub enum Event {
             $(#[doc = $summary] $variant($variant),)*

@@ -95,8 +95,11 @@ async fn a_model_decays_is_retrained_and_everything_is_on_record() {
         estimated += 1;
         beyond_chance += u32::from(prediction.beyond_chance);
     }
-    // What drifts here are features that the model looks at, so its scores move too.
-    assert!(estimated > 0 && beyond_chance > 0, "{told:?}");
+    // What fraud is changes in this story, and which payments there are; the scores of the model lie as ever.
+    assert!(
+        estimated > 0 && 20 * beyond_chance <= estimated,
+        "{beyond_chance} of {estimated}"
+    );
 
     let promoted: Vec<_> = report
         .models
