@@ -1,7 +1,7 @@
 //! What scores tell before labels are known: performance to expect (confidence-based performance estimation) and prediction drift.
 //! Pure, and judged by nobody.
 
-use drift_stats::cbpe::Calibration;
+use drift_stats::cbpe::{Calibration, ExpectedConfusion};
 use drift_stats::null_law::{COMMON, Comparison};
 use drift_stats::outcome::{Known, Outcome, SCORE_CELLS, first_flagged_cell};
 use drift_stats::proportion::{Rate, two_rates};
@@ -34,9 +34,9 @@ pub struct Estimator {
     ranges: Vec<usize>,
 }
 
-/// What scores let expect of rows whose labels are known.
+/// Rates that scores let expect.
 #[derive(Debug, Default, PartialEq)]
-pub struct OfLabelled {
+pub struct Rates {
     /// Recall to expect; none when no fraud is expected.
     pub recall: Option<Share>,
     /// Where it comes to lie.
@@ -84,35 +84,34 @@ impl Estimator {
         if rows.scored() < rows_min.max(1) {
             return None;
         }
-        let cells = cells(rows, &EVERY_LABEL);
-        let confusion = self.calibration.expect(&cells).ok()?;
-        let intervals = self.calibration.intervals(&cells, CONFIDENCE).ok()?;
+        let (confusion, rates) = self.expect(&cells(rows, &EVERY_LABEL))?;
         let frauds = confusion.true_positives + confusion.false_negatives;
         Some(EstimatedPerformance {
             rows: rows.scored(),
             frauds: Finite::new(frauds).ok()?,
-            recall: confusion.recall().and_then(share),
-            precision: confusion.precision().and_then(share),
-            recall_interval: intervals.recall.and_then(interval),
-            precision_interval: intervals.precision.and_then(interval),
+            recall: rates.recall,
+            precision: rates.precision,
+            recall_interval: rates.recall_interval,
+            precision_interval: rates.precision_interval,
         })
     }
 
-    /// Of the rows whose label is known, to be held beside what was realised on them.
-    pub fn of_labelled(&self, rows: &Outcome) -> OfLabelled {
-        let cells = cells(rows, &KNOWN_LABELS);
-        let (Ok(confusion), Ok(intervals)) = (
-            self.calibration.expect(&cells),
-            self.calibration.intervals(&cells, CONFIDENCE),
-        ) else {
-            return OfLabelled::default();
-        };
-        OfLabelled {
+    /// Of the rows whose label is known, to be held beside what was realised on them; no rate where there is none.
+    pub fn of_labelled(&self, rows: &Outcome) -> Rates {
+        let expected = self.expect(&cells(rows, &KNOWN_LABELS));
+        expected.map(|(_, rates)| rates).unwrap_or_default()
+    }
+
+    fn expect(&self, cells: &[u64]) -> Option<(ExpectedConfusion, Rates)> {
+        let confusion = self.calibration.expect(cells).ok()?;
+        let intervals = self.calibration.intervals(cells, CONFIDENCE).ok()?;
+        let rates = Rates {
             recall: confusion.recall().and_then(share),
             recall_interval: intervals.recall.and_then(interval),
             precision: confusion.precision().and_then(share),
             precision_interval: intervals.precision.and_then(interval),
-        }
+        };
+        Some((confusion, rates))
     }
 
     /// How the scores of all rows lie beside those of the validation; `None` when fewer than `rows_min` have one. `alpha` is the
@@ -252,7 +251,7 @@ mod tests {
         let mut rows = Outcome::empty(0.5);
         rows.add_rows(f64::NAN, Known::Genuine, 100);
         assert_eq!(estimator.of_scored(&rows, 1), None);
-        assert_eq!(estimator.of_labelled(&rows), OfLabelled::default());
+        assert_eq!(estimator.of_labelled(&rows), Rates::default());
         rows.add_rows(0.9, Known::Unknown, 10);
         assert_eq!(estimator.of_scored(&rows, 11), None, "too few");
         let found = estimator.of_scored(&rows, 10).unwrap();
@@ -261,7 +260,7 @@ mod tests {
         assert!((found.precision.unwrap().get() - 0.9).abs() < 1e-12);
         assert_eq!(
             estimator.of_labelled(&rows),
-            OfLabelled::default(),
+            Rates::default(),
             "no label is known"
         );
         // The validation's own rows are expected to do what they did.

@@ -6,6 +6,7 @@ use anyhow::bail;
 use chassis::redrive::{Because, Decision, Letter, Which, decide, letters};
 use sqlx::{AssertSqlSafe, PgPool};
 
+use super::nemesis::HOSTILE;
 use super::world::schema_of;
 
 /// The class of what was delivered as often as it may be, without success.
@@ -23,7 +24,9 @@ pub async fn redrive_exhausted(pool: &PgPool) -> anyhow::Result<usize> {
         class: Some(EXHAUSTED.to_owned()),
         ..Which::default()
     };
-    let parked = letters(pool, &which, 1_000).await?;
+    let mut parked = letters(pool, &which, 1_000).await?;
+    // What is no event stays parked.
+    parked.retain(|letter| letter.headers.get(HOSTILE).is_none());
     let because = Because {
         by: "trial:operator",
         why: "its reader was killed each time that it was given it",
