@@ -99,13 +99,13 @@ impl ReferenceBuilder {
     /// Halves the sample.
     fn thin_out(&mut self) {
         self.hash_max /= 2;
-        let keep: Vec<bool> = self.sampled.iter().map(|hash| *hash <= self.hash_max).collect();
-        let mut flags = keep.iter();
-        self.sampled.retain(|_| flags.next().copied().unwrap_or(false));
+        let stay: Vec<usize> = (0..self.sampled.len())
+            .filter(|at| self.sampled[*at] <= self.hash_max)
+            .collect();
+        keep(&mut self.sampled, &stay);
         for collected in &mut self.features {
             if let Collected::Numbers(kept) = collected {
-                let mut flags = keep.iter();
-                kept.retain(|_| flags.next().copied().unwrap_or(false));
+                keep(kept, &stay);
             }
         }
     }
@@ -135,6 +135,14 @@ impl ReferenceBuilder {
             })
             .collect()
     }
+}
+
+/// Keeps the values at these positions, which ascend.
+fn keep<T: Copy>(values: &mut Vec<T>, positions: &[usize]) {
+    for (to, from) in positions.iter().enumerate() {
+        values[to] = values[*from];
+    }
+    values.truncate(positions.len());
 }
 
 fn count_levels(kept: &mut BTreeMap<String, u64>, codes: &[u32], levels: &[String]) {

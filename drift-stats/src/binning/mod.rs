@@ -13,6 +13,7 @@
 //! other; a column that is all missing has one bin for any value. Infinities fall into the outermost bins.
 
 mod category;
+mod lookup;
 mod numeric;
 
 use serde::{Deserialize, Serialize};
