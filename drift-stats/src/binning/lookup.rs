@@ -218,7 +218,10 @@ impl Cells {
     fn count_by(&self, values: &[[f64; LANES]], counts: &mut [u64], cell_of: impl Fn(f64) -> usize) {
         for lanes in values {
             // Two loops: the first has no memory to wait for, and is done for several lanes at once.
-            let cells = lanes.map(&cell_of);
+            let mut cells = [0; LANES];
+            for (cell, value) in cells.iter_mut().zip(lanes) {
+                *cell = cell_of(*value);
+            }
             for (cell, value) in cells.iter().zip(lanes) {
                 let below = usize::from(self.below[*cell]);
                 let crowd = &self.bounds[below..below + CROWD_MAX];
