@@ -7,7 +7,8 @@
 //! approximation: a number's cell is computed with a subtraction, a multiplication and at times a root, which never turn the order of two
 //! numbers round (IEEE 754 rounds monotonically), so a bound in a lower cell is below the number and one in a higher cell is above it.
 //! Cells have equal widths; where bounds would crowd into the first ones (amounts with a long tail), their widths grow from the first to the
-//! last; where bounds crowd even so, numbers are searched for, many at a time.
+//! last; where bounds crowd even so, numbers are searched for, many at a time. Most cells have no bound and lie in one bin: their numbers need
+//! no comparison, which is done without where it is foreseeable (no single value has a bin of its own, which half of all numbers may be).
 
 use super::MISSING_BIN;
 
@@ -15,6 +16,8 @@ use super::MISSING_BIN;
 const CELLS: usize = 4096;
 /// Bounds that are compared in each cell: as many as two registers hold.
 const CROWD_MAX: usize = 4;
+/// In place of a bin: a cell with a bound in it. The first cell is one, which NaN is in.
+const DIVIDED: u16 = u16::MAX;
 /// Numbers that are looked up together.
 const LANES: usize = 16;
 /// The number from which doubles have no fractions. Added to a smaller one, it leaves that one, rounded, in the lowest bits.
@@ -146,6 +149,8 @@ struct Cells {
     cut: Cut,
     /// For each cell how many bounds lie in lower cells.
     below: Box<[u16; CELLS]>,
+    /// For each cell the bin that all of it lies in, or [`DIVIDED`]; none where a value has a bin of its own.
+    whole: Option<Box<[u16; CELLS]>>,
     /// Ascending, padded with infinity for the comparisons of the last cells.
     bounds: Vec<f64>,
     /// For each number of bounds at or below a value the value's bin, padded like the bounds.
@@ -194,6 +199,16 @@ impl Cells {
         for (cell, below) in below.iter_mut().enumerate() {
             *below = cells.partition_point(|of_bound| *of_bound < cell) as u16;
         }
+        let has_points = bounds.windows(2).any(|pair| pair[0].next_up() == pair[1]);
+        let whole = (!has_points).then(|| {
+            let mut whole = Box::new([DIVIDED; CELLS]);
+            for (cell, bin) in whole.iter_mut().enumerate() {
+                if cells.binary_search(&cell).is_err() {
+                    *bin = bin_of_rank[usize::from(below[cell])];
+                }
+            }
+            whole
+        });
         let mut bounds = bounds.to_vec();
         bounds.resize(bounds.len() + CROWD_MAX, f64::INFINITY);
         let mut bin_of_rank = bin_of_rank.to_vec();
@@ -201,6 +216,7 @@ impl Cells {
         Some(Self {
             cut,
             below,
+            whole,
             bounds,
             bin_of_rank,
         })
@@ -216,18 +232,40 @@ impl Cells {
 
     #[inline]
     fn count_by(&self, values: &[[f64; LANES]], counts: &mut [u64], cell_of: impl Fn(f64) -> usize) {
-        for lanes in values {
-            // Two loops: the first has no memory to wait for, and is done for several lanes at once.
-            let mut cells = [0; LANES];
-            for (cell, value) in cells.iter_mut().zip(lanes) {
-                *cell = cell_of(*value);
-            }
-            for (cell, value) in cells.iter().zip(lanes) {
-                let below = usize::from(self.below[*cell]);
-                let crowd = &self.bounds[below..below + CROWD_MAX];
-                let rank = below + crowd.iter().filter(|bound| **bound <= *value).count();
-                counts[known_or_missing(*value, self.bin_of_rank[rank])] += 1;
-            }
+        match &self.whole {
+            Some(whole) => tally(values, counts, cell_of, |cell, value| match whole[cell] {
+                DIVIDED => self.compared(cell, value),
+                bin => usize::from(bin),
+            }),
+            None => tally(values, counts, cell_of, |cell, value| self.compared(cell, value)),
+        }
+    }
+
+    /// The bin of a value in this cell.
+    #[inline]
+    fn compared(&self, cell: usize, value: f64) -> usize {
+        let below = usize::from(self.below[cell]);
+        let crowd = &self.bounds[below..below + CROWD_MAX];
+        let rank = below + crowd.iter().filter(|bound| **bound <= value).count();
+        known_or_missing(value, self.bin_of_rank[rank])
+    }
+}
+
+#[inline]
+fn tally(
+    values: &[[f64; LANES]],
+    counts: &mut [u64],
+    cell_of: impl Fn(f64) -> usize,
+    bin_of: impl Fn(usize, f64) -> usize,
+) {
+    for lanes in values {
+        // Two loops: the first has no memory to wait for, and is done for several lanes at once.
+        let mut cells = [0; LANES];
+        for (cell, value) in cells.iter_mut().zip(lanes) {
+            *cell = cell_of(*value);
+        }
+        for (cell, value) in cells.iter().zip(lanes) {
+            counts[bin_of(*cell, *value)] += 1;
         }
     }
 }

@@ -269,7 +269,6 @@ pub fn quantile_sorted(sorted: &[f64], share: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::binning::MISSING_BIN;
     use crate::binning::tests::{count, fit};
 
