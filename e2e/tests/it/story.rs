@@ -1,4 +1,5 @@
-//! The story of the demo on a small slice of data: decay, drift, refusal, retraining, promotion.
+//! The story of the demo on a small slice of data: decay, drift, refusal, retraining, promotion; once undisturbed, and once more with every
+//! service killed on the way.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,7 +54,7 @@ impl Disturbance for Listener {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_model_decays_is_retrained_and_everything_is_on_record() {
+async fn a_model_decays_is_retrained_and_everything_is_on_record_whoever_is_killed() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut listener = Listener {
         settings: folder.path().join("demo/vigie.toml"),
@@ -149,4 +150,6 @@ async fn a_model_decays_is_retrained_and_everything_is_on_record() {
     );
     let mails = std::fs::read_dir(&report.mailbox).expect("the mailbox").count() as u64;
     assert_eq!(mails, report.alerts_sent, "each alert is a mail");
+
+    crate::kill::assert_ends_the_same(&report).await;
 }
