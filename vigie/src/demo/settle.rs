@@ -15,6 +15,10 @@ use sqlx::{AssertSqlSafe, PgPool};
 /// Longest time one instant may take, trainings included.
 const PATIENCE: Duration = Duration::from_secs(900);
 
+/// No transaction that announces something takes longer. What is looked at again is in proportion to it: many hours are replayed in a
+/// minute.
+const TRANSACTION_MAX: chrono::TimeDelta = chrono::TimeDelta::seconds(10);
+
 /// Who must have a receipt for which events.
 fn required() -> Vec<(&'static str, &'static str, &'static [EventKind])> {
     vec![
@@ -82,7 +86,10 @@ impl Settle {
         let started = std::time::Instant::now();
         let mut pause = Duration::from_millis(2);
         loop {
-            let looked_at: DateTime<Utc> = Utc::now();
+            let (looked_at,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()")
+                .fetch_one(&self.pool)
+                .await
+                .context("ask the database for the time")?;
             let rows: Vec<(String, i64)> = sqlx::query_as(AssertSqlSafe(self.query.clone()))
                 .bind(hour)
                 .bind(daily)
@@ -92,8 +99,8 @@ impl Settle {
                 .context("look at what is under way")?;
             let under_way: Vec<&(String, i64)> = rows.iter().filter(|(_, count)| *count > 0).collect();
             if under_way.is_empty() {
-                // Rows older than this look had their receipts in it; a margin allows for clocks that differ.
-                self.since = looked_at - chrono::TimeDelta::minutes(1);
+                // Rows older than this look had their receipts in it, but for those whose transaction was still under way.
+                self.since = looked_at - TRANSACTION_MAX;
                 return Ok(());
             }
             alive()?;
