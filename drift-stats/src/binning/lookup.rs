@@ -7,8 +7,9 @@
 //! approximation: a number's cell is computed with a subtraction, a multiplication and at times a root, which never turn the order of two
 //! numbers round (IEEE 754 rounds monotonically), so a bound in a lower cell is below the number and one in a higher cell is above it.
 //! Cells have equal widths; where bounds would crowd into the first ones (amounts with a long tail), their widths grow from the first to the
-//! last; where bounds crowd even so, numbers are searched for, many at a time. Most cells have no bound and lie in one bin: their numbers need
-//! no comparison, which is done without where it is foreseeable (no single value has a bin of its own, which half of all numbers may be).
+//! last; where bounds crowd even so, numbers are searched for, many at a time. A cell without a bound lies in one bin, so its numbers need no
+//! comparison; most cells are such. A processor foresees which numbers need one, unless a value with a bin of its own comes again and again
+//! between others: where there is such a value, all numbers are compared.
 
 use super::MISSING_BIN;
 
@@ -196,19 +197,18 @@ impl Cells {
             return None;
         }
         let mut below = Box::new([0; CELLS]);
-        for (cell, below) in below.iter_mut().enumerate() {
-            *below = cells.partition_point(|of_bound| *of_bound < cell) as u16;
+        let mut whole = Box::new([DIVIDED; CELLS]);
+        let mut lower = 0;
+        for cell in 0..CELLS {
+            while cells.get(lower).is_some_and(|of_bound| *of_bound < cell) {
+                lower += 1;
+            }
+            below[cell] = lower as u16;
+            if cells.get(lower) != Some(&cell) {
+                whole[cell] = bin_of_rank[lower];
+            }
         }
         let has_points = bounds.windows(2).any(|pair| pair[0].next_up() == pair[1]);
-        let whole = (!has_points).then(|| {
-            let mut whole = Box::new([DIVIDED; CELLS]);
-            for (cell, bin) in whole.iter_mut().enumerate() {
-                if cells.binary_search(&cell).is_err() {
-                    *bin = bin_of_rank[usize::from(below[cell])];
-                }
-            }
-            whole
-        });
         let mut bounds = bounds.to_vec();
         bounds.resize(bounds.len() + CROWD_MAX, f64::INFINITY);
         let mut bin_of_rank = bin_of_rank.to_vec();
@@ -216,7 +216,7 @@ impl Cells {
         Some(Self {
             cut,
             below,
-            whole,
+            whole: (!has_points).then_some(whole),
             bounds,
             bin_of_rank,
         })
