@@ -192,14 +192,18 @@ async fn a_long_span_is_read_by_two_connections_and_each_row_once() {
         assert_eq!(sorted(&any), sorted(&stored));
         assert_eq!(any.label_counts(), stored.label_counts());
         // With one connection there is nobody to share with, and nobody waits for ever. A machine that is busy may not have the
-        // second one at once.
+        // second one at once, or open another while one is still being given back.
         for _ in 0..50 {
-            if few.size() == connections.min(2) {
+            if few.size() >= connections.min(2) {
                 break;
             }
             source.read(&request(Order::Any)).await.expect("rows");
         }
-        assert_eq!(few.size(), connections.min(2), "of {connections} connections");
+        assert!(
+            few.size() >= connections.min(2),
+            "{} of {connections} connections",
+            few.size()
+        );
         few.close().await;
     }
 }
