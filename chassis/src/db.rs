@@ -130,7 +130,7 @@ pub async fn connect(settings: &DatabaseSettings, service: &str, schema: &str) -
     transport::warn("database.url", &shown_url(url), is_exposed(url));
     let at = || format!("connect to PostgreSQL at {}", shown_url(url));
     knock(&options, settings.acquire_timeout).await.with_context(at)?;
-    let question = format!("{IS_FREE} and {}", sees(schema));
+    let question = format!("select {IS_FREE} and {}", sees(schema));
     let pool = pool_options()
         .after_release(move |connection, _| Box::pin(is(connection, question.clone())))
         .max_connections(settings.connections_max)
@@ -167,7 +167,7 @@ pub fn pool_options() -> PgPoolOptions {
             })
         })
         // The driver asks as well, without a bound; what was dropped in the middle of a statement is rolled back here.
-        .after_release(|connection, _| Box::pin(is(connection, IS_FREE.to_owned())))
+        .after_release(|connection, _| Box::pin(is(connection, format!("select {IS_FREE}"))))
 }
 
 /// Whether no transaction is open. The driver does not know of one whose `begin` was dropped while its answer was under way:
@@ -186,9 +186,9 @@ fn sees(schema: &str) -> String {
     )
 }
 
-/// Whether the connection says yes to this question, an expression in SQL without a word of anybody else's in it.
+/// Whether the connection says yes to this question, in SQL without a word of anybody else's in it.
 async fn is(connection: &mut PgConnection, question: String) -> sqlx::Result<bool> {
-    let asked = sqlx::raw_sql(AssertSqlSafe(format!("select {question}"))).fetch_one(connection);
+    let asked = sqlx::raw_sql(AssertSqlSafe(question)).fetch_one(connection);
     let row = tokio::time::timeout(PING_MAX, asked)
         .await
         .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))?;

@@ -27,7 +27,8 @@ const WHOLE: f64 = 4_503_599_627_370_496.0;
 /// Bounds of bins, and the bin above each.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Lookup {
-    /// Ascending, padded with infinity to a power of two less one.
+    /// Ascending, padded with infinity to a power of two less one, by [`CROWD_MAX`] at least: whoever compares a number with that many
+    /// never comes to the end.
     bounds: Vec<f64>,
     /// For each number of bounds at or below a value the value's bin.
     bin_of_rank: Vec<u16>,
@@ -42,7 +43,8 @@ impl Lookup {
         let mut bin_of_rank = vec![lowest];
         bin_of_rank.extend(bounds.iter().map(|bound| bin_from(*bound)));
         let cells = Cells::of(&bounds, &bin_of_rank);
-        bounds.resize((bounds.len() + 1).next_power_of_two() - 1, f64::INFINITY);
+        let padded = (bounds.len() + CROWD_MAX + 1).next_power_of_two() - 1;
+        bounds.resize(padded, f64::INFINITY);
         // Infinity itself counts the padding too and must still be in the last bin.
         let last = bin_of_rank[bin_of_rank.len() - 1];
         bin_of_rank.resize(bounds.len() + 1, last);
@@ -78,7 +80,7 @@ impl Lookup {
     pub(super) fn count(&self, values: &[f64], counts: &mut [u64]) {
         let (together, rest) = values.as_chunks::<LANES>();
         match &self.cells {
-            Some(cells) => cells.count(together, counts),
+            Some(cells) => self.count_by(cells, together, counts),
             None => self.search_for(together, counts),
         }
         for value in rest {
@@ -116,6 +118,41 @@ impl Lookup {
             }
         }
     }
+
+    fn count_by(&self, cells: &Cells, values: &[[f64; LANES]], counts: &mut [u64]) {
+        let cut = cells.cut;
+        // The kind of cut is looked at once, not for each value.
+        match cut.widths {
+            Widths::Equal => self.count_in(cells, values, counts, |value| cut.equal(value)),
+            Widths::Growing => self.count_in(cells, values, counts, |value| cut.growing(value)),
+        }
+    }
+
+    #[inline]
+    fn count_in(
+        &self,
+        cells: &Cells,
+        values: &[[f64; LANES]],
+        counts: &mut [u64],
+        cell_of: impl Fn(f64) -> usize,
+    ) {
+        let compared = |cell: usize, value| self.compared(usize::from(cells.below[cell]), value);
+        match &cells.whole {
+            Some(whole) => tally(values, counts, cell_of, |cell, value| match whole[cell] {
+                DIVIDED => compared(cell, value),
+                bin => usize::from(bin),
+            }),
+            None => tally(values, counts, cell_of, compared),
+        }
+    }
+
+    /// The bin of a value with so many bounds in lower cells.
+    #[inline]
+    fn compared(&self, below: usize, value: f64) -> usize {
+        let crowd = &self.bounds[below..below + CROWD_MAX];
+        let rank = below + crowd.iter().filter(|bound| **bound <= value).count();
+        known_or_missing(value, self.bin_of_rank[rank])
+    }
 }
 
 fn known_or_missing(value: f64, bin: u16) -> usize {
@@ -152,10 +189,6 @@ struct Cells {
     below: Box<[u16; CELLS]>,
     /// For each cell the bin that all of it lies in, or [`DIVIDED`]; none where a value has a bin of its own.
     whole: Option<Box<[u16; CELLS]>>,
-    /// Ascending, padded with infinity for the comparisons of the last cells.
-    bounds: Vec<f64>,
-    /// For each number of bounds at or below a value the value's bin, padded like the bounds.
-    bin_of_rank: Vec<u16>,
 }
 
 /// How a span is cut.
@@ -209,45 +242,11 @@ impl Cells {
             }
         }
         let has_points = bounds.windows(2).any(|pair| pair[0].next_up() == pair[1]);
-        let mut bounds = bounds.to_vec();
-        bounds.resize(bounds.len() + CROWD_MAX, f64::INFINITY);
-        let mut bin_of_rank = bin_of_rank.to_vec();
-        bin_of_rank.resize(bounds.len() + 1, bin_of_rank[bin_of_rank.len() - 1]);
         Some(Self {
             cut,
             below,
             whole: (!has_points).then_some(whole),
-            bounds,
-            bin_of_rank,
         })
-    }
-
-    fn count(&self, values: &[[f64; LANES]], counts: &mut [u64]) {
-        // The kind of cut is looked at once, not for each value.
-        match self.cut.widths {
-            Widths::Equal => self.count_by(values, counts, |value| self.cut.equal(value)),
-            Widths::Growing => self.count_by(values, counts, |value| self.cut.growing(value)),
-        }
-    }
-
-    #[inline]
-    fn count_by(&self, values: &[[f64; LANES]], counts: &mut [u64], cell_of: impl Fn(f64) -> usize) {
-        match &self.whole {
-            Some(whole) => tally(values, counts, cell_of, |cell, value| match whole[cell] {
-                DIVIDED => self.compared(cell, value),
-                bin => usize::from(bin),
-            }),
-            None => tally(values, counts, cell_of, |cell, value| self.compared(cell, value)),
-        }
-    }
-
-    /// The bin of a value in this cell.
-    #[inline]
-    fn compared(&self, cell: usize, value: f64) -> usize {
-        let below = usize::from(self.below[cell]);
-        let crowd = &self.bounds[below..below + CROWD_MAX];
-        let rank = below + crowd.iter().filter(|bound| **bound <= value).count();
-        known_or_missing(value, self.bin_of_rank[rank])
     }
 }
 

@@ -84,12 +84,12 @@ impl Settle {
         mut alive: impl FnMut() -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let started = std::time::Instant::now();
+        let (begun,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()")
+            .fetch_one(&self.pool)
+            .await
+            .context("ask the database for the time")?;
         let mut pause = Duration::from_millis(2);
         loop {
-            let (looked_at,): (DateTime<Utc>,) = sqlx::query_as("select clock_timestamp()")
-                .fetch_one(&self.pool)
-                .await
-                .context("ask the database for the time")?;
             let rows: Vec<(String, i64)> = sqlx::query_as(AssertSqlSafe(self.query.clone()))
                 .bind(hour)
                 .bind(daily)
@@ -99,8 +99,8 @@ impl Settle {
                 .context("look at what is under way")?;
             let under_way: Vec<&(String, i64)> = rows.iter().filter(|(_, count)| *count > 0).collect();
             if under_way.is_empty() {
-                // Rows older than this look had their receipts in it, but for those whose transaction was still under way.
-                self.since = looked_at - TRANSACTION_MAX;
+                // Older rows had their receipts in this look, but for those whose transaction was still under way.
+                self.since = begun - TRANSACTION_MAX;
                 return Ok(());
             }
             alive()?;
