@@ -2,8 +2,8 @@
 
 use local_stack::TestEnv;
 use local_stack::peers::databricks::Databricks;
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Executor as _, PgPool};
 use transactions::{
     Batch, Column, DataFile, FeatureChoice, Label, ModelDefinition, Order, Readers, Request,
     SourceDefinition, TransactionSource,
@@ -191,21 +191,44 @@ async fn a_long_span_is_read_by_two_connections_and_each_row_once() {
         assert_eq!(any.rows(), 40_000);
         assert_eq!(sorted(&any), sorted(&stored));
         assert_eq!(any.label_counts(), stored.label_counts());
-        // With one connection there is nobody to share with, and nobody waits for ever. A machine that is busy may not have the
-        // second one at once, or open another while one is still being given back.
-        for _ in 0..50 {
-            if few.size() >= connections.min(2) {
+        // With one connection there is nobody to share with, and nobody waits for ever.
+        let (mut seen, wanted) = (0, i64::from(connections.min(2)));
+        for _ in 0..20 {
+            // Whoever reads waits for this lock, and can be counted. A busy machine may not have the second connection at once.
+            let mut lock = pool.begin().await.expect("a transaction");
+            lock.execute("lock table bank.payment").await.expect("the lock");
+            let any_order = request(Order::Any);
+            let reading = source.read(&any_order);
+            let (rows, waiting) = tokio::join!(reading, async {
+                let mut waiting = 0;
+                for _ in 0..100 {
+                    waiting = waiting.max(readers_that_wait(&pool).await);
+                    if waiting == wanted {
+                        break;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                lock.commit().await.expect("the lock is given back");
+                waiting
+            });
+            assert_eq!(rows.expect("rows").rows(), 40_000);
+            seen = seen.max(waiting);
+            if seen == wanted {
                 break;
             }
-            source.read(&request(Order::Any)).await.expect("rows");
         }
-        assert!(
-            few.size() >= connections.min(2),
-            "{} of {connections} connections",
-            few.size()
-        );
+        assert_eq!(seen, wanted, "of {connections} connections");
         few.close().await;
     }
+}
+
+async fn readers_that_wait(pool: &PgPool) -> i64 {
+    sqlx::query_scalar(
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query ilike 'copy%'",
+    )
+    .fetch_one(pool)
+    .await
+    .expect("who waits")
 }
 
 #[tokio::test]
